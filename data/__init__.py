@@ -1,0 +1,1 @@
+"""Pictures and faces: reading, rendering, aligning, batching and putting back."""
