@@ -1,0 +1,326 @@
+"""Read and write pictures; the label that marks synthetic media.
+
+Every picture of the project comes in through `read_picture`, which returns upright 8-bit sRGB whatever the file held, and leaves through
+`save_picture`, which writes whole files only and marks each with the machine-readable label of synthetic media: the XMP property
+Iptc4xmpExt:DigitalSourceType with a term of the IPTC vocabulary (http://cv.iptc.org/newscodes/digitalsourcetype/).
+
+Legend: H, W height and width. Pixels are (H, W, 3) uint8 RGB, alpha is (H, W) uint8, 255 opaque.
+"""
+
+import enum
+import io
+import os
+import pathlib
+import re
+import threading
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
+PIXEL_LIMIT = 100_000_000  # decided from the header: a small file may claim, and decode to, many gigabytes
+
+# Read only what is listed: Pillow would hand PostScript to an outside interpreter.
+_READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ICC_SPACE = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+
+# Suffix -> (Pillow's format, its options, can hold alpha, name of the option that takes the XMP packet; "" where it goes beside the file).
+_PNG = ("PNG", {}, True, "pnginfo")
+_JPEG = ("JPEG", {"quality": 95, "subsampling": 0}, False, "xmp")
+_TIFF = ("TIFF", {"compression": "tiff_deflate"}, True, "tiffinfo")
+_PPM = ("PPM", {}, False, "")
+_WRITE_FORMATS = {
+    ".png": _PNG,
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".jpe": _JPEG,
+    ".jfif": _JPEG,
+    ".webp": ("WEBP", {"quality": 95, "exact": True}, True, "xmp"),
+    ".avif": ("AVIF", {"quality": 95, "subsampling": "4:4:4"}, True, "xmp"),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".jp2": ("JPEG2000", {}, True, ""),
+    ".bmp": ("BMP", {}, False, ""),
+    ".gif": ("GIF", {}, False, ""),
+    ".ppm": _PPM,
+    ".pnm": _PPM,
+}
+
+# Past the limit Pillow warns before it refuses; both are one refusal here.
+Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read or written. The message is one line: what, where, what to do."""
+
+
+class DigitalSource(enum.Enum):
+    """How a picture came about: the terms of the IPTC vocabulary that this project writes."""
+
+    COMPOSITE = "compositeWithTrainedAlgorithmicMedia"  # a swap: learned pixels inside a photograph
+    TRAINED = "trainedAlgorithmicMedia"  # a network's output: reconstructions, previews
+    ALGORITHMIC = "algorithmicMedia"  # a rendered person: made by a program, nothing learned
+
+    @property
+    def uri(self):
+        return "http://cv.iptc.org/newscodes/digitalsourcetype/" + self.value
+
+
+@dataclass
+class Picture:
+    """An upright sRGB picture. notes: what had to be converted on the way, one phrase each."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    alpha: np.ndarray | None = None  # (H, W) uint8
+    notes: list = field(default_factory=list)
+
+
+def list_pictures(folder):
+    """Paths of the pictures directly in `folder`, by name; hidden files are left out. PictureError where it is no folder."""
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is not a folder; give the folder that holds the pictures")
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file())
+
+
+def read_picture(path):
+    """Read a picture file as upright 8-bit sRGB.
+
+    EXIF orientation is applied and an ICC profile converted to sRGB; grey, palette, 1-bit, 16-bit, float and CMYK pictures become RGB.
+    Of several frames the first is read. Raises PictureError for whatever cannot be read, and for more than PIXEL_LIMIT pixels.
+    """
+    notes = []
+    with _opened(path) as image:
+        notes += _describe(image)
+        profile = image.info.get("icc_profile")
+        try:
+            image.load()
+            image, turned = _turn_upright(image)
+            image, alpha = _split_alpha(image)
+            image, converted = _to_srgb(_to_8_bit(image), profile)
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, Image.DecompressionBombError) as error:
+            raise PictureError(f"{path} is damaged or cut short ({_one_line(error)}); remove it or fetch it again") from error
+    return Picture(np.array(image), alpha, notes + turned + converted)
+
+
+def _opened(path):
+    """Pillow's lazy image after the checks that need only the header."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise PictureError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
+    try:
+        if path.stat().st_size == 0:
+            raise PictureError(f"{path} is empty (0 bytes); remove it or fetch it again")
+        image = Image.open(path, formats=_READ_FORMATS)
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} is not a picture that can be read; use PNG, JPEG, WebP, TIFF, BMP or GIF") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path) from error
+    except PictureError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
+    if image.width * image.height > PIXEL_LIMIT:
+        image.close()
+        raise _too_large(path)
+    return image
+
+
+def _too_large(path):
+    return PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels; make it smaller first")
+
+
+def _describe(image):
+    """Notes that must be taken before decoding."""
+    notes = []
+    if getattr(image, "n_frames", 1) > 1:
+        notes.append(f"{image.n_frames} frames: the first is used")
+    if ";16" in image.mode or ";16" in str(image.tile) or image.mode == "I":
+        notes.append("16-bit read as 8-bit")
+    if image.mode == "F":
+        notes.append("floating point read as 8-bit")
+    return notes
+
+
+def _turn_upright(image):
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception as error:  # a parser of other people's bytes: whatever is wrong with them, the pixels are good
+        return image, [f"broken EXIF ignored ({_one_line(error)})"]
+    if orientation not in _UPRIGHT:
+        return image, []
+    return image.transpose(_UPRIGHT[orientation]), ["turned upright (EXIF orientation)"]
+
+
+def _split_alpha(image):
+    """(image without transparency, alpha (H, W) uint8 or None)."""
+    if image.mode in ("LA", "PA", "La", "RGBa") or (image.info.get("transparency") is not None and image.mode in ("1", "L", "P", "RGB")):
+        image = image.convert("RGBA")
+    if image.mode != "RGBA":
+        return image, None
+    return image.convert("RGB"), np.array(image.getchannel("A"))
+
+
+def _to_8_bit(image):
+    """Any mode to one that a colour profile speaks of: L, RGB or CMYK."""
+    if image.mode in _ICC_SPACE:
+        return image
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float64)
+        full = 65535.0 if values.size == 0 or values.max() <= 65535 else 2.0**31 - 1
+        return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=np.inf, neginf=0.0)
+        # Floating-point files come in the ranges 0..1, 0..255 and 0..65535; the largest value tells which.
+        finite = values[np.isfinite(values)].max(initial=0)
+        full = 1.0 if finite <= 1 else 255.0 if finite <= 255 else max(65535.0, finite)
+        return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _to_srgb(image, profile):
+    """(RGB image, notes). A profile that is broken or speaks of another colour space is ignored with a note."""
+    mode, notes = image.mode, []
+    if mode == "CMYK":
+        notes.append("CMYK converted to RGB")
+    if profile:
+        try:
+            converted = _apply_profile(image, profile)
+        except Exception as error:  # littlecms and Pillow raise many types for a bad profile; all mean the same here
+            notes.append(f"colour profile ignored ({_one_line(error)})")
+        else:
+            if converted is not None:
+                return converted, notes + ["colour profile converted to sRGB"]
+    return image.convert("RGB"), notes
+
+
+def _apply_profile(image, profile):
+    """Convert with littlecms; None where the profile is sRGB already (a conversion would only round)."""
+    from PIL import ImageCms  # some builds of Pillow lack littlecms
+
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if source.profile.xcolor_space.strip() != _ICC_SPACE[image.mode]:
+        raise ValueError(f"it is for {source.profile.xcolor_space.strip()}, the picture is {image.mode}")
+    if image.mode == "RGB" and "sRGB" in (source.profile.profile_description or ""):
+        return None
+    return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+
+
+def save_picture(path, pixels, source, alpha=None):
+    """Write a picture with its label: the project's one way to do so.
+
+    path:   the suffix chooses the format; an existing file is replaced only once the new one is complete.
+    pixels: (H, W, 3) uint8. alpha: (H, W) uint8 or None. source: a DigitalSource.
+    Formats without a place for the label get it in a file beside them, NAME.EXT.xmp.
+    Returns notes, one phrase for each thing that the format cannot hold. Raises PictureError; no half file is left.
+    """
+    path = pathlib.Path(path)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"save_picture: expected pixels (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
+    if path.suffix.lower() not in _WRITE_FORMATS:
+        raise PictureError(f"cannot write {path}: unknown picture format '{path.suffix}'; use one of {' '.join(sorted(_WRITE_FORMATS))}")
+    kind, options, holds_alpha, label_option = _WRITE_FORMATS[path.suffix.lower()]
+    packet = label_packet(source)
+    notes = []
+    if alpha is not None and not holds_alpha:
+        notes.append(f"{kind} cannot hold transparency here: it is dropped")
+        alpha = None
+    if kind == "GIF":
+        notes.append("GIF holds 256 colours: the picture is reduced to them")
+    if not label_option:
+        notes.append(f"{kind} has no place for the label: it stands in {path.name}.xmp")
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if alpha is not None:
+        image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, kind, **options, **_label_options(label_option, packet))
+    except (OSError, ValueError, KeyError) as error:
+        raise PictureError(f"cannot write {path}: {kind} refused the picture ({_one_line(error)}); choose another format or size") from error
+    if not label_option:
+        write_whole(sidecar(path), packet)  # first: no moment with an unlabelled picture
+    write_whole(path, encoded.getvalue())
+    return notes
+
+
+def _label_options(option, packet):
+    if option == "pnginfo":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", packet.decode())
+        return {"pnginfo": info}
+    if option == "tiffinfo":
+        return {"tiffinfo": {700: packet}}  # tag 700 is XMP (Adobe XMP specification, part 3)
+    return {option: packet} if option else {}
+
+
+def write_whole(path, content):
+    """Write bytes beside `path`, flush them to the disk, then rename over it: at no time is there half a file.
+
+    Raises PictureError in one line where the folder is missing, not writable, or the disk is full.
+    """
+    target = pathlib.Path(os.path.realpath(path))  # through a link, the file behind it is replaced, not the link
+    if not target.parent.is_dir():
+        raise PictureError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+    if target.is_dir() or (target.exists() and not os.access(target, os.W_OK)):
+        raise PictureError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'write-protected'}; choose another name")
+    beside = target.with_name(f".{target.name[:200]}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except OSError as error:
+        raise PictureError(f"cannot write {path}: {error.strerror or error}; free space or choose another place") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def label_packet(source):
+    """The XMP packet that says how a picture came about, as UTF-8 bytes. source: a DigitalSource."""
+    if not isinstance(source, DigitalSource):
+        raise TypeError(f"expected a DigitalSource, got {source!r}")
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+        f"<Iptc4xmpExt:DigitalSourceType>{source.uri}</Iptc4xmpExt:DigitalSourceType>"
+        "<xmp:CreatorTool>deep-fake system in NumPy</xmp:CreatorTool>"
+        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    ).encode()
+
+
+def sidecar(path):
+    """Where the label of a picture stands when its format cannot hold it: NAME.EXT.xmp beside it."""
+    path = pathlib.Path(path)
+    return path.with_name(path.name + ".xmp")
+
+
+def read_label(path):
+    """The DigitalSource that a picture or the sidecar beside it declares; None where there is none, or another term."""
+    with _opened(path) as image:
+        packet = image.info.get("xmp") or b""
+    if not packet and sidecar(path).is_file():
+        packet = sidecar(path).read_bytes()
+    if isinstance(packet, str):
+        packet = packet.encode()
+    # As an element, as an attribute and as rdf:resource: all three are legal XMP.
+    found = re.search(rb"""DigitalSourceType(?:[\s>="']|rdf:resource)+http://cv\.iptc\.org/newscodes/digitalsourcetype/(\w+)""", packet)
+    terms = {source.value.encode(): source for source in DigitalSource}
+    return terms.get(found.group(1)) if found else None
+
+
+def _one_line(error):
+    return " ".join(str(error).split()) or type(error).__name__
