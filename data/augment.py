@@ -1,0 +1,118 @@
+"""Batches of faces: each shown turned, scaled, shifted, mirrored and in changed light, and once more with its features pushed about.
+
+The network sees the pushed-about face (`warped`) and must draw the face itself (`target`): so it learns what the person looks like instead
+of copying pixels. The push is the classic one of face swapping, 5 x 5 grid points moved at random and the picture stretched between
+them. What a similarity would explain of it (shift, turn, scale) is taken out: the network could not know that part from the picture.
+
+Batch k of a side depends on (seed, purpose, side, k) alone: threads, batches made ahead and resuming cannot change it.
+
+Legend: n faces a batch, S side of a crop, G = 5 grid points a side. Positions are crop pixels, centres at integers.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+PURPOSE_TRAINING = 1  # keeps these random numbers apart from those drawn for other ends from the same seed
+
+ROTATION = np.deg2rad(10)  # the largest turn, either way
+SCALE = 0.05  # the largest relative change
+SHIFT = 0.05  # the largest, in crops
+WARP = 5 / 160  # standard deviation of a grid point's displacement, in crops
+WARP_SPAN = 1.25  # side of the grid, in crops: its outermost points lie outside, as in the classic warp
+_GRID = 5
+
+
+class Batch(NamedTuple):
+    """One batch, all float32 0..1 and contiguous."""
+
+    warped: np.ndarray  # (n, S, S, 3) what the network is given
+    target: np.ndarray  # (n, S, S, 3) what it should draw
+    mask: np.ndarray  # (n, S, S, 1) where the face is in target
+
+
+def make_batch(faces, count, seed, side, k, indices=None, flip=True):
+    """Batch k of a side.
+
+    faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
+    flip: mirror every other face (switch it off for a person with a parting, a scar or an accessory on one side).
+    Safe to call from any thread. Returns a Batch.
+    """
+    rng = np.random.default_rng([seed, PURPOSE_TRAINING, side, k])
+    pool = np.asarray(faces.train if indices is None else indices, np.intp)
+    if len(pool) == 0:
+        raise ValueError(f"make_batch: no faces to draw from in '{faces.name}'")
+    # Whole shuffled rounds of the pool: no face twice in a batch before each came once.
+    rounds = -(-count // len(pool))
+    chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
+    x, y = _positions(rng, count, faces.size, flip)
+    values = faces.sample(chosen, x, y).reshape(count, -1, 4)  # (n, 2*S*S, 4)
+    colours = np.matmul(values, _colour_matrices(rng, count))
+    np.clip(colours, 0, 1, out=colours)
+    colours = colours.reshape(count, 2, faces.size, faces.size, 3)
+    mask = values.reshape(count, 2, faces.size, faces.size, 4)[:, 1, :, :, 3:]
+    return Batch(np.ascontiguousarray(colours[:, 0]), np.ascontiguousarray(colours[:, 1]), np.ascontiguousarray(mask))
+
+
+def _positions(rng, count, size, flip):
+    """Where each output pixel is read: x, y (n, 2, S, S) float32; [:, 0] for the warped picture, [:, 1] for the target."""
+    angle = rng.uniform(-ROTATION, ROTATION, count)
+    scale = rng.uniform(1 - SCALE, 1 + SCALE, count)
+    shift = rng.uniform(-SHIFT * size, SHIFT * size, (2, count)) + (size - 1) / 2
+    mirror = np.where(rng.random(count) < 0.5, -1.0, 1.0) if flip else np.ones(count)
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    steps = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)  # from the centre of the crop
+    moved = np.zeros((2, count, 2, size, size), np.float32)  # x and y, (n, warped and target, S, S)
+    moved[:, :, 0] = _displacements(rng, count, size)
+    moved[0] += steps
+    moved[1] += steps[:, None]
+
+    def per_face(values):
+        return values.astype(np.float32).reshape(-1, 1, 1, 1)
+
+    x = per_face(cosine * mirror) * moved[0] - per_face(sine) * moved[1] + per_face(shift[0])
+    y = per_face(sine * mirror) * moved[0] + per_face(cosine) * moved[1] + per_face(shift[1])
+    return x, y
+
+
+def _displacements(rng, count, size):
+    """The random warp: (2, n, S, S) float32, x and y displacement of each pixel."""
+    flat = rng.normal(0, WARP * size, (count, 2 * _GRID * _GRID))
+    basis = _similarity_basis()
+    flat -= flat @ basis @ basis.T
+    grid = flat.reshape(count, 2, _GRID, _GRID).transpose(1, 0, 2, 3).astype(np.float32)
+    between = _interpolation(size)  # (S, G)
+    return between @ grid @ between.T
+
+
+@functools.cache
+def _similarity_basis():
+    """(2*G*G, 4): an orthonormal basis of the grid displacements that shift, turn or scale the whole grid."""
+    y, x = np.mgrid[:_GRID, :_GRID] - (_GRID - 1) / 2
+    one, nought = np.ones_like(x), np.zeros_like(x)
+    moves = [np.stack(pair).ravel() for pair in ((one, nought), (nought, one), (x, y), (-y, x))]
+    return np.stack([move / np.linalg.norm(move) for move in moves], axis=1)
+
+
+@functools.cache
+def _interpolation(size):
+    """(S, G) float32: the share of each grid point in each pixel. Smooth (slope 0 at the points), so that no crease shows."""
+    along = ((np.arange(size) + 0.5) / size - 0.5) / WARP_SPAN * (_GRID - 1) + (_GRID - 1) / 2
+    nearness = np.clip(1 - np.abs(along[:, None] - np.arange(_GRID)), 0, 1)
+    return (nearness * nearness * (3 - 2 * nearness)).astype(np.float32)
+
+
+def _colour_matrices(rng, count):
+    """(n, 4, 3) float32: the light's strength, tint and the colours' saturation, changed a little; row 3 takes the mask's channel out.
+
+    Contrast changes about mid-grey would need a constant, which the mask cannot give: strength alone serves, as light is a factor.
+    """
+    strength = rng.uniform(0.88, 1.12, (count, 1, 1))
+    tint = rng.uniform(0.96, 1.04, (count, 1, 3))
+    saturation = rng.uniform(0.85, 1.15, (count, 1, 1))
+    luma = np.array([0.299, 0.587, 0.114])[:, None]  # Rec. 601, on sRGB values as stored
+    colours = saturation * np.eye(3) + (1 - saturation) * luma
+    matrices = np.zeros((count, 4, 3), np.float32)
+    matrices[:, :3] = strength * tint * colours
+    return matrices

@@ -1,0 +1,272 @@
+"""A folder of faces becomes arrays: one canvas a face, a part to train on and a part held out.
+
+Around each face a canvas is kept: a larger and denser crop, from which batches cut rotated, scaled and shifted crops without inventing a
+border. It is 1.4 times the crop, which holds a crop turned by 10 degrees, enlarged by 5 % and shifted by 5 %; and it has 1.5 pixels for
+one of the crop, so that its own averaging and the bilinear reading after it together blur as little as one direct resampling would.
+
+Legend: N faces, S side of a crop, P side of a canvas, n faces asked for, h, w height and width of what is read. Landmarks are (68, 2) in
+pixels of the crop, x then y, pixel centres at integers.
+"""
+
+import csv
+import hashlib
+import os
+import pathlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from data.align import INNER, MEAN_FACE, apply, crop_transform, scale_of, warp
+from data.blend import face_hull, face_mask
+from data.image_io import PictureError, list_pictures, read_picture
+
+DENSITY = 1.5  # canvas pixels per crop pixel
+COVERAGE = 1.4  # side of the canvas, in crops
+LEAST_FACES = 4
+HELD_OUT_SHARE = 0.18
+
+_LEAST_HEIGHT = 12  # pixels of a face in its picture; below that there is nothing to learn
+_WORST_FIT = 0.12  # root mean square distance from the mean face, in crops; real faces reach 0.1 in full profile, shuffled points 0.19
+_COLUMNS = ["file", "width", "height"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
+
+
+class FaceSetError(ValueError):
+    """A face set that cannot be used. The message is one line: what, where, what to do."""
+
+
+class _Skip(Exception):
+    """Why one face is left out."""
+
+
+@dataclass
+class FaceSet:
+    """Faces as training takes them."""
+
+    name: str
+    size: int  # S
+    canvas: np.ndarray  # (N, P, P, 4) uint8: RGB and the one mask
+    landmarks: np.ndarray  # (N, 68, 2) float32, pixels of the crop
+    transforms: np.ndarray  # (N, 2, 3) float64, picture pixels -> crop pixels
+    files: list  # N names, as in the CSV
+    digests: list  # N SHA-256 of the picture files
+    groups: np.ndarray  # (N,) int: the clip that each face comes from
+    train: np.ndarray  # indices
+    held_out: np.ndarray  # indices; no clip lies in both parts
+    skipped: list = field(default_factory=list)  # (file, reason)
+    notes: list = field(default_factory=list)  # what the user should know
+
+    def __len__(self):
+        return len(self.canvas)
+
+    def sample(self, indices, x, y):
+        """Read faces at any positions, bilinearly.
+
+        indices: (n,) which faces. x, y: (n, ...) float32, crop pixels. Beyond the canvas its border is repeated.
+        Returns (n, ..., 4) float32 0..1: RGB and mask.
+        """
+        side = self.canvas.shape[1]
+        shift = np.float32((side - 1) / 2 - DENSITY * (self.size - 1) / 2)  # the centres of crop and canvas coincide
+        x = np.clip(x * np.float32(DENSITY) + shift, 0, side - 1.001)
+        y = np.clip(y * np.float32(DENSITY) + shift, 0, side - 1.001)
+        left, top = x.astype(np.int32), y.astype(np.int32)
+        # The four channels of a pixel as 16-bit lanes of one 64-bit word: one multiplication weighs all four. The weights are whole
+        # numbers that sum to 256 and values are at most 255, so no lane runs over into the next.
+        words = self.canvas[indices].astype(np.uint16).view(np.uint64).ravel()
+        first = (np.arange(len(indices), dtype=np.int32) * (side * side)).reshape(-1, *[1] * (x.ndim - 1))
+        corner = top * np.int32(side) + left + first
+        x, y = (x - left) * np.float32(16), (y - top) * np.float32(16)  # 16 * 16 = 256
+        both = (x * y + np.float32(0.5)).astype(np.uint64)
+        right = (x * np.float32(16) + np.float32(0.5)).astype(np.uint64) - both
+        below = (y * np.float32(16) + np.float32(0.5)).astype(np.uint64) - both
+        total = words[corner] * (np.uint64(256) - both - right - below)
+        total += words[corner + np.int32(1)] * right
+        total += words[corner + np.int32(side)] * below
+        total += words[corner + np.int32(side + 1)] * both
+        return total.view(np.uint16).reshape(*x.shape, 4) * np.float32(1 / (256 * 255))
+
+    def crops(self, indices):
+        """The plain crops of faces: images (n, S, S, 3) and masks (n, S, S, 1), float32 0..1."""
+        indices = np.asarray(indices, np.intp)
+        y, x = np.mgrid[: self.size, : self.size].astype(np.float32)
+        grid = (len(indices), self.size, self.size)
+        values = self.sample(indices, np.broadcast_to(x, grid), np.broadcast_to(y, grid))
+        return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3:])
+
+
+def load_faces(folder, landmarks_csv, size, seed=0):
+    """Read the faces of a folder.
+
+    folder:        pictures; those of sub-folders count where the CSV names them.
+    landmarks_csv: columns file, width, height, x0, y0 ... x67, y67; paths relative to the CSV, pixels of the upright picture.
+    size:          side S of the crops. seed: decides which clips are held out.
+    A face that cannot be used is skipped, with its reason in `.skipped`. Raises FaceSetError where fewer than 4 are left.
+    """
+    folder, table = pathlib.Path(folder), pathlib.Path(landmarks_csv)
+    if not folder.is_dir():
+        raise FaceSetError(f"the folder {folder} does not exist; give a folder of pictures")
+    rows, skipped = _read_table(table, folder)
+    named = {(table.parent / row[0]).resolve() for row in rows} | {(table.parent / file).resolve() for file, _ in skipped}
+    pictures = list_pictures(folder)
+    if not pictures and not rows:
+        raise FaceSetError(f"the folder {folder} holds no pictures; put photographs of one person into it")
+    skipped += [(str(p), f"no row in {table.name}") for p in pictures if p.resolve() not in named]
+    if not rows:
+        raise FaceSetError(f"{table} has no usable row for the pictures in {folder}; its paths must be relative to the CSV{_first(skipped)}")
+    rows.sort(key=lambda row: _natural(row[0]))
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        loaded = list(pool.map(lambda row: _load_face(table.parent, row, size), rows))
+    faces = [(row[0], face) for row, face in zip(rows, loaded) if not isinstance(face, str)]
+    skipped += [(row[0], face) for row, face in zip(rows, loaded) if isinstance(face, str)]
+    if len(faces) < LEAST_FACES:
+        raise FaceSetError(f"{folder} has {len(faces)} usable faces, at least {LEAST_FACES} are needed{_first(skipped)}")
+    files, shapes = [file for file, _ in faces], [face["shape"] for _, face in faces]
+    return _assemble(folder.name, size, files, [face for _, face in faces], clips_of(files, shapes), seed, skipped)
+
+
+def from_renders(name, renders, size, seed=0):
+    """A face set of rendered people, along the same path as photographs; each render is a clip of its own.
+
+    renders: at least 4 objects with .image (R, R, 3) float32 0..1 and .landmarks (68, 2) in its pixels. Surroundings beyond the crop
+    are used where the picture shows them. size: side S of the crops.
+    """
+    faces = []
+    for render in renders:
+        pixels = np.rint(np.clip(render.image, 0, 1) * 255).astype(np.uint8)
+        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+        faces.append(_cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest})
+    if len(faces) < LEAST_FACES:
+        raise FaceSetError(f"{name} has {len(faces)} rendered faces, at least {LEAST_FACES} are needed")
+    files = [f"{name}/{i:05d}" for i in range(len(faces))]
+    return _assemble(name, size, files, faces, np.arange(len(faces)), seed, [])
+
+
+def _read_table(table, folder):
+    """(rows (file, width, height, landmarks) of files in the folder, skipped)."""
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file))
+    except FileNotFoundError as error:
+        raise FaceSetError(f"the landmarks file {table} does not exist; check the path") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FaceSetError(f"the landmarks file {table} cannot be read ({error}); it must be a CSV in UTF-8") from error
+    header = [name.strip() for name in lines[0]] if lines else []
+    missing = [name for name in _COLUMNS if name not in header]
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise FaceSetError(f"{table} lacks the columns {shown}; the first line must be file,width,height,x0,y0,...,x67,y67")
+    places = [header.index(name) for name in _COLUMNS]
+    rows, skipped, inside = [], [], folder.resolve()
+    for number, line in enumerate(lines[1:], start=2):
+        name = line[places[0]].strip() if len(line) > places[0] else ""
+        if not name or not (table.parent / name).resolve().is_relative_to(inside):
+            continue
+        try:
+            width, height, *values = (float(line[place]) for place in places[1:])
+            rows.append((name, width, height, np.array(values).reshape(68, 2)))
+        except (ValueError, IndexError):
+            skipped.append((name, f"line {number} of {table.name} is incomplete or holds something that is not a number"))
+    return rows, skipped
+
+
+def _load_face(base, row, size):
+    """A face's arrays as a dict, or the reason (str) why it is skipped."""
+    name, width, height, landmarks = row
+    try:
+        _check_landmarks(landmarks, width, height)
+        picture = read_picture(base / name)
+        shape = picture.pixels.shape[:2]
+        if shape != (height, width):
+            raise _Skip(f"the picture is {shape[1]} x {shape[0]}, its row says {width:g} x {height:g}")
+        face = _cut(picture.pixels, landmarks, size)
+        return face | {"shape": shape, "digest": hashlib.sha256((base / name).read_bytes()).hexdigest()}
+    except (_Skip, PictureError, OSError) as error:
+        return str(error)
+
+
+def _check_landmarks(landmarks, width, height):
+    if not np.isfinite(landmarks).all():
+        raise _Skip("landmarks that are not finite numbers")
+    if (landmarks < -1).any() or (landmarks > (width, height)).any():
+        raise _Skip("landmarks outside the picture")
+    if np.ptp(landmarks[INNER], axis=0).max() < 1:
+        raise _Skip("landmarks that all coincide")
+    if np.ptp(landmarks[:, 1]) < _LEAST_HEIGHT and np.ptp(landmarks[:, 0]) < _LEAST_HEIGHT:
+        raise _Skip(f"a face of less than {_LEAST_HEIGHT} pixels")
+    fit = apply(crop_transform(landmarks, 1), landmarks)[INNER] + 0.5 - MEAN_FACE[INNER]
+    if np.sqrt((fit**2).sum(axis=1).mean()) > _WORST_FIT or len(face_hull(landmarks)) < 3:
+        raise _Skip("landmarks that do not form a face; are they 68 in iBUG order?")
+
+
+def _cut(pixels, landmarks, size):
+    """The canvas of one face, its landmarks in crop pixels and the transform that led there."""
+    to_crop = crop_transform(landmarks, size)
+    side = 2 * round(DENSITY * COVERAGE * size / 2)
+    to_canvas = to_crop * DENSITY
+    to_canvas[:, 2] += (side - 1) / 2 - DENSITY * (size - 1) / 2
+    canvas = np.empty((side, side, 4), np.uint8)
+    canvas[..., :3] = np.rint(warp(pixels, to_canvas, side) * 255)
+    canvas[..., 3] = np.rint(face_mask(apply(to_canvas, landmarks), (side, side)) * 255)
+    return {"canvas": canvas, "landmarks": apply(to_crop, landmarks).astype(np.float32), "transform": to_crop}
+
+
+def _assemble(name, size, files, faces, groups, seed, skipped):
+    train, held_out, notes = split(groups, seed)
+    return FaceSet(
+        name, size, np.stack([face["canvas"] for face in faces]), np.stack([face["landmarks"] for face in faces]),
+        np.stack([face["transform"] for face in faces]), files, [face["digest"] for face in faces], groups, train, held_out, skipped, notes,
+    )  # fmt: skip
+
+
+def clips_of(files, shapes):
+    """(N,) int: which clip each picture comes from, for files in natural order.
+
+    Within a folder pictures are of one clip when their names agree but for the number at the end (video_000123, clipA_01). Where that
+    tells nothing apart (bare numbers, or the same word throughout), a run of equal picture size is a clip: neighbouring frames of a
+    video have one size. shapes: (height, width) of each picture.
+    """
+    stems = [(str(pathlib.PurePath(file).parent), re.sub(r"[\s_.\-(]*\d+\)?$", "", pathlib.PurePath(file).stem)) for file in files]
+    words = {folder: {word for where, word in stems if where == folder} for folder, _ in stems}
+    by_size = [word == "" or len(words[folder]) == 1 for folder, word in stems]
+    keys, run = [], 0
+    for i, stem in enumerate(stems):
+        if i and (stem != stems[i - 1] or tuple(shapes[i]) != tuple(shapes[i - 1])):
+            run += 1
+        keys.append((*stem, run if by_size[i] else -1))
+    order = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([order[key] for key in keys])
+
+
+def split(groups, seed):
+    """(train, held_out, notes): whole clips are held out, about 18 % of the faces; at least 3 faces are left to train on.
+
+    With a single clip, or one so large that too little would be left, the last faces are held out instead, and a note says so.
+    """
+    count = len(groups)
+    clips, sizes = np.unique(groups, return_counts=True)
+    limit = max(HELD_OUT_SHARE * count, sizes.min())
+    chosen, held = [], 0
+    for i in np.random.default_rng(seed).permutation(len(clips)):
+        if held + sizes[i] <= limit:
+            chosen.append(clips[i])
+            held += sizes[i]
+    if len(clips) > 1 and count - held >= 3:
+        out = np.isin(groups, chosen)
+        return np.flatnonzero(~out), np.flatnonzero(out), []
+    last = max(1, round(HELD_OUT_SHARE * count))
+    note = f"all {count} faces seem to be of one clip: the last {last} are held out, but they resemble their neighbours, so held-out figures flatter"
+    return np.arange(count - last), np.arange(count - last, count), [note]
+
+
+def _natural(name):
+    """Sorting key that puts frame 9 before frame 10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _first(skipped):
+    """The first few reasons, for the end of a message."""
+    if not skipped:
+        return ""
+    shown = "; ".join(f"{file}: {reason}" for file, reason in skipped[:3])
+    return f" ({len(skipped)} skipped: {shown}{'; ...' if len(skipped) > 3 else ''})"
