@@ -16,6 +16,7 @@ from data.align import apply, invert, warp
 # How far each brow point is raised, in units of (eyes - mouth corners). The thirds of the face: brow to nose base and hairline to brow
 # are about equal, and so is eyes to mouth; half of it is mid-forehead. The forehead is a dome, so the outer ends are raised less.
 _BROW_RISE = 0.5 * np.array([0.45, 0.75, 0.92, 1.0, 1.0, 1.0, 1.0, 0.92, 0.75, 0.45])
+_BROW_GATHER = 0.18  # raised points also draw together, as the forehead narrows towards the hair: no corner juts out beside a turned head
 _FEATHER = 0.13  # width of the soft border in units of the square root of the hull's area
 _CROP_FADE = 0.06  # of the crop's side: over this width the mask fades to zero at the crop's border, so that no straight edge can show
 
@@ -38,8 +39,9 @@ def face_hull(landmarks):
         raise ValueError(f"face_hull: expected landmarks (68, 2), got {points.shape}")
     eyes = points[[36, 39, 42, 45]].mean(axis=0)
     mouth = points[[48, 54]].mean(axis=0)
-    points[17:27] += _BROW_RISE[:, None] * (eyes - mouth)
-    return _convex_hull(points)
+    brows = points[17:27]
+    raised = brows + _BROW_RISE[:, None] * (eyes - mouth) + _BROW_GATHER * (brows.mean(axis=0) - brows)
+    return _convex_hull(np.concatenate([points, raised]))
 
 
 def face_mask(landmarks, shape, feather=None):
