@@ -1,0 +1,93 @@
+"""Triangles to samples: a z-buffer in array code, and the soft shadow map.
+
+Sample coordinates: x right, y down, sample centres at integers; larger z is nearer. A triangle faces the viewer when its
+corners run clockwise in the picture.
+"""
+
+import numpy as np
+
+
+def rasterise(xy, z, triangles, size):
+    """The front-most triangle at each sample of a (size, size) grid.
+
+    Returns (samples, triangle, weights): flat sample indices that are covered, the triangle there, its barycentric weights (n, 3).
+    """
+    corner = xy[triangles]                                          # (T, 3, 2)
+    (ax, ay), (bx, by), (cx, cy) = (corner[:, k].T for k in range(3))
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    left, right = np.ceil(np.minimum(np.minimum(ax, bx), cx)), np.floor(np.maximum(np.maximum(ax, bx), cx))
+    top, bottom = np.ceil(np.minimum(np.minimum(ay, by), cy)), np.floor(np.maximum(np.maximum(ay, by), cy))
+    left, top = np.maximum(left, 0).astype(np.int32), np.maximum(top, 0).astype(np.int32)
+    wide = np.minimum(right, size - 1).astype(np.int32) - left + 1
+    high = np.minimum(bottom, size - 1).astype(np.int32) - top + 1
+    kept = np.flatnonzero((area > 1e-6) & (wide > 0) & (high > 0))
+
+    # Every sample of every bounding box, in one list: box k owns wide * high consecutive entries.
+    counts = (wide * high)[kept]
+    box = np.repeat(np.arange(len(kept), dtype=np.int32), counts)
+    local = np.arange(len(box), dtype=np.int32) - np.repeat(np.cumsum(counts, dtype=np.int32) - counts, counts)
+    row = local // wide[kept][box]
+    px = left[kept][box] + local - row * wide[kept][box]
+    py = top[kept][box] + row
+
+    inverse = 1 / area[kept]
+    dx, dy = px.astype(np.float32) - ax[kept][box], py.astype(np.float32) - ay[kept][box]
+    wb = dx * ((cy - ay)[kept] * inverse)[box] - dy * ((cx - ax)[kept] * inverse)[box]
+    wc = dy * ((bx - ax)[kept] * inverse)[box] - dx * ((by - ay)[kept] * inverse)[box]
+    inside = np.flatnonzero((wb > -1e-4) & (wc > -1e-4) & (wb + wc < 1.0001))
+    box, wb, wc = box[inside], wb[inside], wc[inside]
+    pixel = py[inside] * size + px[inside]
+    za, zb, zc = (z[triangles[kept, k]] for k in range(3))
+    depth = za[box] + wb * (zb - za)[box] + wc * (zc - za)[box]
+
+    nearest = np.full(size * size, -np.inf, np.float32)
+    np.maximum.at(nearest, pixel, depth)
+    owner = np.full(size * size, -1, np.int64)
+    front = np.flatnonzero(depth == nearest[pixel])
+    owner[pixel[front]] = front                                     # equal depths: the last one, always the same
+    samples = np.flatnonzero(owner >= 0)
+    hit = owner[samples]
+    weights = np.stack([1 - wb[hit] - wc[hit], wb[hit], wc[hit]], -1).astype(np.float32)
+    return samples, kept[box[hit]], weights
+
+
+def _blur(grid, passes=2):
+    for _ in range(passes):
+        for axis in (0, 1):
+            grid = (grid + np.roll(grid, 1, axis) + np.roll(grid, -1, axis)) * np.float32(1 / 3)
+    return grid
+
+
+def soft_shadow(points, casts, light, cell=0.095, size=64):
+    """How much of a far light reaches each point (n, 3): 0 in shadow, 1 in light.
+
+    A variance shadow map (Donnelly, Lauritzen 2006): vertices are dense enough to be splatted into cells seen from the light;
+    blurred depth and squared depth bound the share of occluders by Chebyshev's inequality, which gives soft edges.
+    """
+    helper = np.array([0, 1, 0], np.float32) if abs(light[1]) < 0.9 else np.array([1, 0, 0], np.float32)
+    right = np.cross(helper, light)
+    right /= np.linalg.norm(right)
+    down = np.cross(light, right)
+    plane = points @ np.stack([right, down], -1).astype(np.float32) * np.float32(1 / cell) + np.float32(size / 2)
+    depth = points @ light.astype(np.float32)
+    place = np.clip(np.rint(plane), 1, size - 2).astype(np.int32)
+    cells = place[:, 1] * size + place[:, 0]
+    nearest = np.full(size * size, -np.inf, np.float32)
+    np.maximum.at(nearest, cells[casts], depth[casts])
+    known = np.isfinite(nearest)
+    moments = np.stack([known, np.where(known, nearest, 0), np.where(known, nearest * nearest, 0)]).astype(np.float32)
+    weight, mean, square = np.stack([_blur(m.reshape(size, size)) for m in moments]).reshape(3, -1)
+    mean, square = mean / np.maximum(weight, 1e-6), square / np.maximum(weight, 1e-6)
+    variance = np.maximum(square - mean * mean, 0.002)
+    behind = np.maximum(_bilinear(mean, plane, size) - depth - np.float32(0.10), 0)
+    variance = _bilinear(variance, plane, size)
+    share = variance / (variance + behind * behind)
+    return np.clip((share - 0.25) / 0.75, 0, 1)                     # the bound leaks light where occluders overlap: cut its tail
+
+
+def _bilinear(grid, at, size):
+    at = np.clip(at, 1, size - 2.001)
+    i = at.astype(np.int32)
+    f = (at - i).astype(np.float32)
+    k, fx, fy = i[:, 1] * size + i[:, 0], f[:, 0], f[:, 1]
+    return ((grid[k] * (1 - fx) + grid[k + 1] * fx) * (1 - fy) + (grid[k + size] * (1 - fx) + grid[k + size + 1] * fx) * fy)

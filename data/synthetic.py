@@ -1,0 +1,272 @@
+"""Rendered people: pictures of faces with their exact landmarks and mask, made by a program and of nobody.
+
+A `Person` rendered in the `Pose` of another is an exact swap: pose, expression, light and background come from the Pose alone,
+shape, skin, eyes, hair and clothes from the Person alone.
+
+Frames: head space -> (yaw, pitch, then roll) -> camera space -> weak perspective -> pixels (x right, y down, centres at integers);
+see `head.py`. A picture is drawn at twice its size, one colour a sample, and each pixel is the mean of its four samples.
+
+    python -m data.synthetic OUTPUT_FOLDER --people 2 --count 200
+"""
+
+import argparse
+import concurrent.futures
+import csv
+import multiprocessing
+import os
+import pathlib
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+from data import parts, shading
+from data.blend import face_mask
+from data.head import PIVOT, Expression, grid_normals, project_landmarks, smoothstep, bump
+from data.image_io import DigitalSource, PictureError, save_picture
+from data.people import Person, Pose, random_pose
+from data.raster import rasterise, soft_shadow
+
+RENDERER_VERSION = 1
+_SUPERSAMPLING = 2
+_DISTANCE = 15.0             # from the camera to the pivot, in head units: about a metre
+_UNIT = 0.2113               # one head unit as a share of the picture's side: brow to chin fills 45 % of it
+_CENTRE_Y = 0.115            # the height in head space that lies in the middle of the picture
+_SKIN, _BODY, _HAIR = 0, 1, 2
+_POSES = 3                   # the stream of random numbers that poses are drawn from
+
+
+@dataclass(frozen=True)
+class Rendering:
+    image: np.ndarray        # (S, S, 3) float32 sRGB 0..1
+    mask: np.ndarray         # (S, S) float32 0..1
+    landmarks: np.ndarray    # (68, 2) float32 pixels
+
+
+def rotation(yaw, pitch, roll):
+    """Head space to camera space, for column vectors; degrees."""
+    (cy, cp, cr), (sy, sp, sr) = np.cos(np.radians((yaw, pitch, roll))), np.sin(np.radians((yaw, pitch, roll)))
+    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return (tilt @ nod @ turn).astype(np.float32)
+
+
+class _Camera:
+    def __init__(self, pose, size):
+        self.scale = _UNIT * pose.scale * size
+        self.origin = np.array([size / 2 - 0.5 + size * pose.shift_x, size / 2 - 0.5 + size * pose.shift_y + self.scale * (PIVOT[1] - _CENTRE_Y)], np.float32)
+
+    def project(self, points):
+        """Camera-space points (n, 3) about the pivot -> pixels (n, 2)."""
+        near = np.float32(self.scale * _DISTANCE) / (np.float32(_DISTANCE) - points[:, 2:3])
+        return points[:, :2] * near + self.origin
+
+
+def _head_mesh(face):
+    skull = face.skull
+    points = face.move(skull.points)
+    return points.reshape(-1, 3), grid_normals(points).reshape(-1, 3)
+
+
+def _head_occlusion(face, points):
+    """Where little ambient light arrives, by place: sockets, sides of the nose, under nose, lip and chin."""
+    x, y, side = points[:, 0], points[:, 1], np.abs(points[:, 0])
+    length, person = face.skull.length, face.skull.person
+    low = y / np.float32(length)
+    dark = bump(side, y, (person.eye_x - 0.12, -0.10), (0.16, 0.08), 0.32) + bump(side, low, (0.22, 0.25), (0.07, 0.25), 0.14)
+    dark += bump(x, low, (0, person.nose_tip / length * 1.28), (0.17, 0.05), 0.40) + bump(x, y, (0, face.mouth.y + face.mouth.gap + face.drop * 0.3 + 0.25), (0.24, 0.05), 0.22)
+    dark += 0.55 * smoothstep(-0.3, -0.9, points[:, 2]) * smoothstep(1.3, 1.75, low) + 0.25 * smoothstep(0.9, 1.1, side) * (y > -0.3)
+    return np.clip(1 - dark * smoothstep(-1.4, -0.9, points[:, 2]), 0.25, 1)
+
+
+def _scalp(person, points, normals):
+    """Share of hair roots on the skin: a soft hairline under the hair, stubble on a shaved head."""
+    if person.hair_style == "bald":
+        return 0.28 * smoothstep(-0.95, -1.25, points[:, 1] - 0.75 * np.minimum(0, points[:, 2] + 0.3)) * (1 if person.age < 0.75 else 0.35)
+    alpha = np.arctan2(points[:, 0], points[:, 2] + 1.38)
+    edge = parts._hairline(person, np.linspace(-np.pi, np.pi, 257, dtype=np.float32)[None])[0]
+    return smoothstep(0.05, -0.05, points[:, 1] - np.interp(alpha, np.linspace(-np.pi, np.pi, 257), edge).astype(np.float32))
+
+
+def _scene(face, pose):
+    """All meshes in one list: head-space points, camera-space points and normals, per-vertex extras (n, 6), triangles, material."""
+    person, skull = face.skull.person, face.skull
+    turn = rotation(pose.yaw, pose.pitch, pose.roll)
+    body_turn = rotation(0.35 * pose.yaw, 0.15 * pose.pitch, 0.25 * pose.roll)
+    points, normals = _head_mesh(face)
+    rest = skull.points.reshape(-1, 3)
+    zeros = np.zeros(len(points), np.float32)
+    extra = np.stack([rest[:, 0], rest[:, 1], _head_occlusion(face, points), zeros, _scalp(person, rest, normals), zeros], -1)
+    meshes = [(points, normals, extra, skull.triangles, _SKIN, turn)]
+    points, normals, triangles, hollow = parts.ears(skull)
+    zeros = np.zeros(len(points), np.float32)
+    meshes.append((points, normals, np.stack([points[:, 0], points[:, 1], 0.85 - 0.5 * hollow, hollow, zeros, zeros], -1), triangles, _SKIN, turn))
+    points, normals, triangles = parts.body(person)
+    zeros = np.zeros(len(points), np.float32)
+    under = 1 - 0.6 * smoothstep(1.9, 1.35, points[:, 1])
+    meshes.append((points, normals, np.stack([zeros, zeros, under, zeros, zeros, zeros], -1), triangles, _BODY, body_turn))
+    tuft = parts.hair(skull)
+    if tuft is not None:
+        points, normals, tangents, coordinates, triangles = tuft
+        extra = np.concatenate([coordinates, np.full((len(points), 1), 0.85, np.float32), tangents @ turn.T], 1)
+        meshes.append((points, normals, extra, triangles, _HAIR, turn))
+    return _join(meshes)
+
+
+def _join(meshes):
+    start, columns = 0, [[] for _ in range(6)]
+    for points, normals, extra, triangles, material, turn in meshes:
+        row = (points, (points - PIVOT) @ turn.T, normals @ turn.T, extra.astype(np.float32), triangles + start, np.full(len(triangles), material, np.int8))
+        start += len(points)
+        for column, values in zip(columns, row):
+            column.append(values)
+    return [np.concatenate(column) for column in columns]
+
+
+def _draw(face, pose, camera, size):
+    """Colours (linear) of a (size, size) sample grid: flat indices of the covered samples, and (n, 3)."""
+    head, points, normals, extra, triangles, material = _scene(face, pose)
+    turn = rotation(pose.yaw, pose.pitch, pose.roll)
+    painter = shading.Painter(face, pose, turn.T, 1 / (camera.scale * _SUPERSAMPLING))
+    shadow = soft_shadow(points, np.arange(len(points)), painter.light.direction)
+    grid = (camera.project(points) + np.float32(0.5)) * _SUPERSAMPLING - np.float32(0.5)
+    samples, triangle, weights = rasterise(grid, points[:, 2], triangles, size)
+    vertex = np.concatenate([head, normals, extra, shadow[:, None]], 1)
+    corners = triangles[triangle]
+    at = vertex[corners[:, 0]] * weights[:, :1] + vertex[corners[:, 1]] * weights[:, 1:2] + vertex[corners[:, 2]] * weights[:, 2:]
+    at[:, 12] = np.clip(at[:, 12], 0, 1)                                   # weights may lie a hair outside the triangle
+    normal = shading.unit(at[:, 3:6])
+    normal = np.where(normal[:, 2:] < -0.15, -normal, normal)              # the inner side of a sheet
+    kind = material[triangle]
+    colour = np.empty((len(samples), 3), np.float32)
+    for which, paint in ((_SKIN, _paint_skin), (_BODY, _paint_body), (_HAIR, _paint_hair)):
+        chosen = np.flatnonzero(kind == which)
+        if len(chosen):
+            colour[chosen] = paint(painter, at[chosen], normal[chosen])
+    return samples, colour
+
+
+def _paint_skin(painter, at, normal):
+    return painter.skin(at[:, :3], at[:, 6:8], normal, at[:, 12], at[:, 8], at[:, 9], at[:, 10])
+
+
+def _paint_body(painter, at, normal):
+    return painter.neck(at[:, :3], normal, at[:, 12], at[:, 8])
+
+
+def _paint_hair(painter, at, normal):
+    return painter.hair(at[:, 6], at[:, 7], normal, at[:, 9:12], at[:, 12], at[:, 8])
+
+
+def render(person, pose, size):
+    """Draw `person` in `pose` as a picture of size x size pixels."""
+    face = Expression(person.skull, pose)
+    camera = _Camera(pose, size)
+    fine = size * _SUPERSAMPLING
+    samples, colour = _draw(face, pose, camera, fine)
+    layer = np.zeros((fine * fine, 4), np.float32)
+    layer[samples, :3] = shading.to_srgb(colour)
+    layer[samples, 3] = 1
+    layer = layer.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 4).mean((1, 3))
+    image = layer[..., :3] + shading.background(pose, size) * (1 - layer[..., 3:])
+    turn = rotation(pose.yaw, pose.pitch, 0)
+    found = project_landmarks(face, lambda points: (points - PIVOT) @ turn.T)
+    landmarks = camera.project(found @ rotation(0, 0, pose.roll).T)
+    return Rendering(image.astype(np.float32), face_mask(landmarks, (size, size)), landmarks.astype(np.float32))
+
+
+def _render_share(person, poses, size):
+    return [render(person, pose, size) for pose in poses]
+
+
+def render_many(person, poses, size, workers=None):
+    """Render each of `poses` and return the list, in order, bit for bit what `render` gives; on all cores where that pays.
+
+    workers: number of processes; None: one a core. Where processes cannot be started the work is done here.
+    """
+    poses = list(poses)
+    workers = min(workers or os.cpu_count() or 1, len(poses) // 8)
+    if workers <= 1:
+        return _render_share(person, poses, size)
+    shares = [poses[len(poses) * k // workers:len(poses) * (k + 1) // workers] for k in range(workers)]
+    try:
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return [made for share in pool.map(_render_share, [person] * workers, shares, [size] * workers) for made in share]
+    except (OSError, concurrent.futures.BrokenExecutor):
+        return _render_share(person, poses, size)
+
+
+def _pixels(rendering):
+    return np.rint(np.clip(rendering.image, 0, 1) * 255).astype(np.uint8)
+
+
+def write_people(folder, people, count, size, seed):
+    """Write `count` pictures of each of `people` people and their landmarks.csv. Returns the number of pictures."""
+    folder = pathlib.Path(folder)
+    rows = []
+    for number in range(people):
+        name = f"person_{number:03d}"
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        poses = [random_pose(np.random.default_rng([seed, number, k, _POSES])) for k in range(count)]
+        for k, made in enumerate(render_many(Person(seed + number), poses, size)):
+            path = folder / name / f"{k:05d}.png"
+            save_picture(path, _pixels(made), source=DigitalSource.ALGORITHMIC)
+            rows.append([f"{name}/{path.name}", size, size, *(f"{v:.3f}" for v in made.landmarks.ravel())])
+    header = ["file", "width", "height", *(f"{axis}{k}" for k in range(68) for axis in "xy")]
+    beside = folder / "landmarks.csv.part"
+    with open(beside, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, folder / "landmarks.csv")
+    return len(rows)
+
+
+def contact_sheet(seed=0, people=8, poses=12, size=128):
+    """One row a person, one column a pose: (people * size, poses * size, 3) uint8."""
+    drawn = [random_pose(np.random.default_rng([seed, k, _POSES])) for k in range(poses)]
+    rows = [np.concatenate([_pixels(made) for made in render_many(Person(seed + k), drawn, size)], axis=1) for k in range(people)]
+    return np.concatenate(rows, axis=0)
+
+
+def _number(low, high):
+    def parse(text):
+        value = int(text) if text.lstrip("-").isdigit() else None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
+        return value
+    return parse
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments=None):
+    parser = _Parser(prog="python -m data.synthetic", description="Write pictures of rendered people and their exact landmarks.")
+    parser.add_argument("output", metavar="OUTPUT_FOLDER", nargs="?", help="gets person_000, person_001, ... and landmarks.csv")
+    parser.add_argument("--people", type=_number(1, 1000), default=2, metavar="N")
+    parser.add_argument("--count", type=_number(1, 100000), default=200, metavar="N", help="pictures a person")
+    parser.add_argument("--size", type=_number(16, 1024), default=256, metavar="PIXELS")
+    parser.add_argument("--seed", type=_number(0, 2**31 - 1), default=0, metavar="N", help="the first person's number; the next ones follow")
+    parser.add_argument("--sheet", metavar="FILE", help="write a contact sheet of 8 people in 12 poses")
+    options = parser.parse_args(arguments)
+    if options.output is None and options.sheet is None:
+        parser.error("give an OUTPUT_FOLDER, or --sheet FILE")
+    try:
+        if options.sheet:
+            save_picture(options.sheet, contact_sheet(options.seed), source=DigitalSource.ALGORITHMIC)
+            print(f"{options.sheet}: 8 people in 12 poses")
+        if options.output:
+            written = write_people(options.output, options.people, options.count, options.size, options.seed)
+            print(f"{options.output}: {written} pictures of {options.people} people, landmarks.csv")
+    except (OSError, PictureError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
