@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.align import INNER, MEAN_FACE, apply, crop_transform, scale_of, warp
+from data.align import INNER, MEAN_FACE, apply, crop_transform, warp
 from data.blend import face_hull, face_mask
 from data.image_io import PictureError, list_pictures, read_picture
+from data.survey import report  # noqa: F401  the word on two sets belongs beside what makes them
 
 DENSITY = 1.5  # canvas pixels per crop pixel
 COVERAGE = 1.4  # side of the canvas, in crops
@@ -129,7 +130,7 @@ def from_renders(name, renders, size, seed=0):
     """A face set of rendered people, along the same path as photographs; each render is a clip of its own.
 
     renders: at least 4 objects with .image (R, R, 3) float32 0..1 and .landmarks (68, 2) in its pixels. Surroundings beyond the crop
-    are used where the picture shows them. size: side S of the crops.
+    are used where the picture shows them; a crop takes about 3/4 of a render's side, so R = 4/3 S has the detail of S. size: side S.
     """
     faces = []
     for render in renders:
