@@ -181,6 +181,7 @@ def paste(picture, face, mask, transform):
     layers = np.dstack([face, mask * _crop_fade(size)]).astype(np.float32)
     layers = warp(layers, to_box, (bottom - top, right - left))
     share = np.clip(layers[..., 3], 0, 1)
+    share[share < 1 / 510] = 0  # less than half a step of 8 bits, even from black to white
     old = picture[top:bottom, left:right].astype(np.float32)
     new = old + share[..., None] * (np.clip(layers[..., :3], 0, 1) * 255 - old)
     result[top:bottom, left:right] = np.rint(new).astype(np.uint8)

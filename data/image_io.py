@@ -166,7 +166,7 @@ def _turn_upright(image):
 
 def _split_alpha(image):
     """(image without transparency, alpha (H, W) uint8 or None)."""
-    if image.mode in ("LA", "PA", "La", "RGBa") or (image.info.get("transparency") is not None and image.mode in ("1", "L", "P", "RGB")):
+    if image.has_transparency_data and not image.mode.startswith("I"):  # Pillow would clip 16-bit grey on the way
         image = image.convert("RGBA")
     if image.mode != "RGBA":
         return image, None
@@ -249,9 +249,16 @@ def save_picture(path, pixels, source, alpha=None):
         image.save(encoded, kind, **options, **_label_options(label_option, packet))
     except (OSError, ValueError, KeyError) as error:
         raise PictureError(f"cannot write {path}: {kind} refused the picture ({_one_line(error)}); choose another format or size") from error
-    if not label_option:
-        write_whole(sidecar(path), packet)  # first: no moment with an unlabelled picture
-    write_whole(path, encoded.getvalue())
+    if label_option:
+        write_whole(path, encoded.getvalue())
+        return notes
+    write_whole(sidecar(path), packet)  # first: no moment with an unlabelled picture
+    try:
+        write_whole(path, encoded.getvalue())
+    except PictureError:
+        if not path.exists():
+            sidecar(path).unlink()
+        raise
     return notes
 
 
