@@ -1,0 +1,187 @@
+"""Batches: what they depend on, what they share, how far they push, and what they cost."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from data import augment
+from data.align import MEAN_FACE
+from data.augment import make_batch
+from data.faceset import from_renders
+
+
+def render(seed):
+    """A smooth picture of which every place has its own colour: red tells x, green tells y."""
+    y, x = np.mgrid[:110, :110] / 110
+    blue = np.random.default_rng(seed).uniform(0.2, 0.8)
+    return SimpleNamespace(image=np.dstack([0.1 + 0.6 * x, 0.1 + 0.6 * y, np.full_like(x, blue)]).astype(np.float32), landmarks=MEAN_FACE * 64 + 22.5)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return from_renders("a", [render(seed) for seed in range(24)], 64)
+
+
+@pytest.fixture
+def same_light(monkeypatch):
+    """Colours as they are, so that they tell places."""
+    monkeypatch.setattr(augment, "_colour_matrices", lambda rng, count: np.tile(np.eye(4, 3, dtype=np.float32), (count, 1, 1)))
+
+
+def equal(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b))
+
+
+def test_shapes(faces):
+    batch = make_batch(faces, 7, seed=0, side=0, k=0)
+    assert batch.warped.shape == batch.target.shape == (7, 64, 64, 3) and batch.mask.shape == (7, 64, 64, 1)
+    for array in batch:
+        assert array.dtype == np.float32 and array.flags.c_contiguous and array.min() >= 0 and array.max() <= 1
+    assert batch.mask.max() == 1 and batch.mask.min() == 0
+
+
+def test_a_batch_depends_on_its_key_alone(faces):
+    first = make_batch(faces, 5, seed=3, side=1, k=17)
+    make_batch(faces, 9, seed=8, side=0, k=2)
+    np.random.default_rng(0).random(100)
+    assert equal(first, make_batch(faces, 5, seed=3, side=1, k=17))
+    for other in ({"seed": 4}, {"side": 0}, {"k": 18}):
+        assert not np.array_equal(first.target, make_batch(faces, 5, **({"seed": 3, "side": 1, "k": 17} | other)).target)
+
+
+def test_batches_made_in_threads_are_the_same(faces):
+    alone = [make_batch(faces, 8, 0, 0, k) for k in range(12)]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        together = list(pool.map(lambda k: make_batch(faces, 8, 0, 0, k), range(11, -1, -1)))[::-1]
+    assert all(equal(a, b) for a, b in zip(alone, together))
+
+
+def test_only_the_training_part_is_drawn(faces):
+    seen = []
+    original = faces.sample
+    faces.sample = lambda indices, x, y: seen.extend(indices) or original(indices, x, y)
+    try:
+        for k in range(20):
+            make_batch(faces, 16, 0, 0, k)
+        assert set(seen) == set(faces.train)
+        seen.clear()
+        make_batch(faces, 6, 0, 0, 0, indices=faces.held_out)
+        assert set(seen) == set(faces.held_out)
+    finally:
+        del faces.sample
+
+
+def test_no_face_comes_twice_before_each_came_once(faces):
+    seen = []
+    original = faces.sample
+    faces.sample = lambda indices, x, y: seen.append(indices.copy()) or original(indices, x, y)
+    try:
+        make_batch(faces, len(faces.train) + 3, 0, 0, 0)
+    finally:
+        del faces.sample
+    assert sorted(seen[0][: len(faces.train)]) == sorted(faces.train)
+
+
+def test_an_empty_pool_is_named(faces):
+    with pytest.raises(ValueError, match="no faces"):
+        make_batch(faces, 4, 0, 0, 0, indices=[])
+
+
+def places(pictures):
+    """Where each pixel came from, in render pixels: (n, S, S, 2), read off the colours."""
+    return (pictures[..., :2] - 0.1) / 0.6 * 110
+
+
+def affine_fit(where):
+    """Least-squares affine map of a target's pixels to places: (3, 2), and the largest error."""
+    y, x = np.mgrid[8:56, 8:56]
+    system = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=1)
+    values = where[8:56, 8:56].reshape(-1, 2)
+    solution = np.linalg.lstsq(system, values, rcond=None)[0]
+    return solution, np.abs(system @ solution - values).max()
+
+
+def test_the_target_is_the_crop_turned_scaled_and_shifted_within_bounds(faces, same_light):
+    angles, scales, shifts = [], [], []
+    for where in places(make_batch(faces, 60, 0, 0, 0, flip=False).target):
+        (a, b), (c, d), _ = affine_fit(where)[0]
+        assert affine_fit(where)[1] < 0.6
+        assert abs(a - d) < 0.02 and abs(b + c) < 0.02  # a similarity
+        angles.append(np.degrees(np.arctan2(b, a)))
+        scales.append(np.hypot(a, b))
+        shifts.append(np.array([31.5, 31.5, 1]) @ affine_fit(where)[0] - 54.5)  # the crop's centre, 31.5, lies at 54.5 of the render
+    assert 7 < np.max(np.abs(angles)) < 10.5 and 0.04 < np.max(np.abs(np.array(scales) - 1)) < 0.06
+    assert 2.5 < np.abs(shifts).max() < 3.3 and np.std(angles) > 4
+
+
+def test_flip_mirrors_half_of_the_faces(faces, same_light):
+    mirrored = [np.linalg.det(affine_fit(where)[0][:2]) < 0 for where in places(make_batch(faces, 200, 0, 0, 1).target)]
+    assert 70 < sum(mirrored) < 130
+    unmirrored = [np.linalg.det(affine_fit(where)[0][:2]) > 0 for where in places(make_batch(faces, 50, 0, 0, 1, flip=False).target)]
+    assert all(unmirrored)
+
+
+def test_warped_differs_from_target_by_small_displacements(faces, same_light):
+    batch = make_batch(faces, 60, 0, 0, 0)
+    moved = places(batch.warped)[:, 4:60, 4:60] - places(batch.target)[:, 4:60, 4:60]
+    assert 0.8 < moved.std() < 2.2 and np.abs(moved).max() < 10
+    for face in moved:  # no shift, turn or scale that the network could not know of
+        assert np.abs(face.mean(axis=(0, 1))).max() < 1.3
+
+
+def test_the_push_never_folds_the_face():
+    dx, dy = augment._displacements(np.random.default_rng(0), 500, 64)
+    along_x, along_y = [np.gradient(d, axis=(2, 1)) for d in (dx, dy)]
+    area = (1 + along_x[0]) * (1 + along_y[1]) - along_x[1] * along_y[0]
+    assert area.min() > 0.05 and 1.2 < dx.std() < 2.0
+
+
+def test_the_push_holds_no_similarity():
+    basis = augment._similarity_basis()
+    np.testing.assert_allclose(basis.T @ basis, np.eye(4), atol=1e-12)
+    y, x = np.mgrid[:5, :5] - 2.0
+    for move in ((3 + 0 * x, -1 + 0 * y), (0.1 * x - 0.2 * y, 0.2 * x + 0.1 * y)):
+        flat = np.stack(move).ravel()
+        np.testing.assert_allclose(basis @ basis.T @ flat, flat, atol=1e-12)
+    np.testing.assert_allclose(augment._interpolation(64).sum(axis=1), 1, atol=1e-6)
+
+
+def test_target_and_mask_share_their_geometry(faces, same_light):
+    """The mask must lie where the face lies: at the render's places of the plain crop's mask."""
+    images, masks = faces.crops([0])
+    batch = make_batch(faces, 12, 0, 0, 5)
+    for where, mask in zip(places(batch.target), batch.mask[..., 0]):
+        crop = np.rint(where - 23).astype(int)  # render pixel 23 + i is crop pixel i
+        inside = ((crop >= 0) & (crop < 64)).all(axis=-1)
+        expected = masks[0, crop[inside][:, 1], crop[inside][:, 0], 0]
+        assert np.abs(mask[inside] - expected).mean() < 0.02
+
+
+def test_warped_and_target_are_in_the_same_light(faces):
+    batch = make_batch(faces, 30, 0, 0, 2)
+    inner = np.s_[:, 24:40, 24:40]
+    ratio = batch.warped[inner].mean(axis=(1, 2)) / batch.target[inner].mean(axis=(1, 2))
+    assert np.abs(ratio - 1).max() < 0.1
+    strength = batch.target[inner].mean(axis=(1, 2, 3))
+    assert strength.std() > 0.02
+
+
+def test_the_light_is_changed_a_little_and_evenly():
+    matrices = augment._colour_matrices(np.random.default_rng(0), 500)
+    assert (matrices[:, 3] == 0).all()  # the mask's channel never reaches the colours
+    grey = np.array([0.5, 0.5, 0.5, 1], np.float32) @ matrices
+    assert 0.4 < grey.min() and grey.max() < 0.6 and abs(grey.mean() - 0.5) < 0.01 and grey.std() > 0.02
+
+
+def test_a_batch_costs_little(faces):
+    """The budget is 15 ms of one core for 32 faces; three times that is allowed, for a machine busy with other tests."""
+    make_batch(faces, 32, 0, 0, 0)
+    costs = []
+    for k in range(10):
+        start = time.thread_time()
+        make_batch(faces, 32, 0, 0, k)
+        costs.append(time.thread_time() - start)
+    assert min(costs) < 0.045
