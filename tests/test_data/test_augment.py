@@ -176,6 +176,12 @@ def test_the_light_is_changed_a_little_and_evenly():
     assert 0.4 < grey.min() and grey.max() < 0.6 and abs(grey.mean() - 0.5) < 0.01 and grey.std() > 0.02
 
 
+def test_bright_faces_stay_in_range():
+    bright = from_renders("bright", [SimpleNamespace(image=np.ones((84, 84, 3), np.float32), landmarks=MEAN_FACE * 64 + 10)] * 8, 64)
+    batch = make_batch(bright, 32, 0, 0, 0)
+    assert batch.warped.max() == batch.target.max() == 1 and batch.target.min() < 0.98
+
+
 def test_a_batch_costs_little(faces):
     """The budget is 15 ms of one core for 32 faces; three times that is allowed, for a machine busy with other tests."""
     make_batch(faces, 32, 0, 0, 0)

@@ -257,6 +257,14 @@ def test_pose_of_rendered_people():
     assert np.corrcoef(estimate.mouth, [pose.mouth_open for pose in poses])[0, 1] > 0.95
 
 
+def test_the_survey_knows_the_tilt_that_the_alignment_took_out(folder):
+    c, s = np.cos(np.radians(20)), np.sin(np.radians(20))  # clockwise as seen: y points down
+    turned = (MEAN_FACE - 0.5) @ (80 * np.array([[c, s], [-s, c]])) + (65, 75)
+    for row in folder.rows:
+        row[3:] = turned.ravel()
+    np.testing.assert_allclose(survey(folder.load()).roll, 20, atol=0.5)
+
+
 def test_the_report_tells_good_from_bad():
     good = from_renders("good", renders(60, 0), 64)
     dark = from_renders("dark", renders(60, 100, brightness=0.3), 64)

@@ -24,7 +24,7 @@ def grey():
     return np.mgrid[:40, :50][1].astype(np.uint8) * 5
 
 
-def png_bytes(width, height, depth, colour_type, rows):
+def png_bytes(width, height, depth, colour_type, rows, extra=()):
     """A PNG written by hand, for what Pillow does not write."""
 
     def chunk(kind, body):
@@ -32,7 +32,7 @@ def png_bytes(width, height, depth, colour_type, rows):
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunk(*e) for e in extra) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def shifted_profile():
@@ -103,6 +103,12 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     picture = read_picture(tmp_path / "a.png")
     np.testing.assert_array_equal(picture.pixels[..., 1], np.rint(values / 257))
     assert "16-bit read as 8-bit" in picture.notes
+
+
+def test_16_bit_grey_with_a_transparent_value_is_still_scaled(tmp_path):
+    values = np.linspace(0, 65535, 64).astype(">u2").reshape(8, 8)
+    (tmp_path / "a.png").write_bytes(png_bytes(8, 8, 16, 0, [row.tobytes() for row in values], [(b"tRNS", b"\x00\x07")]))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png").pixels[..., 0], np.rint(values / 257))
 
 
 def test_16_bit_colour_is_said(tmp_path):
