@@ -16,18 +16,30 @@ PIVOT = np.array([0.0, 0.55, -1.25], np.float32)
 
 # Sections from the crown to the point of the chin; widths and heights follow mean frontal landmarks of adults.
 #                y     a     f      c      b
-_SECTIONS = [(-1.95, 0.02, -1.40, -1.42, -1.45), (-1.91, 0.42, -0.98, -1.42, -1.90), (-1.76, 0.77, -0.60, -1.42, -2.38),
-             (-1.48, 1.01, -0.31, -1.41, -2.70), (-1.12, 1.14, -0.13, -1.40, -2.88), (-0.72, 1.19, -0.04, -1.38, -2.95),
+_SECTIONS = [(-1.95, 0.02, -1.40, -1.42, -1.45), (-1.91, 0.37, -1.04, -1.42, -1.86), (-1.76, 0.70, -0.66, -1.42, -2.34),
+             (-1.48, 0.95, -0.34, -1.41, -2.68), (-1.12, 1.09, -0.14, -1.40, -2.87), (-0.72, 1.165, -0.04, -1.38, -2.95),
              (-0.30, 1.19, 0.00, -1.36, -2.95), (0.05, 1.17, -0.03, -1.34, -2.88), (0.35, 1.14, -0.03, -1.30, -2.70),
              (0.63, 1.09, -0.01, -1.24, -2.45), (0.90, 1.03, 0.02, -1.16, -2.20), (1.18, 0.93, 0.03, -1.04, -2.00),
              (1.42, 0.78, 0.01, -0.86, -1.80), (1.58, 0.61, -0.02, -0.70, -1.60), (1.71, 0.38, -0.07, -0.52, -1.30),
              (1.78, 0.18, -0.15, -0.38, -0.90), (1.80, 0.01, -0.28, -0.30, -0.35)]
 _JAW_Y = np.array([0.05, 0.34, 0.62, 0.89, 1.18, 1.42, 1.58, 1.71, 1.80], np.float32)   # landmarks 0..8, frontal
 
+_NOISE = np.random.default_rng(20).random((128, 128)).astype(np.float32)
+
 
 def smoothstep(low, high, x):
     t = np.clip((x - low) * np.float32(1 / (high - low)), 0, 1)
     return t * t * (3 - 2 * t)
+
+
+def noise(x, y):
+    """Smooth value noise 0..1, one cell a unit."""
+    i, j = np.floor(x), np.floor(y)
+    fx, fy = x - i, y - j
+    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
+    i, j = i.astype(np.int32) & 127, j.astype(np.int32) & 127
+    i1, j1 = (i + 1) & 127, (j + 1) & 127
+    return ((_NOISE[j, i] * (1 - fx) + _NOISE[j, i1] * fx) * (1 - fy) + (_NOISE[j1, i] * (1 - fx) + _NOISE[j1, i1] * fx) * fy)
 
 
 def bump(x, y, at, width, height):
@@ -117,17 +129,20 @@ class Skull:
 
     def _nose(self, x, y):
         p, tip = self.person, self.person.nose_tip
-        t = y / np.float32(tip)                                    # 0 at the pupils, 1 at the tip
+        t = y / np.float32(tip) + 1.6 * x * x                      # 0 at the pupils, 1 at the tip; the base sags in the middle
         knots = [-0.55, -0.25, 0.0, 0.3, 0.6, 0.85, 1.0, 1.1, 1.2, 1.27, 1.36]
-        rise = np.array([0, .015, .08, .19 + p.nose_hump, .30 + p.nose_hump, .40, .43, .40, .26, .09, 0]) * p.nose_depth
-        width = np.array([.12, .11, .085, .09, .10, .125, .14, .14, .13, .12, .12]) * p.nose_width
+        rise = np.array([0, .015, .08, .18 + p.nose_hump, .28 + p.nose_hump, .36, .38, .35, .22, .07, 0]) * p.nose_depth
+        width = np.array([.12, .11, .085, .085, .092, .105, .115, .115, .11, .11, .11]) * p.nose_width
         fine = np.linspace(-0.55, 1.36, 192)
         soft = np.hanning(17) / np.hanning(17).sum()               # rounds the corners of the piecewise profile
         profile = np.convolve(np.interp(np.linspace(-.63, 1.44, 208), knots, rise), soft, "valid")
         rise, width = np.interp(t, fine, profile).astype(np.float32), np.interp(t, knots, width).astype(np.float32)
         ridge = rise * np.exp(-0.5 * (x / width) ** 2)
-        wing = bump(np.abs(x), t, (0.155 * p.nose_width, 1.12), (0.062, 0.11), 0.17 * p.nose_depth)
-        return ridge + wing
+        t = y / np.float32(tip)
+        u, v = (np.abs(x) - 0.158 * p.nose_width) / 0.082, (t - 1.10) / 0.15
+        wing = 0.15 * p.nose_depth * np.exp(-(u * u + v * v) ** 1.5)    # steeper than a Gaussian: a crease around the wing
+        u, v = x / 0.125, (t - 1.03) / 0.17
+        return ridge + wing + 0.055 * p.nose_depth * np.exp(-(u * u + v * v) ** 1.4)
 
     def z(self, x, y):
         """Height of the resting front surface over (x, y)."""
@@ -144,7 +159,7 @@ class Mouth:
         smile, opening = pose.smile, pose.mouth_open
         self.half = person.mouth_width * (1 + 0.22 * max(smile, 0) - 0.12 * opening)
         self.y = person.mouth_y * person.face_length
-        self.lift = 0.03 - 0.12 * smile
+        self.lift = 0.012 - 0.17 * smile
         self.gap = 0.50 * opening
         self.upper, self.lower = person.upper_lip * (1 - 0.15 * max(smile, 0)), person.lower_lip * (1 - 0.1 * max(smile, 0))
         self.bow = person.cupid_bow
@@ -153,11 +168,11 @@ class Mouth:
         """Upper lip's top, upper lip's bottom, lower lip's top, lower lip's bottom; and how far inside the corners."""
         u = np.clip(x / np.float32(self.half), -1, 1)
         arch = 1 - u * u
-        line = self.y + np.float32(self.lift) * (u * u - 0.35) - 0.012 * np.exp(-(u / 0.22) ** 2) * -1
+        line = self.y + np.float32(self.lift) * (u * u - 0.35) + 0.012 * np.exp(-(u / 0.22) ** 2)
         top_inner = line - np.float32(0.22 * self.gap) * arch
         bottom_inner = line + np.float32(0.78 * self.gap) * np.sqrt(arch)
-        crest = arch ** 0.8 * (1 + 0.12 * np.exp(-((np.abs(u) - 0.25) / 0.14) ** 2) - np.float32(self.bow) * np.exp(-(u / 0.13) ** 2))
-        return top_inner - np.float32(self.upper) * crest, top_inner, bottom_inner, bottom_inner + np.float32(self.lower) * arch ** 0.65, u
+        crest = (1 - np.abs(u) ** 1.5) * (1 + 0.10 * np.exp(-((np.abs(u) - 0.22) / 0.12) ** 2) - np.float32(self.bow) * np.exp(-(u / 0.11) ** 2))
+        return top_inner - np.float32(self.upper) * crest, top_inner, bottom_inner, bottom_inner + np.float32(self.lower) * arch ** 0.95, u
 
     def relief(self, x, y):
         """The swelling of the two lips, and the hollow between them."""
@@ -167,7 +182,7 @@ class Mouth:
         down = np.clip((y - inner_low) / np.maximum(low - inner_low, 0.02), -0.5, 1.5)
         z = 0.055 * inside * np.exp(-((up - 0.62) / 0.42) ** 2) + 0.075 * inside * np.exp(-((down - 0.5) / 0.42) ** 2)
         gap = smoothstep(-0.02, 0.03, np.minimum(y - inner, inner_low - y))
-        return z * 1.0 - 0.03 * np.exp(-((y - (inner + inner_low) / 2) / 0.03) ** 2) * inside * (1 - gap) - 0.10 * gap * inside
+        return z - 0.03 * np.exp(-((y - (inner + inner_low) / 2) / 0.03) ** 2) * inside * (1 - gap) - 0.10 * gap * inside
 
 
 class Eyes:
@@ -178,7 +193,7 @@ class Eyes:
         closed = np.clip(pose.blink, 0, 1)
         squint = 0.25 * max(pose.smile, 0)
         self.top = person.eye_height * (1 - 0.12 * squint + 0.16 * max(pose.brow_raise, 0) - 0.7 * np.radians(pose.gaze_pitch) / 0.35 * 0.5) * (1 - 1.25 * closed)
-        self.bottom = person.eye_height * 0.62 * (1 - squint)
+        self.bottom = person.eye_height * 0.74 * (1 - squint)
         self.radius = 0.20
 
     def u(self, side_x):

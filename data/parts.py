@@ -4,7 +4,7 @@ from both sides where they are sheets.
 
 import numpy as np
 
-from data.head import grid_normals, grid_triangles, smoothstep
+from data.head import grid_normals, grid_triangles, noise, smoothstep
 
 HAIR_STYLES = ("bald", "buzz", "short", "side part", "fringe", "receding", "pulled back", "bob", "long", "long fringe", "curly")
 _LONG = {"bob": 1.35, "long": 2.5, "long fringe": 2.4}
@@ -19,8 +19,8 @@ def ears(skull):
     size = skull.person.ear_size
     v = np.linspace(-1, 1, 19, dtype=np.float32)[:, None]
     u = np.linspace(0, 1, 13, dtype=np.float32)[None]
-    width = 0.40 * size * np.sqrt(np.clip(1.02 - v * v, 0, 1)) * (1 - 0.32 * smoothstep(-0.2, 1, v))
-    y = 0.33 + 0.44 * size * v + 0.06 * (1 - u)
+    width = 0.40 * size * np.sqrt(np.clip(1.003 - np.abs(v) ** 2.6, 0, 1)) * (1 - 0.36 * smoothstep(-0.2, 0.9, v))
+    y = 0.33 + 0.44 * size * v + 0.0 * u
     a, _, c, _ = skull.section(y[:, :1])
     edge = np.maximum(1 - u, 0) * width
     rim = np.exp(-((edge - 0.035) / 0.035) ** 2) + np.exp(-((np.abs(v) - 0.93) / 0.1) ** 2) * u
@@ -59,14 +59,15 @@ def body(person):
 
 
 def hair(skull):
-    """The hair as a shell over the skull: points, normals, strand tangents, (n, 2) coordinates along and across, triangles; or None."""
+    """The hair as a shell over the skull: points, normals, strand tangents, (n, 3) coordinates (down from
+    the crown, azimuth, share of the strand's length), triangles; or None."""
     person, style = skull.person, skull.person.hair_style
     if style == "bald":
         return None
-    w = np.linspace(-1, 1, 141)
+    w = np.linspace(-1, 1, 161)
     alpha = (np.pi * (0.6 * w + 0.4 * w ** 3)).astype(np.float32)[None]
     s = np.linspace(0, 1, 34, dtype=np.float32)[:, None]
-    edge = _hairline(person, alpha)
+    edge = hairline(person, alpha)
     top = skull.top
     y = top + (edge - top) * (0.35 * s * s + 0.65 * s) ** 1.25
     points = _over_skull(skull, y, alpha)
@@ -78,12 +79,12 @@ def hair(skull):
     tangents = np.gradient(points, axis=0)
     tangents /= np.sqrt((tangents ** 2).sum(-1, keepdims=True)) + 1e-6
     across = np.broadcast_to(alpha, y.shape)
-    coordinates = np.stack([y - top, across], -1)
+    coordinates = np.stack([y - top, across, np.broadcast_to(s, y.shape)], -1)
     return (points.reshape(-1, 3).astype(np.float32), normals.reshape(-1, 3).astype(np.float32), tangents.reshape(-1, 3).astype(np.float32),
-            coordinates.reshape(-1, 2).astype(np.float32), both_sides(grid_triangles(*y.shape)))
+            coordinates.reshape(-1, 3).astype(np.float32), both_sides(grid_triangles(*y.shape)))
 
 
-def _hairline(person, alpha):
+def hairline(person, alpha):
     """Height of the hair's edge at each azimuth."""
     style, front, part = person.hair_style, person.hairline, person.part
     side = np.abs(alpha)
@@ -107,8 +108,8 @@ def _hairline(person, alpha):
     if style in ("side part", "short", "long"):
         # A swept front: hair falls lower on one side of the parting.
         line = line + 0.14 * person.sweep * smoothstep(0.1, 0.6, part * alpha) * smoothstep(1.1, 0.7, side)
-    soft = np.hanning(5) / np.hanning(5).sum()
-    flat = np.concatenate([line[0, -3:-1], line[0], line[0, 1:3]])
+    soft = np.hanning(9) / np.hanning(9).sum()
+    flat = np.concatenate([line[0, -5:-1], line[0], line[0, 1:5]])
     return np.convolve(flat, soft, "valid")[None].astype(np.float32)
 
 
@@ -128,6 +129,9 @@ def _thickness(person, s, alpha, y):
     if style == "curly":
         lumps = np.sin(alpha * 9 + 3 * y) * np.sin(y * 11 + person.seed) + 0.6 * np.sin(alpha * 17 - 4 * y) * np.sin(y * 19 + 1)
         taper = taper + 0.035 * lumps * smoothstep(0.02, 0.2, s)
+    else:
+        clumps = noise(alpha * 7 + person.seed % 40, y * 0.9) + 0.6 * noise(alpha * 17, y * 1.3 + person.seed % 30)
+        taper = taper + 0.16 * thick * (clumps - 0.8) * smoothstep(0.05, 0.3, s)
     return np.maximum(taper, 0.015).astype(np.float32)
 
 

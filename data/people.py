@@ -48,9 +48,9 @@ class Person:
         self.cheekbones, self.cheek_fat = spread(0.075, 0.025), spread(0.02, 0.03)
         self.chin_depth = spread(0.07 + 0.03 * m, 0.03)
         self.eye_x, self.eye_y = spread(0.505, 0.016), 0.0
-        self.eye_width, self.eye_height = spread(0.215, 0.011), spread(0.098 - 0.012 * m, 0.011)
+        self.eye_width, self.eye_height = spread(0.218, 0.011), spread(0.088 - 0.010 * m, 0.008)
         self.eye_slant = spread(0.018, 0.018)
-        self.iris_size = spread(0.50, 0.02)
+        self.iris_size = spread(0.475, 0.015)
         self.crease, self.crease_depth = spread(0.065, 0.016), spread(0.7, 0.25)
         self.brow_inner, self.brow_outer = spread(0.25 - 0.03 * m, 0.025), spread(0.86, 0.03)
         self.brow_y, self.brow_arch = spread(-0.30 + 0.055 * m, 0.028), spread(0.075 - 0.045 * m, 0.025)
@@ -60,10 +60,10 @@ class Person:
         self.nose_width, self.nose_depth = spread(0.95 + 0.10 * m, 0.11), spread(0.98 + 0.06 * m, 0.10)
         self.nose_hump = spread(0.0, 0.02)
         self.mouth_y, self.mouth_width = spread(1.065, 0.02), spread(0.40, 0.03)
-        self.upper_lip, self.lower_lip = spread(0.105 - 0.03 * m, 0.022), spread(0.145 - 0.02 * m, 0.025)
+        self.upper_lip, self.lower_lip = spread(0.115 - 0.03 * m, 0.022), spread(0.155 - 0.02 * m, 0.025)
         self.cupid_bow = spread(0.22, 0.10)
         self.ear_size, self.ear_out = spread(0.96 + 0.08 * m, 0.07), spread(0.12, 0.10)
-        self.neck_width = spread(0.84 + 0.22 * m, 0.05)
+        self.neck_width = spread(0.93 + 0.22 * m, 0.05)
 
     def _draw_skin(self, rng, spread):
         tone = rng.random() * (len(_SKIN) - 1)
@@ -78,8 +78,8 @@ class Person:
         self.moles = [(float(rng.uniform(-0.8, 0.8)), float(rng.uniform(0.2, 1.5)), float(rng.uniform(0.014, 0.028))) for _ in range(rng.integers(0, 4))]
         pink = np.array([0.74, 0.38, 0.36]) if rng.random() < 0.7 else np.array([0.70, 0.42, 0.36])
         painted = (1 - self.masculine) * rng.random()
-        lip = skin * (0.50 - 0.15 * painted) + pink * (0.46 - 0.24 * self.dark) + np.array([0.10, 0, 0.02]) * painted
-        self.lip_linear, self.lip_strength = linear(np.clip(lip, 0, 1)), 0.62 + 0.3 * painted
+        lip = skin * (0.42 - 0.12 * painted) + pink * (0.54 - 0.26 * self.dark) + np.array([0.10, 0, 0.02]) * painted
+        self.lip_linear, self.lip_strength = linear(np.clip(lip, 0, 1)), 0.74 + 0.2 * painted
         self.lip_shine = 0.5 + 0.9 * painted
         self.lashes = 0.85 + 0.55 * (1 - self.masculine)
         self.teeth = float(rng.uniform(0.85, 1.05))

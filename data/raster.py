@@ -58,7 +58,7 @@ def _blur(grid, passes=2):
     return grid
 
 
-def soft_shadow(points, casts, light, cell=0.095, size=64):
+def soft_shadow(points, light, cell=0.095, size=64):
     """How much of a far light reaches each point (n, 3): 0 in shadow, 1 in light.
 
     A variance shadow map (Donnelly, Lauritzen 2006): vertices are dense enough to be splatted into cells seen from the light;
@@ -73,7 +73,7 @@ def soft_shadow(points, casts, light, cell=0.095, size=64):
     place = np.clip(np.rint(plane), 1, size - 2).astype(np.int32)
     cells = place[:, 1] * size + place[:, 0]
     nearest = np.full(size * size, -np.inf, np.float32)
-    np.maximum.at(nearest, cells[casts], depth[casts])
+    np.maximum.at(nearest, cells, depth)
     known = np.isfinite(nearest)
     moments = np.stack([known, np.where(known, nearest, 0), np.where(known, nearest * nearest, 0)]).astype(np.float32)
     weight, mean, square = np.stack([_blur(m.reshape(size, size)) for m in moments]).reshape(3, -1)

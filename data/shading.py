@@ -6,20 +6,7 @@ in head space, normals and the light in camera space (both in `head.py`).
 
 import numpy as np
 
-from data.head import bump, smoothstep
-
-_NOISE = np.random.default_rng(20).random((128, 128)).astype(np.float32)
-
-
-def noise(x, y):
-    """Smooth value noise 0..1, one cell a unit."""
-    i, j = np.floor(x), np.floor(y)
-    fx, fy = x - i, y - j
-    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
-    i, j = i.astype(np.int32) & 127, j.astype(np.int32) & 127
-    i1, j1 = (i + 1) & 127, (j + 1) & 127
-    return ((_NOISE[j, i] * (1 - fx) + _NOISE[j, i1] * fx) * (1 - fy) + (_NOISE[j1, i] * (1 - fx) + _NOISE[j1, i1] * fx) * fy)
-
+from data.head import bump, noise, smoothstep
 
 def linear(srgb):
     return np.asarray(srgb, np.float32) ** np.float32(2.2)
@@ -152,7 +139,7 @@ class Painter:
             crow = np.exp(-(np.sin((y - 0.2 * (side - 0.8)) * 38) / 0.4) ** 2) * bump(side, y, (0.86, 0.03), (0.07, 0.09), 1)
             dark = dark + 0.3 * p.wrinkles * crow
         w, tip = p.nose_width, p.nose_tip
-        nostril = bump(side, low, (0.095 * w, tip * 1.215), (0.034 * w, 0.018), 1.7)
+        nostril = bump(side, low - 0.25 * side * side, (0.092 * w, tip * 1.205), (0.030 * w, 0.013), 1.5)
         wing = np.exp(-((np.hypot((side - 0.15 * w) / w, (low - tip * 1.12)) - 0.095) / 0.018) ** 2) * smoothstep(0.15, 0.2, side / w) * smoothstep(tip * 0.95, tip * 1.08, low)
         dark = np.clip((dark + 0.32 * wing) * front, 0, 0.8)
         albedo = albedo * (1 - dark[:, None] * np.array([0.75, 0.95, 1.0], np.float32))
@@ -222,7 +209,7 @@ class Painter:
         skin = colour[near]
         ends = smoothstep(1.12, 0.85, np.abs(u))
         wide = np.float32(max(0.014, self.sample * 0.8))
-        crease_y = top - np.float32(p.crease) * (0.35 + 0.65 * np.clip(1 - u * u, 0, 1)) - 0.2 * eyes.half * 0
+        crease_y = top - np.float32(p.crease) * (0.35 + 0.65 * np.clip(1 - u * u, 0, 1))
         crease = np.exp(-((y - crease_y) / (wide * 1.1)) ** 2) * smoothstep(1.25, 0.8, np.abs(u + 0.05)) * np.float32(p.crease_depth)
         lid = np.clip((y - crease_y) / np.maximum(top - crease_y, 0.02), 0, 1) * (y < top + 0.05) * ends
         bag = np.exp(-((y - bottom - 0.075) / 0.03) ** 2) * ends * (0.10 + 0.35 * p.eye_bags)
@@ -261,16 +248,16 @@ class Painter:
         iris = mix(iris, p.iris_inner, smoothstep(0.75, 0.38, radius) * 0.7)
         iris = iris * (1 - 0.78 * smoothstep(0.74, 1.0, radius))[:, None]
         iris = iris * (1 - smoothstep(0.38 + soft, 0.38 - soft, radius))[:, None]
-        white = linear((0.91, 0.875, 0.85)) * (1 - 0.25 * smoothstep(0.55, 1.0, np.abs(u)))[:, None]
+        white = linear((0.86, 0.82, 0.79)) * (1 - 0.25 * smoothstep(0.55, 1.0, np.abs(u)))[:, None]
         white = mix(white, np.broadcast_to(linear((0.80, 0.52, 0.48)), white.shape), smoothstep(-0.74, -0.98, u) * 0.8)
         ball = mix(white, iris, smoothstep(1 + soft, 1 - soft, radius))
         n = m @ self.turn.T
-        lid_shade = 0.42 + 0.58 * smoothstep(-0.01, 0.075, below_top)
+        lid_shade = 0.34 + 0.66 * smoothstep(-0.01, 0.085, below_top)
         lid_shade = lid_shade * (0.75 + 0.25 * smoothstep(-0.01, 0.04, above_bottom))
         lit = self.light.lit(ball, n, 0.35 + 0.65 * shadow, np.maximum(occlusion, 0.75), (0.35, 0.35, 0.35)) * lid_shade[:, None]
         cornea = unit(m + np.clip(1.1 - radius, 0, 1)[:, None] * off * 0.9)
         h = dot(cornea @ self.turn.T, self.light.half)
-        spot = smoothstep(0.962, 0.985, h) * smoothstep(0.0, 0.02, below_top)
+        spot = smoothstep(0.978, 0.990, h) * smoothstep(0.0, 0.02, below_top)
         return lit + (spot * 0.85 * (0.4 + 0.6 * shadow))[:, None] * np.minimum(self.light.colour, 1.1)
 
     def neck(self, at, normal, shadow, occlusion):
@@ -287,8 +274,10 @@ class Painter:
         fabric = self.light.lit(p.cloth_linear * (weave * (1 - 0.35 * collar))[:, None], normal, shadow, occlusion, (0.1, 0.1, 0.1))
         return mix(skin * (1 - 0.25 * np.exp(-((y - cloth) / 0.05) ** 2))[:, None], fabric, over)
 
-    def hair(self, along, across, normal, tangent, shadow, occlusion):
-        """Strand shading (Kajiya, Kay 1989): light depends on the angle to the strand, the highlight lies across it."""
+    def hair(self, along, across, share, normal, tangent, shadow, occlusion):
+        """Strand shading (Kajiya, Kay 1989): light depends on the angle to the strand, the highlight lies across it.
+
+        Returns colours and how much each hides what is behind it: strands thin out towards the hair's edge."""
         p = self.person
         fade = np.float32(np.clip(1.4 - 60 * self.sample, 0.35, 1))
         if p.hair_style == "curly":
@@ -305,7 +294,9 @@ class Painter:
         band = np.clip(1 - th * th, 0, 1)
         shine = (band ** 30 * 0.10 + band ** 120 * 0.12) * smoothstep(-0.1, 0.5, dot(normal, l)) * (0.5 + strands) * np.float32(p.hair_shine)
         lit = colour * ((kay * shadow)[:, None] * self.light.colour * 1.1 + self.light.ambient(normal, occlusion))
-        return lit + (shine * shadow)[:, None] * self.light.colour * (0.35 + 0.65 * p.hair_linear / (p.hair_linear.max() + 0.05))
+        lit = lit + (shine * shadow)[:, None] * self.light.colour * (0.35 + 0.65 * p.hair_linear / (p.hair_linear.max() + 0.05))
+        ends = noise(across * 75 + 31, along * 1.1) * 0.6 + noise(across * 33, along * 0.7) * 0.4
+        return lit, smoothstep(0.0, 0.10, 1.03 - share - 0.17 * ends)
 
 
 def background(pose, size):

@@ -75,41 +75,44 @@ def _head_occlusion(face, points):
     length, person = face.skull.length, face.skull.person
     low = y / np.float32(length)
     dark = bump(side, y, (person.eye_x - 0.12, -0.10), (0.16, 0.08), 0.32) + bump(side, low, (0.22, 0.25), (0.07, 0.25), 0.14)
-    dark += bump(x, low, (0, person.nose_tip / length * 1.28), (0.17, 0.05), 0.40) + bump(x, y, (0, face.mouth.y + face.mouth.gap + face.drop * 0.3 + 0.25), (0.24, 0.05), 0.22)
+    dark += bump(x, low, (0, person.nose_tip / length * 1.28), (0.17, 0.05), 0.30) + bump(x, y, (0, face.mouth.y + face.mouth.gap + face.drop * 0.3 + 0.25), (0.24, 0.05), 0.22)
     dark += 0.55 * smoothstep(-0.3, -0.9, points[:, 2]) * smoothstep(1.3, 1.75, low) + 0.25 * smoothstep(0.9, 1.1, side) * (y > -0.3)
     return np.clip(1 - dark * smoothstep(-1.4, -0.9, points[:, 2]), 0.25, 1)
 
 
-def _scalp(person, points, normals):
-    """Share of hair roots on the skin: a soft hairline under the hair, stubble on a shaved head."""
+def _scalp(person, rest):
+    """Share of hair roots on the skin (a soft hairline, stubble on a shaved head), and the ambient light left beside the hair."""
     if person.hair_style == "bald":
-        return 0.28 * smoothstep(-0.95, -1.25, points[:, 1] - 0.75 * np.minimum(0, points[:, 2] + 0.3)) * (1 if person.age < 0.75 else 0.35)
-    alpha = np.arctan2(points[:, 0], points[:, 2] + 1.38)
-    edge = parts._hairline(person, np.linspace(-np.pi, np.pi, 257, dtype=np.float32)[None])[0]
-    return smoothstep(0.05, -0.05, points[:, 1] - np.interp(alpha, np.linspace(-np.pi, np.pi, 257), edge).astype(np.float32))
+        roots = 0.28 * smoothstep(-0.95, -1.25, rest[:, 1] - 0.75 * np.minimum(0, rest[:, 2] + 0.3))
+        return roots * (1 if person.age < 0.75 else 0.35), np.ones_like(roots)
+    around = np.linspace(-np.pi, np.pi, 257, dtype=np.float32)
+    edge = parts.hairline(person, around[None])[0]
+    below = rest[:, 1] - np.interp(np.arctan2(rest[:, 0], rest[:, 2] + 1.38), around, edge).astype(np.float32)
+    return 0.9 * smoothstep(0.05, -0.07, below), 1 - 0.42 * smoothstep(0.24, 0.0, below)
 
 
 def _scene(face, pose):
-    """All meshes in one list: head-space points, camera-space points and normals, per-vertex extras (n, 6), triangles, material."""
+    """All meshes in one list: head-space points, camera-space points and normals, per-vertex extras (n, 7), triangles, material."""
     person, skull = face.skull.person, face.skull
     turn = rotation(pose.yaw, pose.pitch, pose.roll)
     body_turn = rotation(0.35 * pose.yaw, 0.15 * pose.pitch, 0.25 * pose.roll)
     points, normals = _head_mesh(face)
     rest = skull.points.reshape(-1, 3)
     zeros = np.zeros(len(points), np.float32)
-    extra = np.stack([rest[:, 0], rest[:, 1], _head_occlusion(face, points), zeros, _scalp(person, rest, normals), zeros], -1)
+    roots, open_sky = _scalp(person, rest)
+    extra = np.stack([rest[:, 0], rest[:, 1], _head_occlusion(face, points) * open_sky, zeros, roots, zeros, zeros], -1)
     meshes = [(points, normals, extra, skull.triangles, _SKIN, turn)]
     points, normals, triangles, hollow = parts.ears(skull)
     zeros = np.zeros(len(points), np.float32)
-    meshes.append((points, normals, np.stack([points[:, 0], points[:, 1], 0.85 - 0.5 * hollow, hollow, zeros, zeros], -1), triangles, _SKIN, turn))
+    meshes.append((points, normals, np.stack([points[:, 0], points[:, 1], 0.85 - 0.5 * hollow, hollow, zeros, zeros, zeros], -1), triangles, _SKIN, turn))
     points, normals, triangles = parts.body(person)
     zeros = np.zeros(len(points), np.float32)
     under = 1 - 0.6 * smoothstep(1.9, 1.35, points[:, 1])
-    meshes.append((points, normals, np.stack([zeros, zeros, under, zeros, zeros, zeros], -1), triangles, _BODY, body_turn))
+    meshes.append((points, normals, np.stack([zeros, zeros, under, zeros, zeros, zeros, zeros], -1), triangles, _BODY, body_turn))
     tuft = parts.hair(skull)
     if tuft is not None:
         points, normals, tangents, coordinates, triangles = tuft
-        extra = np.concatenate([coordinates, np.full((len(points), 1), 0.85, np.float32), tangents @ turn.T], 1)
+        extra = np.concatenate([coordinates, tangents @ turn.T, np.full((len(points), 1), 0.85, np.float32)], 1)
         meshes.append((points, normals, extra, triangles, _HAIR, turn))
     return _join(meshes)
 
@@ -125,38 +128,50 @@ def _join(meshes):
 
 
 def _draw(face, pose, camera, size):
-    """Colours (linear) of a (size, size) sample grid: flat indices of the covered samples, and (n, 3)."""
+    """Colours (linear) and coverage of a (size, size) grid of samples: (size * size, 3) and (size * size,)."""
     head, points, normals, extra, triangles, material = _scene(face, pose)
     turn = rotation(pose.yaw, pose.pitch, pose.roll)
     painter = shading.Painter(face, pose, turn.T, 1 / (camera.scale * _SUPERSAMPLING))
-    shadow = soft_shadow(points, np.arange(len(points)), painter.light.direction)
+    shadow = soft_shadow(points, painter.light.direction)
     grid = (camera.project(points) + np.float32(0.5)) * _SUPERSAMPLING - np.float32(0.5)
-    samples, triangle, weights = rasterise(grid, points[:, 2], triangles, size)
     vertex = np.concatenate([head, normals, extra, shadow[:, None]], 1)
+    colour, cover = np.zeros((size * size, 3), np.float32), np.zeros(size * size, np.float32)
+
+    strand = material == _HAIR
+    locks, lock_depth, lock = _visible(vertex, triangles[strand], grid, points[:, 2], size)
+    samples, depth, at = _visible(vertex, triangles[~strand], grid, points[:, 2], size, material[~strand])
+    solid = np.full(size * size, -np.inf, np.float32)
+    solid[samples] = depth
+    nearer = np.flatnonzero(lock_depth > solid[locks])
+    locks, lock = locks[nearer], lock[nearer]
+    hair_colour, hair_cover = painter.hair(*lock[:, 6:9].T, lock[:, 3:6], lock[:, 9:12], lock[:, 13], lock[:, 12])
+
+    hidden = np.zeros(size * size, bool)
+    hidden[locks[hair_cover >= 1]] = True
+    seen = np.flatnonzero(~hidden[samples])
+    samples, at = samples[seen], at[seen]
+    body = at[:, 14] == _BODY
+    colour[samples[body]] = painter.neck(at[body, :3], at[body, 3:6], at[body, 13], at[body, 8])
+    skin = at[~body]
+    colour[samples[~body]] = painter.skin(skin[:, :3], skin[:, 6:8], skin[:, 3:6], skin[:, 13], skin[:, 8], skin[:, 9], skin[:, 10])
+    cover[samples] = 1
+    colour[locks] = shading.mix(colour[locks] * cover[locks][:, None], hair_colour, hair_cover)
+    cover[locks] = cover[locks] + (1 - cover[locks]) * hair_cover
+    return colour, cover
+
+
+def _visible(vertex, triangles, grid, z, size, material=None):
+    """Rasterise and interpolate: samples, their depth, and the vertex columns there (with the material as the last one)."""
+    samples, triangle, weights = rasterise(grid, z, triangles, size)
     corners = triangles[triangle]
-    at = vertex[corners[:, 0]] * weights[:, :1] + vertex[corners[:, 1]] * weights[:, 1:2] + vertex[corners[:, 2]] * weights[:, 2:]
-    at[:, 12] = np.clip(at[:, 12], 0, 1)                                   # weights may lie a hair outside the triangle
+    at = sum(vertex[corners[:, k]] * weights[:, k:k + 1] for k in range(3))
+    depth = (z[corners] * weights).sum(1)
+    at[:, 13] = np.clip(at[:, 13], 0, 1)                           # weights may lie a hair outside the triangle
     normal = shading.unit(at[:, 3:6])
-    normal = np.where(normal[:, 2:] < -0.15, -normal, normal)              # the inner side of a sheet
-    kind = material[triangle]
-    colour = np.empty((len(samples), 3), np.float32)
-    for which, paint in ((_SKIN, _paint_skin), (_BODY, _paint_body), (_HAIR, _paint_hair)):
-        chosen = np.flatnonzero(kind == which)
-        if len(chosen):
-            colour[chosen] = paint(painter, at[chosen], normal[chosen])
-    return samples, colour
-
-
-def _paint_skin(painter, at, normal):
-    return painter.skin(at[:, :3], at[:, 6:8], normal, at[:, 12], at[:, 8], at[:, 9], at[:, 10])
-
-
-def _paint_body(painter, at, normal):
-    return painter.neck(at[:, :3], normal, at[:, 12], at[:, 8])
-
-
-def _paint_hair(painter, at, normal):
-    return painter.hair(at[:, 6], at[:, 7], normal, at[:, 9:12], at[:, 12], at[:, 8])
+    at[:, 3:6] = np.where(normal[:, 2:] < -0.15, -normal, normal)  # the inner side of a sheet
+    if material is not None:
+        at = np.concatenate([at, material[triangle][:, None].astype(np.float32)], 1)
+    return samples, depth, at
 
 
 def render(person, pose, size):
@@ -164,10 +179,9 @@ def render(person, pose, size):
     face = Expression(person.skull, pose)
     camera = _Camera(pose, size)
     fine = size * _SUPERSAMPLING
-    samples, colour = _draw(face, pose, camera, fine)
-    layer = np.zeros((fine * fine, 4), np.float32)
-    layer[samples, :3] = shading.to_srgb(colour)
-    layer[samples, 3] = 1
+    colour, cover = _draw(face, pose, camera, fine)
+    straight = colour / np.maximum(cover, np.float32(1e-3))[:, None]
+    layer = np.concatenate([shading.to_srgb(straight) * cover[:, None], cover[:, None]], 1)
     layer = layer.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 4).mean((1, 3))
     image = layer[..., :3] + shading.background(pose, size) * (1 - layer[..., 3:])
     turn = rotation(pose.yaw, pose.pitch, 0)
