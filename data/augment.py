@@ -22,6 +22,7 @@ SHIFT = 0.05  # the largest, in crops
 WARP = 5 / 160  # standard deviation of a grid point's displacement, in crops
 WARP_SPAN = 1.25  # side of the grid, in crops: its outermost points lie outside, as in the classic warp
 _GRID = 5
+_CACHED = 16384  # positions read at a time: their working arrays fit the cache and are not fetched anew from the system, which halves the cost
 
 
 class Batch(NamedTuple):
@@ -47,12 +48,17 @@ def make_batch(faces, count, seed, side, k, indices=None, flip=True):
     rounds = -(-count // len(pool))
     chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     x, y = _positions(rng, count, faces.size, flip)
-    values = faces.sample(chosen, x, y).reshape(count, -1, 4)  # (n, 2*S*S, 4)
-    colours = np.matmul(values, _colour_matrices(rng, count))
-    np.clip(colours, 0, 1, out=colours)
-    colours = colours.reshape(count, 2, faces.size, faces.size, 3)
-    mask = values.reshape(count, 2, faces.size, faces.size, 4)[:, 1, :, :, 3:]
-    return Batch(np.ascontiguousarray(colours[:, 0]), np.ascontiguousarray(colours[:, 1]), np.ascontiguousarray(mask))
+    matrices = _colour_matrices(rng, count)
+    batch = Batch(*(np.empty((count, faces.size, faces.size, channels), np.float32) for channels in (3, 3, 1)))
+    together = max(1, _CACHED // (2 * faces.size**2))
+    for start in range(0, count, together):
+        part = slice(start, start + together)
+        values = faces.sample(chosen[part], x[part], y[part])  # (m, 2, S, S, 4)
+        colours = np.matmul(values.reshape(len(values), -1, 4), matrices[part]).reshape(*values.shape[:-1], 3)
+        np.clip(colours[:, 0], 0, 1, out=batch.warped[part])
+        np.clip(colours[:, 1], 0, 1, out=batch.target[part])
+        batch.mask[part] = values[:, 1, ..., 3:]
+    return batch
 
 
 def _positions(rng, count, size, flip):
