@@ -37,7 +37,7 @@ def make_batch(faces, count, seed, side, k, indices=None, flip=True):
     """Batch k of a side.
 
     faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
-    flip: mirror every other face (switch it off for a person with a parting, a scar or an accessory on one side).
+    flip: mirror about half of the faces (switch it off for a person with a parting, a scar or an accessory on one side).
     Safe to call from any thread. Returns a Batch.
     """
     rng = np.random.default_rng([seed, PURPOSE_TRAINING, side, k])
