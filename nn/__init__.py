@@ -1,0 +1,23 @@
+"""A layer library from nothing: arrays that know their gradient, layers, optimizers. NumPy on the CPU, CuPy on a GPU.
+
+Shapes, everywhere in this library:
+
+    pictures and feature maps   (N, H, W, C)      pictures, rows, columns, channels
+    convolution weights         (kh, kw, C, F)    kernel height and width, channels in, channels out
+    linear weights              (in, out)
+
+Names: x w b y in the forward direction, gx gw gb gy for their gradients, ggx for a gradient's gradient.
+
+Where to start reading: tensor.py (the graph and backward), functional/arithmetic.py (ops), functional/conv.py with
+kernels/plain.py (convolution), layers.py, optim.py.
+"""
+from nn import functional, init, kernels, optim
+from nn.backend import DeviceError, choose_device, manual_seed
+from nn.gradcheck import gradcheck
+from nn.kernels import use_kernels
+from nn.layers import (ELU, GELU, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Flatten, InstanceNorm2d,
+                       LeakyReLU, Linear, LogSoftmax, MaxPool2d, PixelShuffle, ReLU, Sigmoid, Softmax, Softplus, Tanh,
+                       Upsample)
+from nn.module import Module, Sequential
+from nn.serialize import load, save
+from nn.tensor import Buffer, Function, Parameter, Tensor, grad, no_grad

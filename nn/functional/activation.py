@@ -1,0 +1,219 @@
+"""Activations: the non-linear steps between the linear ones.
+
+Piecewise linear ones keep where they bend; the others write their derivative with what they keep of x or y.
+"""
+import functools
+import math
+
+import numpy
+
+from nn import backend
+from nn.functional.arithmetic import exp
+from nn.functional.reduction import sum as sum_over
+from nn.tensor import Function
+
+
+class LeakyReLU(Function):
+    """y = x where x > 0, slope * x elsewhere."""
+
+    def forward(self, x, slope):
+        positive = x > 0
+        self.gain = positive + (~positive) * x.dtype.type(slope)
+        return x * self.gain
+
+    def backward(self, gy):
+        return gy * self.gain
+
+
+class ELU(Function):
+    """y = x where x > 0, alpha * (e**x - 1) elsewhere (Clevert 2015)."""
+
+    def forward(self, x, alpha):
+        xp = backend.array_module(x)
+        self.alpha, self.positive = alpha, (x > 0).astype(x.dtype)
+        self.keep(x)
+        return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
+
+    def backward(self, gy):
+        (x,) = self.kept
+        # exp(x * [x <= 0]) is exp(x) where it counts, and cannot overflow where it does not.
+        negative = 1 - self.positive
+        return gy * (self.positive + negative * self.alpha * exp(x * negative))
+
+
+class GELU(Function):
+    """y = x * P(Z <= x) for a standard normal Z (Hendrycks 2016), the exact form."""
+
+    def forward(self, x):
+        self.keep(x)
+        return x * _normal_cdf(x)
+
+    def backward(self, gy):
+        (x,) = self.kept
+        return gy * (NormalCDF.apply(x) + x * _normal_density(x))
+
+
+class NormalCDF(Function):
+    """y = P(Z <= x) for a standard normal Z."""
+
+    def forward(self, x):
+        self.keep(x)
+        return _normal_cdf(x)
+
+    def backward(self, gy):
+        (x,) = self.kept
+        return gy * _normal_density(x)
+
+
+class Sigmoid(Function):
+    """y = 1 / (1 + e**-x)"""
+
+    def forward(self, x):
+        xp = backend.array_module(x)
+        e = xp.exp(-abs(x))  # never overflows
+        y = xp.where(x >= 0, xp.ones_like(e), e) / (1 + e)
+        self.keep(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.kept
+        return gy * y * (1 - y)
+
+
+class Tanh(Function):
+    """y = tanh x"""
+
+    def forward(self, x):
+        y = backend.array_module(x).tanh(x)
+        self.keep(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.kept
+        return gy * (1 - y * y)
+
+
+class Softplus(Function):
+    """y = ln(1 + e**(beta * x)) / beta"""
+
+    def forward(self, x, beta):
+        xp = backend.array_module(x)
+        self.beta = beta
+        self.keep(x)
+        return (xp.maximum(beta * x, 0) + xp.log1p(xp.exp(-abs(beta * x)))) / beta
+
+    def backward(self, gy):
+        (x,) = self.kept
+        return gy * sigmoid(self.beta * x)
+
+
+class Softmax(Function):
+    """y = e**x / sum(e**x) along an axis."""
+
+    def forward(self, x, axis):
+        xp = backend.array_module(x)
+        e = xp.exp(x - x.max(axis=axis, keepdims=True))
+        y = e / e.sum(axis=axis, keepdims=True)
+        self.axis = axis
+        self.keep(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.kept
+        return y * (gy - sum_over(gy * y, self.axis, keepdims=True))
+
+
+class LogSoftmax(Function):
+    """y = x - ln sum(e**x) along an axis."""
+
+    def forward(self, x, axis):
+        xp = backend.array_module(x)
+        shifted = x - x.max(axis=axis, keepdims=True)
+        y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+        self.axis = axis
+        self.keep(y)
+        return y
+
+    def backward(self, gy):
+        (y,) = self.kept
+        return gy - exp(y) * sum_over(gy, self.axis, keepdims=True)
+
+
+def _normal_density(x):
+    return exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+
+
+def _normal_cdf(x):
+    """P(Z <= x), to the precision of float64.
+
+    The tail is t * exp(-u*u + g(t)) / 2 with u = |x| / sqrt(2) and t = 1 / (1 + u/2), where g is smooth on [0, 1].
+    """
+    xp = backend.array_module(x)
+    u = xp.minimum(abs(x) * (1 / math.sqrt(2)), _FAR)
+    t = 1 / (1 + u / 2)
+    coefficients = _tail_coefficients()
+    position = (2 * t - (1 + _T_FAR)) * (1 / (1 - _T_FAR))
+    ahead = behind = xp.zeros_like(x)
+    for c in coefficients[:0:-1]:  # Clenshaw's recurrence for a Chebyshev series
+        ahead, behind = 2 * position * ahead - behind + c, ahead
+    tail = t * xp.exp(position * ahead - behind + coefficients[0] - u * u) / 2
+    return xp.where(x > 0, 1 - tail, tail)
+
+
+_FAR = 6.0  # erfc(6) = 2e-17, below half an ulp of 1
+_T_FAR = 1 / (1 + _FAR / 2)
+
+
+@functools.cache
+def _tail_coefficients():
+    """Chebyshev coefficients of g(t) = ln(erfc(u) / t) + u*u, fitted once to math.erfc."""
+    def g(position):
+        t = (position * (1 - _T_FAR) + 1 + _T_FAR) / 2
+        u = 2 / t - 2
+        return numpy.array([math.log(math.erfc(v) / s) + v * v for v, s in zip(u, t)])
+    return tuple(float(c) for c in numpy.polynomial.chebyshev.chebinterpolate(g, 24))
+
+
+def relu(x):
+    """x where positive, 0 elsewhere."""
+    return LeakyReLU.apply(x, slope=0.0)
+
+
+def leaky_relu(x, negative_slope=0.01):
+    """x where positive, negative_slope * x elsewhere."""
+    return LeakyReLU.apply(x, slope=negative_slope)
+
+
+def elu(x, alpha=1.0):
+    """x where positive, alpha * (e**x - 1) elsewhere."""
+    return ELU.apply(x, alpha=alpha)
+
+
+def gelu(x):
+    """x times the standard normal's distribution function of x (the exact form, not the tanh approximation)."""
+    return GELU.apply(x)
+
+
+def sigmoid(x):
+    """1 / (1 + e**-x)"""
+    return Sigmoid.apply(x)
+
+
+def tanh(x):
+    """The hyperbolic tangent of x."""
+    return Tanh.apply(x)
+
+
+def softplus(x, beta=1.0):
+    """ln(1 + e**(beta * x)) / beta, a smooth relu; computed so that it never overflows."""
+    return Softplus.apply(x, beta=beta)
+
+
+def softmax(x, axis=-1):
+    """e**x divided by its sum along `axis`."""
+    return Softmax.apply(x, axis=axis)
+
+
+def log_softmax(x, axis=-1):
+    """The logarithm of softmax, computed without leaving the logarithmic scale."""
+    return LogSoftmax.apply(x, axis=axis)

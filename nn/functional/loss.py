@@ -1,0 +1,72 @@
+"""Losses: how far a prediction is from what it should be, as one number. Losses never broadcast."""
+from nn import backend
+from nn.functional import arithmetic
+from nn.functional.activation import log_softmax, softplus
+from nn.functional.reduction import mean
+from nn.functional.resample import gaussian_blur
+from nn.functional.shape import getitem
+from nn.tensor import Tensor, operand
+
+
+def l1_loss(x, target):
+    """The mean of |x - target|."""
+    return mean(arithmetic.abs(_difference("l1_loss", x, target)))
+
+
+def mse_loss(x, target):
+    """The mean of (x - target) ** 2."""
+    difference = _difference("mse_loss", x, target)
+    return mean(difference * difference)
+
+
+def binary_cross_entropy_with_logits(logits, target):
+    """The mean of -target * ln p - (1 - target) * ln(1 - p), with p = sigmoid(logits) and target from 0 to 1."""
+    logits, target = _pair("binary_cross_entropy_with_logits", logits, target)
+    return mean(softplus(logits) - logits * target)
+
+
+def cross_entropy(logits, labels):
+    """The mean of -ln softmax(logits)[label]. logits (..., classes); labels (...): integers from 0 to classes - 1."""
+    logits = operand(logits)
+    labels = labels.data if isinstance(labels, Tensor) else labels
+    xp = backend.array_module(logits.data if isinstance(logits, Tensor) else logits)
+    labels = xp.asarray(labels)
+    if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"cross_entropy: expected whole-number labels of shape {logits.shape[:-1]} for logits "
+                         f"{logits.shape}, got {labels.dtype} {labels.shape}")
+    classes = logits.shape[-1]
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(f"cross_entropy: expected labels from 0 to {classes - 1}, got "
+                         f"{int(labels.min())} to {int(labels.max())}")
+    rows = log_softmax(logits).reshape(-1, classes)
+    return -mean(getitem(rows, (xp.arange(rows.shape[0]), labels.reshape(-1))))
+
+
+def ssim(x, y, window=11, sigma=1.5):
+    """The structural similarity of two pictures (N, H, W, C) of range 0..1: 1 if they are equal (Wang 2004).
+
+    Means, variances and the covariance are taken in a Gaussian window of window x window pixels, wherever it fits;
+    their combination is averaged over places, channels and pictures.
+    """
+    x, y = _pair("ssim", x, y)
+    c1, c2 = 0.01 ** 2, 0.03 ** 2
+    blur = lambda z: gaussian_blur(z, window, sigma)
+    mean_x, mean_y = blur(x), blur(y)
+    square_x, square_y, product = mean_x * mean_x, mean_y * mean_y, mean_x * mean_y
+    variances = blur(x * x + y * y) - square_x - square_y
+    covariance = blur(x * y) - product
+    luminance = (2 * product + c1) / (square_x + square_y + c1)
+    structure = (2 * covariance + c2) / (variances + c2)
+    return mean(luminance * structure)
+
+
+def _pair(op, x, y):
+    x, y = operand(x), operand(y)
+    if x.shape != y.shape:
+        raise ValueError(f"{op}: expected two arrays of one shape, got {x.shape} and {y.shape}")
+    return x, y
+
+
+def _difference(op, x, target):
+    x, target = _pair(op, x, target)
+    return x - target

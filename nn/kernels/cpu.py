@@ -1,0 +1,229 @@
+"""Fast convolution for NumPy arrays: gather the pixels that each output needs into rows, then one matrix product.
+
+    columns    (pixels of y, kh*kw*C): row (n, i, j) holds the patch of x under the kernel at (i, j)
+    conv2d           y = columns(x) @ w                      w as (kh*kw*C, F)
+    conv2d_weight    w = columns(x).T @ y
+    conv2d_transpose x = fold(y @ w.T)                       fold adds each patch back to where it was gathered
+
+What makes it fast:
+
+    NHWC           a row of the kernel, kw*C numbers, is one contiguous run of x: gathering copies long runs.
+    Chunks         the batch is cut so that a chunk's columns stay in the cache; they are made anew when needed again.
+    Threads        chunks run on all cores, each with a single-threaded BLAS.
+    Thinner side   kh*kw copies are made of x or of y, whichever has fewer channels. With stride 1, copies of y do as
+                   well: the adjoint is a convolution with the kernel turned by half a turn and its channels swapped.
+    Fused          bias and leaky ReLU are applied to a chunk while it is in the cache.
+"""
+import numpy
+
+from nn.kernels import parallel
+
+CHUNK_BYTES = 1 << 20  # columns of this size stay in a core's cache
+BLOCK = 1 << 15  # numbers of an optimizer's vectors that are worked on at a time
+forced_chunks = None  # the number of chunks, where a caller of use_kernels gave one
+
+
+def conv2d(x, w, b, stride, padding, slope):
+    """As plain.conv2d."""
+    n, h, wd, c = x.shape
+    kh, kw, _, f = w.shape
+    oh, ow = ((length + 2 * p - k) // s + 1 for length, p, k, s in zip((h, wd), padding, w.shape, stride))
+    y = numpy.empty((n, oh, ow, f), x.dtype)
+    thin = stride == (1, 1) and 4 * f <= c and kh * kw > 1
+    matrix = w.transpose(2, 0, 1, 3).reshape(c, -1) if thin else w.reshape(-1, f)
+
+    def work(part):
+        out = y[part]
+        if thin:
+            planes = x[part].reshape(-1, c) @ matrix  # (n*H*W, kh*kw*F)
+            _sum_planes(planes.reshape(-1, h, wd, kh, kw, f), padding, out)
+        else:
+            numpy.matmul(columns(x[part], (kh, kw), stride, padding, (oh, ow)), matrix, out=out.reshape(-1, f))
+        if b is not None:
+            out += b
+        if slope is not None:
+            _leaky_relu(out, slope)
+
+    parallel.run(work, _chunks(n, oh * ow * kh * kw * min(c, f if thin else c) * x.itemsize, w.nbytes))
+    return y
+
+
+def conv2d_transpose(y, w, b, stride, padding, size):
+    """As plain.conv2d_transpose."""
+    n, oh, ow, f = y.shape
+    kh, kw, c, _ = w.shape
+    if stride == (1, 1) and f <= 4 * c and all(k > p for k, p in zip((kh, kw), padding)):
+        turned = numpy.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+        return conv2d(y, turned, b, stride, (kh - 1 - padding[0], kw - 1 - padding[1]), None)
+    x = numpy.empty((n, *size, c), y.dtype)
+    matrix = w.reshape(-1, f).T
+
+    def work(part):
+        patches = y[part].reshape(-1, f) @ matrix  # (n*OH*OW, kh*kw*C)
+        _fold(patches.reshape(-1, oh, ow, kh, kw, c), stride, padding, x[part])
+        if b is not None:
+            x[part] += b
+
+    parallel.run(work, _chunks(n, oh * ow * kh * kw * c * y.itemsize, w.nbytes))
+    return x
+
+
+def conv2d_weight(x, y, stride, padding, size):
+    """As plain.conv2d_weight."""
+    n, h, wd, c = x.shape
+    _, oh, ow, f = y.shape
+    kh, kw = size
+    thin = stride == (1, 1) and 4 * f <= c and kh * kw > 1
+
+    def work(part):
+        if thin:  # patches of y around each pixel of x, the taps in reverse order
+            margin = kh - 1 - padding[0], kw - 1 - padding[1]
+            return x[part].reshape(-1, c).T @ columns(y[part], size, (1, 1), margin, (h, wd))
+        return columns(x[part], size, stride, padding, (oh, ow)).T @ y[part].reshape(-1, f)
+
+    nbytes = oh * ow * kh * kw * (f if thin else c) * x.itemsize
+    parts = parallel.run(work, _chunks(n, nbytes, kh * kw * c * f * x.itemsize))
+    total = parts[0]
+    for part in parts[1:]:  # always in this order, so that the sum's bits do not depend on which thread was first
+        total += part
+    if thin:
+        return numpy.ascontiguousarray(total.reshape(c, kh, kw, f)[:, ::-1, ::-1].transpose(1, 2, 0, 3))
+    return total.reshape(kh, kw, c, f)
+
+
+def columns(x, kernel_size, stride, padding, size):
+    """The patches of x (n, H, W, C) under the kernel at each of size = (OH, OW) places, as rows (n*OH*OW, kh*kw*C)."""
+    n, h, w, c = x.shape
+    (kh, kw), (sh, sw), (oh, ow) = kernel_size, stride, size
+    x = _pad(x, padding)
+    sn, srow, spixel, schannel = x.strides
+    patches = numpy.lib.stride_tricks.as_strided(  # (n, OH, OW, kh, kw*C): a kernel row is one run of memory
+        x, (n, oh, ow, kh, kw * c), (sn, sh * srow, sw * spixel, srow, schannel), writeable=False)
+    return patches.reshape(n * oh * ow, kh * kw * c)
+
+
+def _pad(x, padding):
+    """x with zeros around it, contiguous; negative padding cuts away instead."""
+    (ph, pw), (n, h, w, c) = padding, x.shape
+    if ph < 0 or pw < 0:
+        x = x[:, max(-ph, 0):h - max(-ph, 0), max(-pw, 0):w - max(-pw, 0)]
+        ph, pw = max(ph, 0), max(pw, 0)
+        n, h, w, c = x.shape
+    if ph == 0 and pw == 0:
+        return numpy.ascontiguousarray(x)
+    padded = numpy.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
+    padded[:, ph:ph + h, pw:pw + w] = x
+    return padded
+
+
+def _overlap(tap, padding, stride, length, places):
+    """For one tap along one axis: the range of places i whose pixel i*stride + tap - padding lies in [0, length)."""
+    first = max(0, -(-(padding - tap) // stride))
+    last = min(places, (length - 1 + padding - tap) // stride + 1)
+    return first, max(first, last)
+
+
+def _fold(patches, stride, padding, x):
+    """x (n, H, W, C) = sum of the patches (n, OH, OW, kh, kw, C), each added where the kernel had gathered it."""
+    _, oh, ow, kh, kw, _ = patches.shape
+    x[...] = 0
+    for p in range(kh):
+        top, bottom = _overlap(p, padding[0], stride[0], x.shape[1], oh)
+        row = top * stride[0] + p - padding[0]
+        for q in range(kw):
+            left, right = _overlap(q, padding[1], stride[1], x.shape[2], ow)
+            column = left * stride[1] + q - padding[1]
+            if bottom > top and right > left:
+                x[:, row:row + (bottom - top - 1) * stride[0] + 1:stride[0],
+                  column:column + (right - left - 1) * stride[1] + 1:stride[1]] += patches[:, top:bottom, left:right, p, q]
+
+
+def _sum_planes(planes, padding, y):
+    """y[i, j] = sum over taps of planes[i + p - padding, j + q - padding, p, q], for planes (n, H, W, kh, kw, F)."""
+    _, h, w, kh, kw, _ = planes.shape
+    y[...] = 0
+    for p in range(kh):
+        top, bottom = _overlap(p, padding[0], 1, h, y.shape[1])
+        for q in range(kw):
+            left, right = _overlap(q, padding[1], 1, w, y.shape[2])
+            row, column = top + p - padding[0], left + q - padding[1]
+            y[:, top:bottom, left:right] += planes[:, row:row + bottom - top, column:column + right - left, p, q]
+
+
+def _leaky_relu(y, slope):
+    """In place; max(y, slope*y) is leaky ReLU for slopes up to 1."""
+    if slope <= 1:
+        numpy.maximum(y, slope * y, out=y)
+    else:
+        y[y < 0] *= slope
+
+
+def leaky_relu_backward(gy, y, slope):
+    """As plain.leaky_relu_backward."""
+    gx = numpy.empty_like(gy, order="C")
+
+    def work(part):
+        numpy.multiply(gy[part], slope, out=gx[part])
+        numpy.copyto(gx[part], gy[part], where=y[part] > 0)
+
+    parallel.run(work, _chunks(len(gy), 4 * gy[:1].nbytes, 0))
+    return gx
+
+
+def _chunks(count, bytes_each, weight_bytes):
+    """Slices of a batch of `count` pictures whose columns take bytes_each: small enough for the cache, at least one a
+    thread. A large weight is read once a chunk, so then chunks are few."""
+    threads = parallel.thread_count()
+    if forced_chunks:
+        number = forced_chunks
+    else:
+        budget = max(CHUNK_BYTES, weight_bytes)
+        number = max(threads, -(-count * bytes_each // budget))
+        number = -(-number // threads) * threads  # equal work for all threads
+    number = min(number, count)
+    edges = [count * k // number for k in range(number + 1)] if number else [0]
+    return [slice(a, b) for a, b in zip(edges, edges[1:])] or [slice(0, 0)]
+
+
+def _blocks(*vectors):
+    """Slices of equally long flat vectors."""
+    return [slice(start, start + BLOCK) for start in range(0, vectors[0].size, BLOCK)]
+
+
+def _by_blocks(work, *arrays):
+    """work(block of each array) for all blocks; arrays that are not contiguous are worked on whole."""
+    if not all(a.flags.c_contiguous for a in arrays):
+        return work(*arrays)
+    flat = [a.reshape(-1) for a in arrays]
+    blocks = _blocks(*flat)
+    threads = parallel.thread_count() if len(blocks) > 1 else 1
+    parallel.run(lambda k: [work(*(a[block] for a in flat)) for block in blocks[k::threads]], range(threads))
+
+
+def adam(p, g, m, v, rate, beta1, beta2, eps):
+    """As plain.adam."""
+    def work(p, g, m, v):
+        scratch = g - m
+        scratch *= 1 - beta1
+        m += scratch
+        numpy.multiply(g, g, out=scratch)
+        scratch -= v
+        scratch *= 1 - beta2
+        v += scratch
+        numpy.sqrt(v, out=scratch)
+        scratch += eps
+        numpy.divide(m, scratch, out=scratch)
+        scratch *= rate
+        p -= scratch
+
+    _by_blocks(work, p, g, m, v)
+
+
+def move_towards(average, p, share):
+    """As plain.move_towards."""
+    def work(average, p):
+        scratch = p - average
+        scratch *= share
+        average += scratch
+
+    _by_blocks(work, average, p)

@@ -1,0 +1,72 @@
+"""The definitions in plain array code, for NumPy and CuPy alike. cpu.py computes the same, faster.
+
+A kernel of size (kh, kw) touches each picture kh * kw times, each time shifted by one tap (p, q). For every tap the three
+convolution ops are one matrix product:
+
+    y       += x shifted by the tap @ w[p, q]            conv2d
+    x shifted by the tap += y @ w[p, q].T                its adjoint
+    w[p, q] += (x shifted by the tap).T @ y              its weight gradient
+"""
+from nn import backend
+
+
+def conv2d(x, w, b, stride, padding, slope):
+    """x (N, H, W, C), w (kh, kw, C, F), b (F,) or None -> y (N, OH, OW, F); leaky ReLU on it if slope is not None."""
+    n, h, wd, c = x.shape
+    oh, ow = ((length + 2 * p - k) // s + 1 for length, p, k, s in zip((h, wd), padding, w.shape, stride))
+    x = _pad(x, padding)
+    y = backend.array_module(x).zeros((n * oh * ow, w.shape[3]), x.dtype)
+    for tap, window in _windows(x, w.shape[:2], stride, (oh, ow)):
+        y += window.reshape(-1, c) @ w[tap]
+    if b is not None:
+        y += b
+    y = y.reshape(n, oh, ow, -1)
+    return y if slope is None else backend.array_module(y).where(y > 0, y, slope * y)
+
+
+def conv2d_transpose(y, w, b, stride, padding, size):
+    """y (N, OH, OW, F), w (kh, kw, C, F), b (C,) or None -> x (N, *size, C): the adjoint of conv2d by x."""
+    n, oh, ow, f = y.shape
+    c = w.shape[2]
+    x = backend.array_module(y).zeros((n, size[0] + 2 * padding[0], size[1] + 2 * padding[1], c), y.dtype)
+    for tap, window in _windows(x, w.shape[:2], stride, (oh, ow)):
+        window += (y.reshape(-1, f) @ w[tap].T).reshape(n, oh, ow, c)
+    x = x[:, padding[0]:padding[0] + size[0], padding[1]:padding[1] + size[1]]
+    return x if b is None else x + b
+
+
+def conv2d_weight(x, y, stride, padding, size):
+    """x (N, H, W, C), y (N, OH, OW, F) -> w (*size, C, F): the adjoint of conv2d by w."""
+    c, f = x.shape[3], y.shape[3]
+    w = backend.array_module(x).zeros((*size, c, f), x.dtype)
+    for tap, window in _windows(_pad(x, padding), size, stride, y.shape[1:3]):
+        w[tap] = window.reshape(-1, c).T @ y.reshape(-1, f)
+    return w
+
+
+def _pad(x, padding):
+    return backend.array_module(x).pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+
+
+def _windows(x, kernel_size, stride, size):
+    """For each tap (p, q) of the kernel, the view of the padded x (N, H, W, C) that it meets: (N, OH, OW, C)."""
+    for p in range(kernel_size[0]):
+        for q in range(kernel_size[1]):
+            yield (p, q), x[:, p:p + stride[0] * (size[0] - 1) + 1:stride[0], q:q + stride[1] * (size[1] - 1) + 1:stride[1]]
+
+
+def leaky_relu_backward(gy, y, slope):
+    """gy where y > 0, slope * gy elsewhere."""
+    return backend.array_module(gy).where(y > 0, gy, slope * gy)
+
+
+def adam(p, g, m, v, rate, beta1, beta2, eps):
+    """One step of Adam (Kingma 2015, Algorithm 1) on p, m, v, in place; rate and eps contain the bias correction."""
+    m += (1 - beta1) * (g - m)
+    v += (1 - beta2) * (g * g - v)
+    p -= rate * m / (backend.array_module(p).sqrt(v) + eps)
+
+
+def move_towards(average, p, share):
+    """average += share * (p - average), in place: an exponential moving average."""
+    average += share * (p - average)

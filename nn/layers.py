@@ -1,0 +1,209 @@
+"""Layers: parameters, and the function that uses them."""
+import math
+
+import numpy
+
+from nn import functional as F
+from nn import init
+from nn.module import Module
+from nn.tensor import Buffer, Parameter
+
+
+class Linear(Module):
+    """y = x @ weight + bias. x (..., i), weight (i, o), bias (o,)."""
+
+    def __init__(self, i, o, bias=True):
+        self.weight = Parameter(init.uniform((i, o), 1 / math.sqrt(i)))
+        self.bias = Parameter(init.uniform((o,), 1 / math.sqrt(i))) if bias else None
+
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias)
+
+
+class Conv2d(Module):
+    """Convolution: x (N, H, W, i) -> y (N, OH, OW, o), weight (kh, kw, i, o), bias (o,).
+
+    activation: None, the name of a function of nn.functional ("relu"), or a callable such as nn.LeakyReLU(0.1). ReLU and
+    leaky ReLU run inside the convolution's kernel; names and saved weights do not depend on it.
+    """
+
+    def __init__(self, i, o, kernel_size, stride=1, padding=0, bias=True, activation=None):
+        self.stride, self.padding = stride, padding
+        kernel_size = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
+        bound = 1 / math.sqrt(i * math.prod(kernel_size))
+        self.weight = Parameter(init.uniform((*kernel_size, i, o), bound))
+        self.bias = Parameter(init.uniform((o,), bound)) if bias else None
+        self.activation = getattr(F, activation) if isinstance(activation, str) else activation
+
+    def forward(self, x):
+        slope = _fused_slope(self.activation)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, slope)
+        return y if self.activation is None or slope is not None else self.activation(y)
+
+
+def _fused_slope(activation):
+    """The negative slope of an activation that the convolution can apply itself, else None."""
+    if isinstance(activation, LeakyReLU):
+        slope = activation.negative_slope
+    else:
+        slope = {F.relu: 0.0, F.leaky_relu: 0.01}.get(activation) if not isinstance(activation, ReLU) else 0.0
+    return slope if slope is not None and slope >= 0 else None
+
+
+class ConvTranspose2d(Module):
+    """The adjoint of a convolution: x (N, H, W, i) -> y (N, OH, OW, o), weight (kh, kw, o, i), bias (o,)."""
+
+    def __init__(self, i, o, kernel_size, stride=1, padding=0, output_padding=0, bias=True):
+        self.stride, self.padding, self.output_padding = stride, padding, output_padding
+        kernel_size = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
+        bound = 1 / math.sqrt(o * math.prod(kernel_size))
+        self.weight = Parameter(init.uniform((*kernel_size, o, i), bound))
+        self.bias = Parameter(init.uniform((o,), bound)) if bias else None
+
+    def forward(self, x):
+        return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
+
+
+class BatchNorm2d(Module):
+    """Batch normalisation of x (N, H, W, features), see functional.batch_norm."""
+
+    def __init__(self, features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True):
+        self.eps, self.momentum = eps, momentum
+        self.weight = Parameter(numpy.ones(features, numpy.float32)) if affine else None
+        self.bias = Parameter(numpy.zeros(features, numpy.float32)) if affine else None
+        self.running_mean = Buffer(numpy.zeros(features, numpy.float32)) if track_running_stats else None
+        self.running_var = Buffer(numpy.ones(features, numpy.float32)) if track_running_stats else None
+
+    def forward(self, x):
+        training = self.training or self.running_mean is None
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, self.momentum,
+                            self.eps)
+
+
+class InstanceNorm2d(Module):
+    """Instance normalisation of x (N, H, W, features), see functional.instance_norm."""
+
+    def __init__(self, features, eps=1e-5, affine=False):
+        self.eps = eps
+        self.weight = Parameter(numpy.ones(features, numpy.float32)) if affine else None
+        self.bias = Parameter(numpy.zeros(features, numpy.float32)) if affine else None
+
+    def forward(self, x):
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class Dropout(Module):
+    """In training, elements become 0 with probability p."""
+
+    def __init__(self, p=0.5):
+        self.p = p
+
+    def forward(self, x):
+        return F.dropout(x, self.p, self.training)
+
+
+class PixelShuffle(Module):
+    """Channels into pixels, see functional.pixel_shuffle."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, x):
+        return F.pixel_shuffle(x, self.factor)
+
+
+class Upsample(Module):
+    """`factor` times as high and wide; mode 'nearest' or 'bilinear'."""
+
+    def __init__(self, factor, mode="nearest"):
+        self.factor, self.mode = factor, mode
+
+    def forward(self, x):
+        return F.upsample(x, self.factor, self.mode)
+
+
+class AvgPool2d(Module):
+    """The mean over windows."""
+
+    def __init__(self, kernel_size, stride=None):
+        self.kernel_size, self.stride = kernel_size, stride
+
+    def forward(self, x):
+        return F.avg_pool2d(x, self.kernel_size, self.stride)
+
+
+class MaxPool2d(Module):
+    """The maximum over windows."""
+
+    def __init__(self, kernel_size, stride=None):
+        self.kernel_size, self.stride = kernel_size, stride
+
+    def forward(self, x):
+        return F.max_pool2d(x, self.kernel_size, self.stride)
+
+
+class Flatten(Module):
+    """(N, ...) -> (N, features)"""
+
+    def forward(self, x):
+        return x.reshape(x.shape[0], -1)
+
+
+class ReLU(Module):
+    def forward(self, x):
+        return F.relu(x)
+
+
+class LeakyReLU(Module):
+    def __init__(self, negative_slope=0.01):
+        self.negative_slope = negative_slope
+
+    def forward(self, x):
+        return F.leaky_relu(x, self.negative_slope)
+
+
+class ELU(Module):
+    def __init__(self, alpha=1.0):
+        self.alpha = alpha
+
+    def forward(self, x):
+        return F.elu(x, self.alpha)
+
+
+class GELU(Module):
+    def forward(self, x):
+        return F.gelu(x)
+
+
+class Sigmoid(Module):
+    def forward(self, x):
+        return F.sigmoid(x)
+
+
+class Tanh(Module):
+    def forward(self, x):
+        return F.tanh(x)
+
+
+class Softplus(Module):
+    def __init__(self, beta=1.0):
+        self.beta = beta
+
+    def forward(self, x):
+        return F.softplus(x, self.beta)
+
+
+class Softmax(Module):
+    def __init__(self, axis=-1):
+        self.axis = axis
+
+    def forward(self, x):
+        return F.softmax(x, self.axis)
+
+
+class LogSoftmax(Module):
+    def __init__(self, axis=-1):
+        self.axis = axis
+
+    def forward(self, x):
+        return F.log_softmax(x, self.axis)

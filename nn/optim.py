@@ -1,0 +1,156 @@
+"""Optimizers, in order of increasing complexity. w: weights, g: their gradient; every step is done in place.
+
+Each keeps its state in lists beside the list of parameters, so that it can be saved: `state_dict` is a flat dictionary of
+arrays that nn.save takes.
+"""
+import numpy
+
+from nn import backend, kernels
+
+
+class Optimizer:
+    """Base: params (a list of Parameters) and lr; subclasses write `update` and name their state arrays in `slots`."""
+
+    slots = ()
+
+    def __init__(self, params, lr):
+        self.params = list(params)
+        if not self.params:
+            raise ValueError(f"{type(self).__name__}: expected at least one parameter")
+        self.lr = lr
+        self.steps = 0
+        for slot in self.slots:
+            setattr(self, slot, [backend.array_module(p.data).zeros_like(p.data) for p in self.params])
+
+    def step(self):
+        """Update every parameter that has a gradient."""
+        self.steps += 1
+        for i, p in enumerate(self.params):
+            if p.grad is not None:
+                self.update(p.data, p.grad, *(getattr(self, slot)[i] for slot in self.slots))
+                p.version += 1
+
+    def zero_grad(self):
+        """Forget all gradients."""
+        for p in self.params:
+            p.grad = None
+
+    def state_dict(self):
+        """{"steps": ..., "lr": ..., "m.0": ..., "m.1": ...}: copies, in host memory."""
+        state = {"steps": numpy.array(self.steps), "lr": numpy.array(self.lr, numpy.float64)}
+        for slot in self.slots:
+            state |= {f"{slot}.{i}": backend.to_numpy(a).copy() for i, a in enumerate(getattr(self, slot))}
+        return state
+
+    def load_state_dict(self, state):
+        """Continue from a state_dict. Raises ValueError that names a key that is missing, unknown or of another shape."""
+        own = self.state_dict()
+        if own.keys() != state.keys():
+            raise ValueError(f"{type(self).__name__}.load_state_dict: missing {sorted(own.keys() - state.keys())}, "
+                             f"unknown {sorted(state.keys() - own.keys())}")
+        for key, array in own.items():
+            if array.shape != state[key].shape or array.dtype != state[key].dtype:
+                raise ValueError(f"{type(self).__name__}.load_state_dict: {key} should be {array.shape} {array.dtype}, "
+                                 f"got {state[key].shape} {state[key].dtype}")
+        self.steps, self.lr = int(state["steps"]), float(state["lr"])
+        for slot in self.slots:
+            for i, array in enumerate(getattr(self, slot)):
+                array[...] = backend.to_device(state[f"{slot}.{i}"], backend.device_of(array))
+
+
+class SGD(Optimizer):
+    """w -= lr * m, with m = momentum * m + g and g including weight_decay * w."""
+
+    slots = ("m",)
+
+    def __init__(self, params, lr, momentum=0, weight_decay=0):
+        super().__init__(params, lr)
+        self.momentum, self.weight_decay = momentum, weight_decay
+
+    def update(self, w, g, m):
+        if self.weight_decay:
+            g = g + self.weight_decay * w
+        m *= self.momentum
+        m += g
+        w -= self.lr * m
+
+
+class RMSprop(Optimizer):
+    """w -= lr * g / (sqrt(v) + eps), with v the running mean of g**2 (Tieleman & Hinton 2012)."""
+
+    slots = ("v",)
+
+    def __init__(self, params, lr, alpha=0.99, eps=1e-8):
+        super().__init__(params, lr)
+        self.alpha, self.eps = alpha, eps
+
+    def update(self, w, g, v):
+        v *= self.alpha
+        v += (1 - self.alpha) * g * g
+        w -= self.lr * g / (backend.array_module(v).sqrt(v) + self.eps)
+
+
+class Adam(Optimizer):
+    """w -= lr * m^ / (sqrt(v^) + eps), with m and v the running means of g and g**2, and ^ dividing by 1 - beta**t, which
+    corrects their start at zero (Kingma & Ba 2015). weight_decay adds weight_decay * w to g."""
+
+    slots = ("m", "v")
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0):
+        super().__init__(params, lr)
+        self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
+
+    def update(self, w, g, m, v):
+        if self.weight_decay:
+            g = g + self.weight_decay * w
+        beta1, beta2 = self.betas
+        # lr * m^ / (sqrt(v^) + eps), with both corrections taken out of the loop over the elements.
+        root = (1 - beta2 ** self.steps) ** 0.5
+        rate = self.lr * root / (1 - beta1 ** self.steps)
+        kernels.select(w).adam(w, g, m, v, rate, beta1, beta2, self.eps * root)
+
+
+class AdaBelief(Optimizer):
+    """Adam with s, the running mean of (g - m)**2, in place of v: large steps where the gradient is as expected
+    (Zhuang 2020, Algorithm 2)."""
+
+    slots = ("m", "s")
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0):
+        super().__init__(params, lr)
+        self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
+
+    def update(self, w, g, m, s):
+        if self.weight_decay:
+            g = g + self.weight_decay * w
+        beta1, beta2 = self.betas
+        m += (1 - beta1) * (g - m)
+        surprise = g - m
+        s += (1 - beta2) * (surprise * surprise - s) + self.eps
+        corrected_m = m / (1 - beta1 ** self.steps)
+        corrected_s = s / (1 - beta2 ** self.steps)
+        w -= self.lr * corrected_m / (backend.array_module(s).sqrt(corrected_s) + self.eps)
+
+
+class ExponentialMovingAverage:
+    """Averages of the parameters over their recent past, smoother than the parameters themselves (Polyak 1992).
+
+    After t updates an average keeps min(decay, (1 + t) / (10 + t)) of itself, so that early ones forget the start."""
+
+    def __init__(self, params, decay=0.999):
+        self.params = list(params)
+        self.decay = decay
+        self.updates = 0
+        self.averages = [p.data.copy() for p in self.params]
+
+    def update(self):
+        """Move every average towards its parameter."""
+        self.updates += 1
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for average, p in zip(self.averages, self.params):
+            kernels.select(average).move_towards(average, p.data, share)
+
+    def swap(self):
+        """Exchange parameters and averages; twice is as before."""
+        for i, p in enumerate(self.params):
+            p.data, self.averages[i] = self.averages[i], p.data

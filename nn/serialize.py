@@ -1,0 +1,52 @@
+"""Named arrays in one file: NumPy's .npz format, an uncompressed zip archive with a checksum for every array.
+
+A file is written beside its place and renamed over it when it is complete and on the disk: whatever happens, there is
+either the old file or the new one. Nothing is ever unpickled.
+"""
+import os
+import tempfile
+import zipfile
+import zlib
+
+import numpy
+
+from nn.backend import as_array, to_numpy
+from nn.tensor import Tensor
+
+
+class FileFormatError(ValueError):
+    """The file is not one that `save` wrote, or it was damaged; the message names it."""
+
+
+def save(path, arrays):
+    """Write {name: array or Tensor} to `path`, replacing what is there only once everything is written."""
+    path = os.fspath(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, partial = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".part", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, value in arrays.items():
+                    array = to_numpy(value.data if isinstance(value, Tensor) else as_array(value))
+                    with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                        numpy.lib.format.write_array(member, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def load(path):
+    """{name: array} of a file that `save` wrote. Raises FileNotFoundError, or FileFormatError if it is damaged."""
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(member, allow_pickle=False)
+                    member.read()  # to the end: there the checksum is compared
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError) as error:
+        raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
+    return arrays
