@@ -146,33 +146,36 @@ def _sample_rows(plane, back, height, width, samples):
     band = max(1, 16384 // (len(xs) * samples))
     bicubic = samples <= 2  # with more samples a pixel the finer kernel cannot be seen
     low, high = (plane.min(), plane.max()) if bicubic else (None, None)
+    planes = np.ascontiguousarray(plane.transpose(2, 0, 1))  # (C, H, W): long runs of equal work, three times as fast as pixel by pixel
     for top in range(0, height, band):
         rows = min(band, height - top)
         ys = (np.arange(top, top + rows)[:, None] + offsets).ravel()[:, None]  # (rows*k, 1)
         x = back[0, 0] * xs + back[0, 1] * ys + back[0, 2]  # (rows*k, w*k)
         y = back[1, 0] * xs + back[1, 1] * ys + back[1, 2]
-        values = _interpolate(plane, x, y, _cubic_weights if bicubic else _linear_weights)
+        values = _interpolate(planes, x, y, _cubic_weights if bicubic else _linear_weights)
         if bicubic:
             np.clip(values, low, high, out=values)
         if samples > 1:
-            values = values.reshape(rows, samples, width, samples, -1).mean(axis=(1, 3))
-        result[top : top + rows] = values
+            values = values.reshape(-1, rows, samples, width, samples).mean(axis=(2, 4))
+        result[top : top + rows] = values.transpose(1, 2, 0)
     return result
 
 
-def _interpolate(plane, x, y, kernel):
-    """Values of plane (H, W, C) at positions x, y (h, w) -> (h, w, C), with border pixels repeated."""
-    height, width, channels = plane.shape
-    flat = plane.reshape(-1, channels)
+def _interpolate(planes, x, y, kernel):
+    """Values of planes (C, H, W) at positions x, y (h, w) -> (C, h, w), with border pixels repeated."""
+    channels, height, width = planes.shape
+    flat = planes.reshape(channels, -1)
     left, top = np.floor(x), np.floor(y)
     x_taps, y_taps = kernel((x - left).astype(np.float32)), kernel((y - top).astype(np.float32))
     left, top = left.astype(np.intp), top.astype(np.intp)
     columns = [(np.clip(left + shift, 0, width - 1), weight) for shift, weight in x_taps]
-    result = np.zeros((*x.shape, channels), np.float32)
+    result = np.zeros((channels, *x.shape), np.float32)
     for y_shift, y_weight in y_taps:
         row = np.clip(top + y_shift, 0, height - 1) * width
         for column, x_weight in columns:
-            result += (x_weight * y_weight)[..., None] * flat[row + column]
+            place, weight = row + column, x_weight * y_weight
+            for channel in range(channels):
+                result[channel] += weight * flat[channel].take(place)
     return result
 
 
