@@ -116,8 +116,7 @@ def load_faces(folder, landmarks_csv, size, seed=0):
     if not rows:
         raise FaceSetError(f"{table} has no usable row for the pictures in {folder}; its paths must be relative to the CSV{_first(skipped)}")
     rows.sort(key=lambda row: _natural(row[0]))
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        loaded = list(pool.map(lambda row: _load_face(table.parent, row, size), rows))
+    loaded = _in_threads(lambda row: _load_face(table.parent, row, size), rows)
     faces = [(row[0], face) for row, face in zip(rows, loaded) if not isinstance(face, str)]
     skipped += [(row[0], face) for row, face in zip(rows, loaded) if isinstance(face, str)]
     if len(faces) < LEAST_FACES:
@@ -132,15 +131,23 @@ def from_renders(name, renders, size, seed=0):
     renders: at least 4 objects with .image (R, R, 3) float32 0..1 and .landmarks (68, 2) in its pixels. Surroundings beyond the crop
     are used where the picture shows them; a crop takes about 3/4 of a render's side, so R = 4/3 S has the detail of S. size: side S.
     """
-    faces = []
-    for render in renders:
+
+    def face_of(render):
         pixels = np.rint(np.clip(render.image, 0, 1) * 255).astype(np.uint8)
         digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        faces.append(_cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest})
+        return _cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest}
+
+    faces = _in_threads(face_of, renders)
     if len(faces) < LEAST_FACES:
         raise FaceSetError(f"{name} has {len(faces)} rendered faces, at least {LEAST_FACES} are needed")
     files = [f"{name}/{i:05d}" for i in range(len(faces))]
     return _assemble(name, size, files, faces, np.arange(len(faces)), seed, [])
+
+
+def _in_threads(function, items):
+    """[function(item) for item in items], in the same order, on a few threads."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
 
 
 def _read_table(table, folder):
