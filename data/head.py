@@ -16,8 +16,8 @@ PIVOT = np.array([0.0, 0.55, -1.25], np.float32)
 
 # Sections from the crown to the point of the chin; widths and heights follow mean frontal landmarks of adults.
 #                y     a     f      c      b
-_SECTIONS = [(-1.95, 0.02, -1.40, -1.42, -1.45), (-1.91, 0.37, -1.04, -1.42, -1.86), (-1.76, 0.70, -0.66, -1.42, -2.34),
-             (-1.48, 0.95, -0.34, -1.41, -2.68), (-1.12, 1.09, -0.14, -1.40, -2.87), (-0.72, 1.165, -0.04, -1.38, -2.95),
+_SECTIONS = [(-1.95, 0.02, -1.40, -1.42, -1.45), (-1.91, 0.37, -1.04, -1.42, -1.86), (-1.76, 0.73, -0.64, -1.42, -2.34),
+             (-1.48, 0.985, -0.33, -1.41, -2.68), (-1.12, 1.115, -0.14, -1.40, -2.87), (-0.72, 1.165, -0.04, -1.38, -2.95),
              (-0.30, 1.19, 0.00, -1.36, -2.95), (0.05, 1.17, -0.03, -1.34, -2.88), (0.35, 1.14, -0.03, -1.30, -2.70),
              (0.63, 1.09, -0.01, -1.24, -2.45), (0.90, 1.03, 0.02, -1.16, -2.20), (1.18, 0.93, 0.03, -1.04, -2.00),
              (1.42, 0.78, 0.01, -0.86, -1.80), (1.58, 0.61, -0.02, -0.70, -1.60), (1.71, 0.38, -0.07, -0.52, -1.30),
@@ -40,6 +40,17 @@ def noise(x, y):
     i, j = i.astype(np.int32) & 127, j.astype(np.int32) & 127
     i1, j1 = (i + 1) & 127, (j + 1) & 127
     return ((_NOISE[j, i] * (1 - fx) + _NOISE[j, i1] * fx) * (1 - fy) + (_NOISE[j1, i] * (1 - fx) + _NOISE[j1, i1] * fx) * fy)
+
+
+def dots(x, y):
+    """Round spots 0..1 of random place and size, at most one a unit cell."""
+    i, j = np.floor(x), np.floor(y)
+    ki, kj = i.astype(np.int32) & 127, j.astype(np.int32) & 127
+    radius = 0.30 * np.maximum(_NOISE[kj, (ki + 37) & 127] - 0.3, 0)
+    reach = 0.5 - radius
+    u = x - i - 0.5 - reach * (2 * _NOISE[kj, ki] - 1)
+    v = y - j - 0.5 - reach * (2 * _NOISE[ki, kj] - 1)
+    return np.clip(1.5 - np.hypot(u, v) / (radius + 0.03), 0, 1) * (radius > 0)
 
 
 def bump(x, y, at, width, height):
@@ -129,17 +140,17 @@ class Skull:
 
     def _nose(self, x, y):
         p, tip = self.person, self.person.nose_tip
-        t = y / np.float32(tip) + 1.6 * x * x                      # 0 at the pupils, 1 at the tip; the base sags in the middle
+        t = y / np.float32(tip) + 3.0 * x * x                      # 0 at the pupils, 1 at the tip; the base sags in the middle
         knots = [-0.55, -0.25, 0.0, 0.3, 0.6, 0.85, 1.0, 1.1, 1.2, 1.27, 1.36]
-        rise = np.array([0, .015, .08, .18 + p.nose_hump, .28 + p.nose_hump, .36, .38, .35, .22, .07, 0]) * p.nose_depth
+        rise = np.array([0, .015, .08, .18 + p.nose_hump, .28 + p.nose_hump, .35, .375, .335, .20, .09, .02]) * p.nose_depth
         width = np.array([.12, .11, .085, .085, .092, .105, .115, .115, .11, .11, .11]) * p.nose_width
         fine = np.linspace(-0.55, 1.36, 192)
-        soft = np.hanning(17) / np.hanning(17).sum()               # rounds the corners of the piecewise profile
-        profile = np.convolve(np.interp(np.linspace(-.63, 1.44, 208), knots, rise), soft, "valid")
+        soft = np.hanning(23) / np.hanning(23).sum()               # rounds the corners of the piecewise profile
+        profile = np.convolve(np.interp(np.linspace(-.66, 1.47, 214), knots, rise), soft, "valid")
         rise, width = np.interp(t, fine, profile).astype(np.float32), np.interp(t, knots, width).astype(np.float32)
         ridge = rise * np.exp(-0.5 * (x / width) ** 2)
         t = y / np.float32(tip)
-        u, v = (np.abs(x) - 0.158 * p.nose_width) / 0.082, (t - 1.10) / 0.15
+        u, v = (np.abs(x) - 0.158 * p.nose_width) / 0.082, (t - 1.07) / 0.15
         wing = 0.15 * p.nose_depth * np.exp(-(u * u + v * v) ** 1.5)    # steeper than a Gaussian: a crease around the wing
         u, v = x / 0.125, (t - 1.03) / 0.17
         return ridge + wing + 0.055 * p.nose_depth * np.exp(-(u * u + v * v) ** 1.4)
@@ -159,7 +170,7 @@ class Mouth:
         smile, opening = pose.smile, pose.mouth_open
         self.half = person.mouth_width * (1 + 0.22 * max(smile, 0) - 0.12 * opening)
         self.y = person.mouth_y * person.face_length
-        self.lift = 0.012 - 0.17 * smile
+        self.lift = 0.012 - (0.17 if smile > 0 else 0.09) * smile
         self.gap = 0.50 * opening
         self.upper, self.lower = person.upper_lip * (1 - 0.15 * max(smile, 0)), person.lower_lip * (1 - 0.1 * max(smile, 0))
         self.bow = person.cupid_bow

@@ -20,13 +20,14 @@ def ears(skull):
     v = np.linspace(-1, 1, 19, dtype=np.float32)[:, None]
     u = np.linspace(0, 1, 13, dtype=np.float32)[None]
     width = 0.40 * size * np.sqrt(np.clip(1.003 - np.abs(v) ** 2.6, 0, 1)) * (1 - 0.36 * smoothstep(-0.2, 0.9, v))
-    y = 0.33 + 0.44 * size * v + 0.0 * u
+    y = 0.33 + 0.44 * size * v
     a, _, c, _ = skull.section(y[:, :1])
     edge = np.maximum(1 - u, 0) * width
     rim = np.exp(-((edge - 0.035) / 0.035) ** 2) + np.exp(-((np.abs(v) - 0.93) / 0.1) ** 2) * u
     hollow = np.exp(-((u - 0.36) / 0.24) ** 2 - ((v - 0.18) / 0.36) ** 2)
     fold = np.exp(-((u - 0.62) / 0.09) ** 2 - (v / 0.6) ** 4)
     lift = 0.04 + 0.05 * rim - 0.10 * hollow + 0.035 * fold
+    lift = lift * (1 - np.abs(v) ** 6)
     out, back = 0.30 + skull.person.ear_out, 0.92
     x = 0.955 * a + width * u * out + lift * back
     z = c + 0.16 - width * u * back + lift * out
@@ -60,7 +61,7 @@ def body(person):
 
 def hair(skull):
     """The hair as a shell over the skull: points, normals, strand tangents, (n, 3) coordinates (down from
-    the crown, azimuth, share of the strand's length), triangles; or None."""
+    the crown, azimuth, and up from the hair's edge), triangles; or None."""
     person, style = skull.person, skull.person.hair_style
     if style == "bald":
         return None
@@ -79,7 +80,7 @@ def hair(skull):
     tangents = np.gradient(points, axis=0)
     tangents /= np.sqrt((tangents ** 2).sum(-1, keepdims=True)) + 1e-6
     across = np.broadcast_to(alpha, y.shape)
-    coordinates = np.stack([y - top, across, np.broadcast_to(s, y.shape)], -1)
+    coordinates = np.stack([y - top, across, edge - y], -1)
     return (points.reshape(-1, 3).astype(np.float32), normals.reshape(-1, 3).astype(np.float32), tangents.reshape(-1, 3).astype(np.float32),
             coordinates.reshape(-1, 3).astype(np.float32), both_sides(grid_triangles(*y.shape)))
 
@@ -115,12 +116,17 @@ def hairline(person, alpha):
 
 def _thickness(person, s, alpha, y):
     style, thick = person.hair_style, person.hair_thickness
-    edge = 0.03 if style in ("buzz", "receding", "pulled back") else 0.05
+    edge = 0.02 if style in ("buzz", "receding", "pulled back") else 0.05
     taper = edge + (thick - edge) * (1 - smoothstep(0.72, 1.0, s))
     taper = np.broadcast_to(taper, y.shape).copy()
     side = np.abs(alpha)
-    if style in _LONG or "fringe" in style:
-        taper = np.maximum(taper, (0.06 + 0.6 * thick * smoothstep(0.9, 1.3, side)) * np.ones_like(s))
+    if style in _LONG:                                             # curtains hug the face where they open, and hang free further back
+        loose = 0.03 + 0.9 * thick * smoothstep(1.12, 1.75, side)
+        taper = taper + (loose - taper) * smoothstep(-0.75, -0.25, y)
+    else:                                                         # sideburns lie close
+        taper = taper * (1 - 0.7 * smoothstep(-0.75, -0.1, y) * smoothstep(1.65, 1.3, side))
+    if "fringe" in style:
+        taper = np.maximum(taper, 0.07 * smoothstep(1.1, 0.8, side))
     if style in ("side part", "short"):
         quiff = np.exp(-((s - 0.62) / 0.25) ** 2) * np.exp(-((alpha - 0.35 * person.part) / 0.6) ** 2)
         taper = taper + 0.10 * person.sweep * quiff

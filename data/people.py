@@ -36,10 +36,10 @@ class Person:
 
     def _draw_shape(self, rng, spread):
         m = self.masculine
-        self.face_width = spread(0.965 + 0.035 * m, 0.032)
-        self.face_length = spread(0.985 + 0.03 * m, 0.035)
-        self.cranium = spread(1.0, 0.03)
-        self.jaw_width = spread(-0.05 + 0.09 * m, 0.04)
+        self.face_width = spread(1.03 + 0.04 * m, 0.04)
+        self.face_length = spread(0.985 + 0.03 * m, 0.045)
+        self.cranium = spread(0.965, 0.025)
+        self.jaw_width = spread(-0.06 + 0.11 * m, 0.05)
         self.chin_width = spread(-0.05 + 0.16 * m, 0.10)
         self.temples = spread(0.0, 0.02)
         self.forehead_slope = spread(0.35 + 0.35 * m, 0.3)
@@ -52,15 +52,15 @@ class Person:
         self.eye_slant = spread(0.018, 0.018)
         self.iris_size = spread(0.475, 0.015)
         self.crease, self.crease_depth = spread(0.065, 0.016), spread(0.7, 0.25)
-        self.brow_inner, self.brow_outer = spread(0.25 - 0.03 * m, 0.025), spread(0.86, 0.03)
-        self.brow_y, self.brow_arch = spread(-0.30 + 0.055 * m, 0.028), spread(0.075 - 0.045 * m, 0.025)
+        self.brow_inner, self.brow_outer = spread(0.275 - 0.03 * m, 0.025), spread(0.905, 0.03)
+        self.brow_y, self.brow_arch = spread(-0.335 + 0.055 * m, 0.028), spread(0.075 - 0.045 * m, 0.025)
         self.brow_tilt = spread(0.0, 0.04)
         self.brow_thick, self.brow_density = spread(0.046 + 0.034 * m, 0.012), spread(0.82 + 0.1 * m, 0.09)
         self.nose_tip = spread(0.585, 0.035) * self.face_length
         self.nose_width, self.nose_depth = spread(0.95 + 0.10 * m, 0.11), spread(0.98 + 0.06 * m, 0.10)
         self.nose_hump = spread(0.0, 0.02)
-        self.mouth_y, self.mouth_width = spread(1.065, 0.02), spread(0.40, 0.03)
-        self.upper_lip, self.lower_lip = spread(0.115 - 0.03 * m, 0.022), spread(0.155 - 0.02 * m, 0.025)
+        self.mouth_y, self.mouth_width = spread(1.045, 0.02), spread(0.40, 0.03)
+        self.upper_lip, self.lower_lip = spread(0.128 - 0.03 * m, 0.022), spread(0.155 - 0.02 * m, 0.025)
         self.cupid_bow = spread(0.22, 0.10)
         self.ear_size, self.ear_out = spread(0.96 + 0.08 * m, 0.07), spread(0.12, 0.10)
         self.neck_width = spread(0.93 + 0.22 * m, 0.05)
@@ -89,8 +89,8 @@ class Person:
 
     def _draw_hair(self, rng, spread):
         m = self.masculine
-        names = ["black", "dark brown"] if self.dark > 0.5 else list(_HAIR)[:6]
-        name = names[rng.integers(len(names))]
+        shares = [0.7, 0.3, 0, 0, 0, 0] if self.dark > 0.5 else [0.16, 0.22, 0.22, 0.14, 0.18, 0.08]
+        name = str(rng.choice(list(_HAIR)[:6], p=shares))
         if self.age > 0.62 and rng.random() < 0.75:
             name = "grey" if rng.random() < 0.6 else "white"
         hair = np.clip(np.array(_HAIR[name]) * rng.uniform(0.85, 1.15), 0, 1)

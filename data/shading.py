@@ -6,7 +6,7 @@ in head space, normals and the light in camera space (both in `head.py`).
 
 import numpy as np
 
-from data.head import bump, noise, smoothstep
+from data.head import bump, dots, noise, smoothstep
 
 def linear(srgb):
     return np.asarray(srgb, np.float32) ** np.float32(2.2)
@@ -82,11 +82,11 @@ class Painter:
         front = smoothstep(-1.1, -0.6, at[:, 2])
         albedo = self._complexion(rest, side, low, front, hollow)
         albedo = mix(albedo, p.hair_linear * 0.8 + 0.1 * albedo, scalp * 0.85)
-        albedo = self._beard(albedo, rest, side, low, front)
+        albedo, bearded = self._beard(albedo, rest, side)
         albedo = self._lines(albedo, x, y, side, low, front)
         albedo = self._brow(albedo, x, y, side, front)
         shine = np.float32(p.shine) * (0.5 + bump(x, low, (0, 0.35), (0.22, 0.5), 0.8) + bump(x, y, (0, -0.75), (0.5, 0.25), 0.5))
-        shine = shine * (0.75 + 0.5 * noise(rest[:, 0] * 42, rest[:, 1] * 42))
+        shine = shine * (1 - 0.85 * bearded) * (0.85 + 0.3 * noise(rest[:, 0] * 42, rest[:, 1] * 42))
         colour = self.light.lit(albedo, normal, shadow, occlusion, _WRAP)
         glint = self.light.glint(normal, 14) * 0.10 + self.light.glint(normal, 60) * 0.16
         colour = colour + (glint * shine * shadow * occlusion)[:, None] * self.light.colour
@@ -100,32 +100,34 @@ class Painter:
         blotch = noise(x * 3 + p.seed % 50, y * 3) + 0.5 * noise(x * 9, y * 9 + p.seed % 31)
         grain = noise(x * 38, y * 38)
         albedo = p.skin_linear * (0.90 + 0.10 * blotch + 0.06 * grain)[:, None]
-        red = (bump(side, low, (0.62, 0.48), (0.22, 0.2), 0.8) + bump(x, low, (0, p.nose_tip), (0.16, 0.14), 0.9)
+        red = (bump(side, low, (0.62, 0.48), (0.22, 0.2), 0.8) + bump(x, low, (0, p.nose_tip), (0.16, 0.14), 0.5)
                + bump(x, low, (0, 1.55), (0.2, 0.14), 0.35)) * front + 0.8 * hollow + 0.5 * (1 - front)
         albedo = albedo * (1 + red[:, None] * np.float32(p.redness) * np.array([0.10, -0.16, -0.12], np.float32))
         socket = bump(side, y, (p.eye_x - 0.02, p.eye_y + 0.16), (0.2, 0.07), p.eye_bags) + bump(side, y, (p.eye_x - 0.05, -0.09), (0.2, 0.08), 0.25)
         albedo = albedo * (1 - (socket * front)[:, None] * np.array([0.35, 0.45, 0.38], np.float32))
         if p.freckles > 0:
-            spots = smoothstep(0.74, 0.86, noise(x * 26 + 7, y * 26 + 3)) * (bump(side, low, (0.4, 0.4), (0.36, 0.26), 1) + 0.25)
+            spots = dots(x * 19 + 0.3 * y, y * 19) * (bump(side, low, (0.4, 0.4), (0.36, 0.26), 1) + 0.10)
             albedo = albedo * (1 - (spots * front)[:, None] * np.float32(p.freckles) * np.array([0.35, 0.52, 0.6], np.float32))
         for mx, my, radius in p.moles:
             d = np.hypot(x - np.float32(mx), y - np.float32(my))
             albedo = mix(albedo, p.skin_linear * np.array([0.28, 0.2, 0.16], np.float32), smoothstep(radius * 1.3, radius * 0.7, d) * front * 0.85)
         return albedo * (1 - 0.5 * hollow[:, None])
 
-    def _beard(self, albedo, rest, side, low, front):
+    def _beard(self, albedo, rest, side):
         p = self.person
         if p.beard == 0:
-            return albedo
-        x, mouth = rest[:, 0], self.face.mouth
-        y = rest[:, 1] / np.float32(self.face.skull.length)
-        jaw = smoothstep(0.0, 0.16, y - (0.55 + 0.55 * np.clip(1 - side / 0.95, 0, 1) ** 0.8)) * smoothstep(-1.5, -1.25, -1.5 + 0.4 * smoothstep(1.25, 1.05, side))
-        lip = smoothstep(0.82, 0.88, y) * smoothstep(0.5, 0.42, side) * smoothstep(1.0, 0.96, y)
-        goatee = smoothstep(1.18, 1.3, y) * smoothstep(0.42, 0.32, side)
-        where = {"full": np.maximum(jaw, lip), "goatee": np.maximum(goatee, lip * 0.9), "moustache": lip}[p.beard_style]
-        strands = noise(x * 48 + y * 9, y * 16) * 0.6 + noise(x * 90, y * 34) * 0.4
-        share = np.clip(where * (p.beard * 1.25 - 0.35 * strands * (2 - p.beard)), 0, 0.96)
-        return mix(albedo, p.hair_linear * (0.5 + 0.8 * strands[:, None]), share)
+            return albedo, np.float32(0)
+        x, y = rest[:, 0], rest[:, 1] / np.float32(self.face.skull.length)
+        strands = noise(x * 46 + 20 * y * x, y * 15) * 0.6 + noise(x * 90 + 30 * y * x, y * 32) * 0.4
+        ragged = 0.16 * (noise(x * 9, y * 9 + 40) - 0.5) + 0.12 * (strands - 0.5)
+        cheek_line = 0.52 + 0.62 * np.clip(1 - side / 0.98, 0, 1) ** 0.75       # from the sideburn down to below the mouth's corner
+        jaw = smoothstep(-0.04, 0.18, y - cheek_line + ragged)
+        reach = 0.45 + 0.08 * smoothstep(0.8, 1.1, y) + ragged       # the moustache droops outwards
+        lip = smoothstep(0.78, 0.88, y - 0.32 * side * side + ragged * 0.4) * smoothstep(0.06, -0.10, side - reach) * smoothstep(1.12, 1.0, y)
+        goatee = smoothstep(1.12, 1.28, y + ragged) * smoothstep(0.46, 0.28, side + ragged)
+        where = {"full": np.maximum(jaw, lip), "goatee": np.maximum(goatee, lip), "moustache": lip}[p.beard_style]
+        share = np.clip(where * (0.04 + p.beard) * (0.55 + 0.9 * strands), 0, 0.96)
+        return mix(albedo, p.brow_linear * (0.5 + 0.8 * strands[:, None]), share), share
 
     def _lines(self, albedo, x, y, side, low, front):
         p, pose = self.person, self.pose
@@ -154,7 +156,7 @@ class Painter:
         half = np.float32(p.brow_thick) * (0.35 + 0.65 * smoothstep(1.08, 0.35, t)) * (0.75 + 0.25 * smoothstep(-0.1, 0.25, t))
         v = (y - centre) / half
         hairs = noise(t * 30 - v * (2.2 - 4 * t) + 3, v * 1.4 + 9) * 0.6 + noise(t * 64 - v * 3, v * 2.2) * 0.4
-        share = smoothstep(1.15, 0.45, np.abs(v) + 0.35 * (hairs - 0.5)) * smoothstep(-0.09, 0.1, t) * smoothstep(1.08, 0.9, t)
+        share = smoothstep(1.15, 0.45, np.abs(v) + 0.35 * (hairs - 0.5)) * smoothstep(-0.10, 0.22, t + 0.12 * (hairs - 0.5)) * smoothstep(1.08, 0.86, t)
         share = share * (0.62 + 0.5 * hairs) * np.float32(p.brow_density)
         albedo[near] = mix(albedo[near], p.brow_linear * (0.7 + 0.6 * hairs)[:, None], np.clip(share, 0, 0.95))
         return albedo
@@ -185,7 +187,7 @@ class Painter:
     def _cavity(self, x, y, inner, inner_low, u, occlusion):
         p, mouth = self.person, self.face.mouth
         sway = x - np.float32(0.16) * self.view[0] / max(self.view[2], 0.4)      # teeth lie behind the lips: parallax
-        edge = mouth.y + 0.065 + 0.008 * np.cos(sway * 58) - 0.05 * (sway / 0.35) ** 2 - 0.1 * mouth.gap + 0.02 * abs(self.pose.mouth_open)
+        edge = mouth.y + 0.065 + 0.003 * np.cos(sway * 74) - 0.05 * (sway / 0.35) ** 2 - 0.1 * mouth.gap + 0.02 * abs(self.pose.mouth_open)
         teeth = self.edge(edge - y) * smoothstep(0.42, 0.30, np.abs(sway))
         gaps = np.abs(((sway / 0.085) % 1) - 0.5) * 2
         white = linear((0.90, 0.87, 0.80)) * p.teeth * (0.72 + 0.28 * smoothstep(1.0, 0.8, gaps))[:, None]
@@ -248,7 +250,7 @@ class Painter:
         iris = mix(iris, p.iris_inner, smoothstep(0.75, 0.38, radius) * 0.7)
         iris = iris * (1 - 0.78 * smoothstep(0.74, 1.0, radius))[:, None]
         iris = iris * (1 - smoothstep(0.38 + soft, 0.38 - soft, radius))[:, None]
-        white = linear((0.86, 0.82, 0.79)) * (1 - 0.25 * smoothstep(0.55, 1.0, np.abs(u)))[:, None]
+        white = linear((0.83, 0.79, 0.76)) * (1 - 0.25 * smoothstep(0.55, 1.0, np.abs(u)))[:, None]
         white = mix(white, np.broadcast_to(linear((0.80, 0.52, 0.48)), white.shape), smoothstep(-0.74, -0.98, u) * 0.8)
         ball = mix(white, iris, smoothstep(1 + soft, 1 - soft, radius))
         n = m @ self.turn.T
@@ -274,17 +276,19 @@ class Painter:
         fabric = self.light.lit(p.cloth_linear * (weave * (1 - 0.35 * collar))[:, None], normal, shadow, occlusion, (0.1, 0.1, 0.1))
         return mix(skin * (1 - 0.25 * np.exp(-((y - cloth) / 0.05) ** 2))[:, None], fabric, over)
 
-    def hair(self, along, across, share, normal, tangent, shadow, occlusion):
+    def hair(self, along, across, left, normal, tangent, shadow, occlusion):
         """Strand shading (Kajiya, Kay 1989): light depends on the angle to the strand, the highlight lies across it.
 
         Returns colours and how much each hides what is behind it: strands thin out towards the hair's edge."""
         p = self.person
+        fringe = "fringe" in p.hair_style
         fade = np.float32(np.clip(1.4 - 60 * self.sample, 0.35, 1))
         if p.hair_style == "curly":
             strands = noise(across * 26 + 4 * np.sin(along * 9), along * 13) * 0.6 + noise(across * 60, along * 30) * 0.4
             strands = np.clip(1.7 * strands - 0.35, 0, 1)
         else:
-            waves = across + 0.035 * np.sin(along * 3.2 + 7 * across) * p.hair_wave
+            combed = 0.0 if fringe else 0.30 * p.part * p.sweep * np.exp(-2.2 * np.maximum(left, 0))
+            waves = across + combed + 0.035 * np.sin(along * 3.2 + 7 * across) * p.hair_wave
             strands = noise(waves * 22, along * 0.8) * 0.45 + noise(waves * 55, along * 1.5) * 0.55 * fade + 0.275 * (1 - fade)
         colour = p.hair_linear * (0.45 + 1.1 * strands)[:, None]
         l, t = self.light.direction, tangent + (normal * (strands - 0.5)[:, None]) * 0.35
@@ -292,11 +296,13 @@ class Painter:
         tl, th = dot(t, l), dot(t, self.light.half)
         kay = np.sqrt(np.clip(1 - tl * tl, 0, 1)) * smoothstep(-0.35, 0.6, dot(normal, l))
         band = np.clip(1 - th * th, 0, 1)
-        shine = (band ** 30 * 0.10 + band ** 120 * 0.12) * smoothstep(-0.1, 0.5, dot(normal, l)) * (0.5 + strands) * np.float32(p.hair_shine)
+        shine = (band ** 30 * 0.10 + band ** 120 * 0.12) * smoothstep(-0.1, 0.5, dot(normal, l)) * (0.3 + strands) * np.float32(0.75 * p.hair_shine)
         lit = colour * ((kay * shadow)[:, None] * self.light.colour * 1.1 + self.light.ambient(normal, occlusion))
         lit = lit + (shine * shadow)[:, None] * self.light.colour * (0.35 + 0.65 * p.hair_linear / (p.hair_linear.max() + 0.05))
         ends = noise(across * 75 + 31, along * 1.1) * 0.6 + noise(across * 33, along * 0.7) * 0.4
-        return lit, smoothstep(0.0, 0.10, 1.03 - share - 0.17 * ends)
+        # A fringe and loose ends are jagged; hair combed back from the forehead has a soft, even root line.
+        jagged = np.float32(0.24) if fringe else 0.08 + 0.16 * smoothstep(0.95, 1.25, np.abs(across))
+        return lit, smoothstep(0.0, 0.10, left + 0.05 - jagged * ends)
 
 
 def background(pose, size):
