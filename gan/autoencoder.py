@@ -1,0 +1,120 @@
+"""The face-swap autoencoder: one encoder for both people, a decoder for each.
+
+    picture of A --encoder--> code --decoder A--> A          what training asks for
+    picture of B --encoder--> code --decoder B--> B
+    picture of A --encoder--> code --decoder B--> B with A's pose, expression and light: the swap
+
+The encoder serves both people, so the code can only say what they have in common: how the head is held, what the face does,
+how it is lit. Who it is, each decoder must know by itself. That is the whole trick (deepfakes, 2017).
+
+The arrangement is faceswap's "Original" at width W, with padding 2 on every side of the 5 x 5 convolutions:
+
+    encoder   (N, S, S, 3) -> 4 convolutions of stride 2, to W, 2W, 4W, 8W channels -> linear to a code of 8W numbers
+              -> linear -> (N, S/16, S/16, 8W) -> Up(4W): (N, S/8, S/8, 4W)
+    decoder   Up(2W), Up(W), Up(W/2), 5 x 5 convolution to the picture's channels, sigmoid
+    Up(c)     3 x 3 convolution to 4c channels, leaky ReLU, pixel shuffle: twice the side, c channels
+"""
+import nn
+import nn.functional as F
+
+SLOPE = 0.1  # of the leaky ReLUs
+
+
+class Down(nn.Conv2d):
+    """Half the side, o channels: 5 x 5 convolution of stride 2 and leaky ReLU."""
+
+    def __init__(self, i, o):
+        super().__init__(i, o, 5, stride=2, padding=2, activation=nn.LeakyReLU(SLOPE))
+        _initialise(self)
+
+
+class Up(nn.Module):
+    """Twice the side, o channels: 3 x 3 convolution to 4*o channels, leaky ReLU, pixel shuffle."""
+
+    def __init__(self, i, o):
+        self.conv = nn.Conv2d(i, 4 * o, 3, padding=1, activation=nn.LeakyReLU(SLOPE))
+        _initialise(self.conv)
+
+    def forward(self, x):
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class Encoder(nn.Module):
+    """(N, S, S, 3) -> (N, S/8, S/8, 4W)"""
+
+    def __init__(self, size, width):
+        self.grid = (size // 16, size // 16, 8 * width)
+        features = self.grid[0] * self.grid[1] * self.grid[2]
+        self.convs = nn.Sequential(Down(3, width), Down(width, 2 * width), Down(2 * width, 4 * width),
+                                   Down(4 * width, 8 * width))
+        self.squeeze = _initialise(nn.Linear(features, 8 * width))
+        self.expand = _initialise(nn.Linear(8 * width, features))
+        self.up = Up(8 * width, 4 * width)
+
+    def forward(self, x):
+        code = self.code(x)
+        return self.up(self.expand(code).reshape(len(x), *self.grid))
+
+    def code(self, x):
+        """The latent code of pictures (N, S, S, 3): (N, 8W)."""
+        return self.squeeze(self.convs(x).reshape(len(x), -1))
+
+
+class Decoder(nn.Module):
+    """(N, S/8, S/8, 4W) -> (N, S, S, channels), 0..1"""
+
+    def __init__(self, width, channels):
+        self.ups = nn.Sequential(Up(4 * width, 2 * width), Up(2 * width, width), Up(width, width // 2))
+        self.out = nn.Conv2d(width // 2, channels, 5, padding=2)
+        self.out.weight.data = nn.init.glorot_uniform(self.out.weight.shape)
+        self.out.bias.data = self.out.bias.data * 0
+
+    def forward(self, x):
+        return F.sigmoid(self.out(self.ups(x)))
+
+
+class FaceAutoencoder(nn.Module):
+    """One encoder, a decoder for each side; sides are 'a' and 'b'."""
+
+    def __init__(self, size, width, mask):
+        if size < 16 or size % 16:
+            raise ValueError(f"the size of the faces should be a multiple of 16, got {size}")
+        self.size, self.width, self.mask = size, width, mask
+        self.encoder = Encoder(size, width)
+        self.decoder_a = Decoder(width, 4 if mask else 3)
+        self.decoder_b = Decoder(width, 4 if mask else 3)
+
+    def forward(self, faces_a, faces_b):
+        """Each person's faces through their own decoder; both are encoded in one batch. Arrays or Tensors (N, S, S, 3);
+        returns two of (N, S, S, 3), or (N, S, S, 4) where the network draws masks."""
+        shared = self.encoder(F.concatenate([faces_a, faces_b]))
+        return self.decoder_a(shared[:len(faces_a)]), self.decoder_b(shared[len(faces_a):])
+
+    def draw(self, faces, side):
+        """Faces (n, S, S, 3) float32 drawn as the person of `side`: (face (n, S, S, 3), mask (n, S, S, 1) or None),
+        arrays in host memory. Faces of the other person come out swapped. No graph is recorded."""
+        with nn.no_grad():
+            device = self.encoder.squeeze.weight.device
+            decoder = self.decoder_a if side == "a" else self.decoder_b
+            drawn = decoder(self.encoder(nn.Tensor(faces).to(device))).numpy()
+        return drawn[..., :3], drawn[..., 3:] if self.mask else None
+
+
+def _initialise(layer):
+    """He's start for what comes before a leaky ReLU, Glorot's for linear layers; no bias. Returns the layer."""
+    linear = isinstance(layer, nn.Linear)
+    shape = layer.weight.shape
+    layer.weight.data = nn.init.glorot_uniform(shape) if linear else nn.init.he_uniform(shape, SLOPE)
+    layer.bias.data = layer.bias.data * 0
+    return layer
+
+
+def training_bytes(model, batch):
+    """Expected memory of training, in bytes, from the shapes: weights, their gradients, two moments and the average; and
+    for 2 * batch faces each layer's output, its gradient, and about once more for what ops compute in between."""
+    weights = sum(p.size for p in model.parameters())
+    s, w = model.size, model.width
+    downs = sum((s >> k) ** 2 * (w << k - 1) for k in range(1, 5))
+    ups = sum((s >> k) ** 2 * 2 * c for k, c in ((3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)))  # before and after shuffling
+    pictures = s * s * (3 + 12 * (4 if model.mask else 3))
+    return 4 * (5 * weights + 2 * batch * (3 * (downs + ups) + pictures))
