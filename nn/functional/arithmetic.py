@@ -132,7 +132,7 @@ class Abs(Function):
 
     def forward(self, x):
         self.sign = backend.array_module(x).sign(x)
-        return abs(x)
+        return backend.array_module(x).abs(x)
 
     def backward(self, gy):
         return gy * self.sign
