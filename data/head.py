@@ -171,7 +171,7 @@ class Mouth:
         self.half = person.mouth_width * (1 + 0.22 * max(smile, 0) - 0.12 * opening)
         self.y = person.mouth_y * person.face_length
         self.lift = 0.012 - (0.17 if smile > 0 else 0.09) * smile
-        self.gap = 0.50 * opening
+        self.gap = 0.43 * opening
         self.upper, self.lower = person.upper_lip * (1 - 0.15 * max(smile, 0)), person.lower_lip * (1 - 0.1 * max(smile, 0))
         self.bow = person.cupid_bow
 
@@ -225,7 +225,7 @@ class Expression:
     def __init__(self, skull, pose):
         self.skull, self.pose = skull, pose
         self.mouth, self.eyes = Mouth(skull.person, pose), Eyes(skull.person, pose)
-        self.drop = 0.42 * pose.mouth_open
+        self.drop = 0.36 * pose.mouth_open
         rest = np.linspace(-2.5, 2.5, 500, dtype=np.float32)
         self._rest, self._moved = rest, rest + self.drop * self._falls(rest)
         at = self.on_skin(self.eyes.x, self.eyes.y)

@@ -28,7 +28,7 @@ class Person:
         rng = np.random.default_rng([self.seed, _IDENTITY])
         spread = lambda mean, deviation, limit=2.0: float(mean + deviation * np.clip(rng.normal(), -limit, limit))
         self.masculine = float(rng.random() < 0.5) * 0.7 + 0.3 * float(rng.random())
-        self.age = float(rng.random())
+        self.age = float(rng.random()) ** 1.4
         self._draw_shape(rng, spread)
         self._draw_skin(rng, spread)
         self._draw_hair(rng, spread)
@@ -71,7 +71,7 @@ class Person:
         self.dark = tone / (len(_SKIN) - 1)
         self.skin_linear = linear(skin)
         self.redness = spread(0.9 - 0.4 * self.dark, 0.3)
-        self.shine = spread(0.55 + 0.5 * self.dark, 0.2)
+        self.shine = max(0.15, spread(0.50 + 0.12 * self.dark, 0.18))
         self.wrinkles = max(0.0, self.age - 0.35) / 0.65
         self.eye_bags = 0.15 + 0.55 * self.age * float(rng.random())
         self.freckles = float(rng.uniform(0.4, 1)) if self.dark < 0.35 and rng.random() < 0.35 else 0.0
@@ -109,6 +109,8 @@ class Person:
         bearded = m > 0.6 and rng.random() < 0.55
         self.beard = float(rng.choice([0.35, 0.55, 1.0], p=[0.4, 0.25, 0.35])) if bearded else (0.16 if m > 0.6 else 0.0)
         self.beard_style = str(rng.choice(["full", "goatee", "moustache"], p=[0.65, 0.2, 0.15])) if self.beard == 1.0 else "full"
+        if bearded:
+            self.lip_strength = 0.96                               # no hair grows on the red of the lips
 
     def _draw_clothes(self, rng):
         hue = rng.random(3) * 0.75 + 0.08
@@ -152,15 +154,15 @@ class Pose:
 def random_pose(rng):
     """Draw a Pose from a numpy Generator."""
     within = lambda deviation, limit: float(np.clip(rng.normal(0, deviation), -limit, limit))
-    hue = rng.random(3) * 0.5 + 0.2
+    hue = 0.30 + 0.25 * rng.random() + rng.normal(0, 0.07, 3)       # rooms and skies are mostly muted
     level = rng.uniform(0.35, 1.15)
     near = np.clip(hue * level, 0.03, 0.95)
-    far = np.clip((hue * 0.55 + 0.45 * rng.random(3)) * level * rng.uniform(0.7, 1.5), 0.03, 0.97)
+    far = np.clip((hue * 0.7 + 0.3 * (0.25 + 0.5 * rng.random(3))) * level * rng.uniform(0.7, 1.5), 0.03, 0.97)
     discs = tuple((float(rng.uniform(-0.05, 1.05)), float(rng.uniform(-0.05, 0.9)), float(rng.uniform(0.03, 0.12)), float(rng.uniform(-0.10, 0.22))) for _ in range(rng.integers(0, 9)))
     return Pose(
         yaw=within(18, 45), pitch=within(8, 25), roll=within(6, 20),
         mouth_open=float(max(0, rng.uniform(-1.0, 1.0)) ** 1.3), smile=float(np.clip(rng.normal(0.25, 0.45), -0.6, 1)),
-        brow_raise=within(0.4, 1), brow_frown=float(max(0, rng.uniform(-1.5, 1))), blink=float(1.0 if rng.random() < 0.05 else max(0, rng.uniform(-1, 0.35))),
+        brow_raise=within(0.4, 1), brow_frown=float(max(0, rng.uniform(-1.6, 0.8))), blink=float(1.0 if rng.random() < 0.05 else max(0, rng.uniform(-1, 0.35))),
         gaze_yaw=within(9, 24), gaze_pitch=within(5, 12),
         light_side=within(0.65, 1.25), light_height=float(rng.uniform(0.1, 1.0)), strength=float(rng.uniform(0.75, 1.25)), ambient=float(rng.uniform(0.26, 0.6)), warmth=within(0.09, 0.2),
         background=tuple(map(float, near)), background_far=tuple(map(float, far)), background_angle=float(rng.uniform(-np.pi, np.pi)), discs=discs,

@@ -46,7 +46,7 @@ class Light:
         facing = dot(normal, self.direction)[:, None]
         wrap = np.asarray(wrap, np.float32)
         key = np.clip((facing + wrap) / (1 + wrap), 0, None)
-        shade = shadow[:, None] ** (1 / (1 + 1.5 * wrap))          # red light bleeds into shadow edges
+        shade = shadow[:, None] ** (1 / (1 + wrap))          # red light bleeds into shadow edges
         return albedo * (key * shade * self.colour + self.ambient(normal, occlusion))
 
     def glint(self, normal, power):
@@ -56,7 +56,7 @@ class Light:
         return h ** np.float32(power) * (1 + 2 * grazing)
 
 
-_WRAP = (0.42, 0.22, 0.14)
+_WRAP = (0.32, 0.21, 0.15)
 
 
 class Painter:
@@ -88,7 +88,7 @@ class Painter:
         shine = np.float32(p.shine) * (0.5 + bump(x, low, (0, 0.35), (0.22, 0.5), 0.8) + bump(x, y, (0, -0.75), (0.5, 0.25), 0.5))
         shine = shine * (1 - 0.85 * bearded) * (0.85 + 0.3 * noise(rest[:, 0] * 42, rest[:, 1] * 42))
         colour = self.light.lit(albedo, normal, shadow, occlusion, _WRAP)
-        glint = self.light.glint(normal, 14) * 0.10 + self.light.glint(normal, 60) * 0.16
+        glint = self.light.glint(normal, 14) * 0.07 + self.light.glint(normal, 60) * 0.16
         colour = colour + (glint * shine * shadow * occlusion)[:, None] * self.light.colour
         self._mouth(colour, x, y, normal, shadow, occlusion, front)
         self._eyes(colour, at, normal, shadow, occlusion, front, albedo)

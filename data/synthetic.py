@@ -76,7 +76,7 @@ def _head_occlusion(face, points):
     low = y / np.float32(length)
     dark = bump(side, y, (person.eye_x - 0.12, -0.10), (0.16, 0.08), 0.32) + bump(side, low, (0.22, 0.25), (0.07, 0.25), 0.14)
     dark += bump(x, low, (0, person.nose_tip / length * 1.28), (0.17, 0.05), 0.30) + bump(x, y, (0, face.mouth.y + face.mouth.gap + face.drop * 0.3 + 0.25), (0.24, 0.05), 0.22)
-    dark += 0.55 * smoothstep(-0.3, -0.9, points[:, 2]) * smoothstep(1.3, 1.75, low) + 0.25 * smoothstep(0.9, 1.1, side) * (y > -0.3)
+    dark += 0.55 * smoothstep(-0.3, -0.9, points[:, 2]) * smoothstep(1.3, 1.75, low) + 0.25 * smoothstep(0.9, 1.1, side) * smoothstep(-0.9, -0.1, y)
     return np.clip(1 - dark * smoothstep(-1.4, -0.9, points[:, 2]), 0.25, 1)
 
 
