@@ -30,13 +30,13 @@ def conv2d(x, w, b, stride, padding, slope):
     oh, ow = ((length + 2 * p - k) // s + 1 for length, p, k, s in zip((h, wd), padding, w.shape, stride))
     y = numpy.empty((n, oh, ow, f), x.dtype)
     thin = stride == (1, 1) and 4 * f <= c and kh * kw > 1
-    matrix = w.transpose(2, 0, 1, 3).reshape(c, -1) if thin else w.reshape(-1, f)
+    matrix = w.transpose(0, 1, 3, 2).reshape(-1, c) if thin else w.reshape(-1, f)
 
     def work(part):
         out = y[part]
         if thin:
-            planes = x[part].reshape(-1, c) @ matrix  # (n*H*W, kh*kw*F)
-            _sum_planes(planes.reshape(-1, h, wd, kh, kw, f), padding, out)
+            planes = matrix @ x[part].reshape(-1, c).T  # (kh*kw*F, n*H*W): whole pictures, one for each tap and channel
+            _sum_planes(planes.reshape(kh, kw, f, -1, h, wd), padding, out)
         else:
             numpy.matmul(columns(x[part], (kh, kw), stride, padding, (oh, ow)), matrix, out=out.reshape(-1, f))
         if b is not None:
@@ -139,15 +139,17 @@ def _fold(patches, stride, padding, x):
 
 
 def _sum_planes(planes, padding, y):
-    """y[i, j] = sum over taps of planes[i + p - padding, j + q - padding, p, q], for planes (n, H, W, kh, kw, F)."""
-    _, h, w, kh, kw, _ = planes.shape
-    y[...] = 0
+    """y[n, i, j, f] = sum over taps of planes[p, q, f, n, i + p - padding, j + q - padding]."""
+    kh, kw, f, n, h, w = planes.shape
+    oh, ow = y.shape[1:3]
+    total = numpy.zeros((f, n, oh, ow), y.dtype)
     for p in range(kh):
-        top, bottom = _overlap(p, padding[0], 1, h, y.shape[1])
+        top, bottom = _overlap(p, padding[0], 1, h, oh)
         for q in range(kw):
-            left, right = _overlap(q, padding[1], 1, w, y.shape[2])
+            left, right = _overlap(q, padding[1], 1, w, ow)
             row, column = top + p - padding[0], left + q - padding[1]
-            y[:, top:bottom, left:right] += planes[:, row:row + bottom - top, column:column + right - left, p, q]
+            total[..., top:bottom, left:right] += planes[p, q, ..., row:row + bottom - top, column:column + right - left]
+    y[...] = total.transpose(1, 2, 3, 0)
 
 
 def _leaky_relu(y, slope):
@@ -159,14 +161,18 @@ def _leaky_relu(y, slope):
 
 
 def leaky_relu_backward(gy, y, slope):
-    """As plain.leaky_relu_backward."""
-    gx = numpy.empty_like(gy, order="C")
+    """As plain.leaky_relu_backward; arithmetic on the sign, since a choice for each element would be guessed by the
+    processor, and wrongly half of the time."""
+    gx = numpy.empty(gy.shape, gy.dtype)
+    slope = gy.dtype.type(slope)
 
     def work(part):
-        numpy.multiply(gy[part], slope, out=gx[part])
-        numpy.copyto(gx[part], gy[part], where=y[part] > 0)
+        out = gx[part]
+        numpy.multiply(y[part] > 0, 1 - slope, out=out)
+        out += slope
+        out *= gy[part]
 
-    parallel.run(work, _chunks(len(gy), 4 * gy[:1].nbytes, 0))
+    parallel.run(work, _chunks(len(gy), 3 * gy[:1].nbytes, 0))
     return gx
 
 
