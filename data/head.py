@@ -12,6 +12,8 @@ Faces are closed quads of a (rows, columns) grid; tangents along columns x tange
 
 import numpy as np
 
+from data.patterns import bump, smoothstep
+
 PIVOT = np.array([0.0, 0.55, -1.25], np.float32)
 
 # Sections from the crown to the point of the chin; widths and heights follow mean frontal landmarks of adults.
@@ -23,40 +25,6 @@ _SECTIONS = [(-1.95, 0.02, -1.40, -1.42, -1.45), (-1.91, 0.37, -1.04, -1.42, -1.
              (1.42, 0.78, 0.01, -0.86, -1.80), (1.58, 0.61, -0.02, -0.70, -1.60), (1.71, 0.38, -0.07, -0.52, -1.30),
              (1.78, 0.18, -0.15, -0.38, -0.90), (1.80, 0.01, -0.28, -0.30, -0.35)]
 _JAW_Y = np.array([0.05, 0.34, 0.62, 0.89, 1.18, 1.42, 1.58, 1.71, 1.80], np.float32)   # landmarks 0..8, frontal
-
-_NOISE = np.random.default_rng(20).random((128, 128)).astype(np.float32)
-
-
-def smoothstep(low, high, x):
-    t = np.clip((x - low) * np.float32(1 / (high - low)), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def noise(x, y):
-    """Smooth value noise 0..1, one cell a unit."""
-    i, j = np.floor(x), np.floor(y)
-    fx, fy = x - i, y - j
-    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
-    i, j = i.astype(np.int32) & 127, j.astype(np.int32) & 127
-    i1, j1 = (i + 1) & 127, (j + 1) & 127
-    return ((_NOISE[j, i] * (1 - fx) + _NOISE[j, i1] * fx) * (1 - fy) + (_NOISE[j1, i] * (1 - fx) + _NOISE[j1, i1] * fx) * fy)
-
-
-def dots(x, y):
-    """Round spots 0..1 of random place and size, at most one a unit cell."""
-    i, j = np.floor(x), np.floor(y)
-    ki, kj = i.astype(np.int32) & 127, j.astype(np.int32) & 127
-    radius = 0.30 * np.maximum(_NOISE[kj, (ki + 37) & 127] - 0.3, 0)
-    reach = 0.5 - radius
-    u = x - i - 0.5 - reach * (2 * _NOISE[kj, ki] - 1)
-    v = y - j - 0.5 - reach * (2 * _NOISE[ki, kj] - 1)
-    return np.clip(1.5 - np.hypot(u, v) / (radius + 0.03), 0, 1) * (radius > 0)
-
-
-def bump(x, y, at, width, height):
-    """A Gaussian hill at (at, height-centre) with standard deviations `width`."""
-    u, v = (x - np.float32(at[0])) * np.float32(1 / width[0]), (y - np.float32(at[1])) * np.float32(1 / width[1])
-    return np.float32(height) * np.exp(-0.5 * (u * u + v * v))
 
 
 def _curve(nodes, t):
@@ -93,34 +61,40 @@ class Skull:
         nodes[:, 2] += person.forehead_slope * smoothstep(0.5, 1.6, -y) * -0.2
         nodes[:, 0] = np.where(y > 0, y * person.face_length, y * person.cranium)
         self.length = person.face_length
-        dense = _curve(nodes, np.linspace(0, len(nodes) - 1, 400, dtype=np.float32))
-        dense[:, 0] = np.maximum.accumulate(dense[:, 0] + np.arange(400) * 1e-6)
+        steps = np.arange(400)
+        dense = _curve(nodes, np.linspace(0, len(nodes) - 1, len(steps), dtype=np.float32))
+        dense[:, 0] = np.maximum.accumulate(dense[:, 0] + steps * 1e-6)
         self.dense = dense.astype(np.float32)
-        self.top, self.chin = self.dense[0, 0], self.dense[-1, 0]
-        face = np.linspace(-0.45, 1.4, 52) * np.where(np.linspace(-0.45, 1.4, 52) > 0, person.face_length, 1)
-        index = np.interp(face[[0, -1]], self.dense[:, 0], np.arange(400))
-        upper = np.interp(np.linspace(0, index[0], 15)[:-1], np.arange(400), self.dense[:, 0])
-        lower = np.interp(np.linspace(index[1], 399, 12)[1:], np.arange(400), self.dense[:, 0])
+        self.top = self.dense[0, 0]
+        self.points = self._wrap(*self._grid(steps))
+        self._add_relief()
+        self.triangles = grid_triangles(*self.points.shape[:2])
+
+    def _grid(self, steps):
+        """Heights (rows, 1) and azimuths (1, columns) of the vertices: dense where the features are."""
+        face = np.linspace(-0.45, 1.4, 52)
+        face = np.where(face > 0, face * self.length, face)
+        first, last = np.interp(face[[0, -1]], self.dense[:, 0], steps)
+        upper = np.interp(np.linspace(0, first, 15)[:-1], steps, self.dense[:, 0])
+        lower = np.interp(np.linspace(last, steps[-1], 12)[1:], steps, self.dense[:, 0])
         w = np.linspace(-1, 1, 97)
-        self.y = np.concatenate([upper, face, lower]).astype(np.float32)[:, None]
-        self.alpha = (np.pi * (0.55 * w + 0.45 * w ** 3)).astype(np.float32)[None]
-        self.points = self._wrap(self.y, self.alpha)
-        front = np.cos(self.alpha) > 0.05
-        self.is_front = np.broadcast_to(front, self.points.shape[:2])
+        alpha = np.pi * (0.55 * w + 0.45 * w ** 3)
+        return np.concatenate([upper, face, lower]).astype(np.float32)[:, None], alpha.astype(np.float32)[None]
+
+    def _add_relief(self):
         x, y = self.points[..., 0], self.points[..., 1]
-        relief = np.zeros_like(x)
-        relief[self.is_front] = self.relief(x[self.is_front], y[self.is_front])
-        self.points[..., 2] += relief * smoothstep(0.05, 0.35, np.cos(self.alpha))
-        self.triangles = grid_triangles(*x.shape)
+        cos = np.sqrt(1 - np.clip(x / np.maximum(self.section(y[:, :1])[0], np.float32(1e-3)), -1, 1) ** 2)
+        front = (self.points[..., 2] > self.section(y[:, :1])[2]) & (cos > 0.05)
+        self.points[front, 2] += self.relief(x[front], y[front]) * smoothstep(0.05, 0.35, cos[front])
 
     def section(self, y):
         return [np.interp(y, self.dense[:, 0], self.dense[:, k]).astype(np.float32) for k in (1, 2, 3, 4)]
 
-    def _wrap(self, y, alpha, grow=0.0):
+    def _wrap(self, y, alpha):
         a, f, c, b = self.section(y)
         sin, cos = np.sin(alpha), np.cos(alpha)
-        depth = np.where(cos > 0, (f + grow - c) * (1 + self.person.flatness * sin * sin), c - b + grow)
-        x = (a + grow) * sin
+        depth = np.where(cos > 0, (f - c) * (1 + self.person.flatness * sin * sin), c - b)
+        x = a * sin
         return np.stack([x, np.broadcast_to(y, x.shape), c + depth * cos], -1).astype(np.float32)
 
     def relief(self, x, y):
@@ -170,7 +144,7 @@ class Mouth:
         smile, opening = pose.smile, pose.mouth_open
         self.half = person.mouth_width * (1 + 0.22 * max(smile, 0) - 0.12 * opening)
         self.y = person.mouth_y * person.face_length
-        self.lift = 0.012 - (0.17 if smile > 0 else 0.09) * smile
+        self.lift = -0.005 - (0.17 if smile > 0 else 0.09) * smile
         self.gap = 0.43 * opening
         self.upper, self.lower = person.upper_lip * (1 - 0.15 * max(smile, 0)), person.lower_lip * (1 - 0.1 * max(smile, 0))
         self.bow = person.cupid_bow
@@ -182,8 +156,9 @@ class Mouth:
         line = self.y + np.float32(self.lift) * (u * u - 0.35) + 0.012 * np.exp(-(u / 0.22) ** 2)
         top_inner = line - np.float32(0.22 * self.gap) * arch
         bottom_inner = line + np.float32(0.78 * self.gap) * np.sqrt(arch)
-        crest = (1 - np.abs(u) ** 1.5) * (1 + 0.10 * np.exp(-((np.abs(u) - 0.22) / 0.12) ** 2) - np.float32(self.bow) * np.exp(-(u / 0.11) ** 2))
-        return top_inner - np.float32(self.upper) * crest, top_inner, bottom_inner, bottom_inner + np.float32(self.lower) * arch ** 0.95, u
+        peaks = 0.10 * np.exp(-((np.abs(u) - 0.22) / 0.12) ** 2) - np.float32(self.bow) * np.exp(-(u / 0.11) ** 2)
+        top = top_inner - np.float32(self.upper) * (1 - np.abs(u) ** 1.5) * (1 + peaks)
+        return top, top_inner, bottom_inner, bottom_inner + np.float32(self.lower) * arch ** 0.95, u
 
     def relief(self, x, y):
         """The swelling of the two lips, and the hollow between them."""
@@ -203,7 +178,8 @@ class Eyes:
         self.x, self.y, self.half, self.slant = person.eye_x, person.eye_y, person.eye_width, person.eye_slant
         closed = np.clip(pose.blink, 0, 1)
         squint = 0.25 * max(pose.smile, 0)
-        self.top = person.eye_height * (1 - 0.12 * squint + 0.16 * max(pose.brow_raise, 0) - 0.7 * np.radians(pose.gaze_pitch) / 0.35 * 0.5) * (1 - 1.25 * closed)
+        wide = 1 - 0.12 * squint + 0.16 * max(pose.brow_raise, 0) - 0.0175 * pose.gaze_pitch     # the lid follows the gaze
+        self.top = person.eye_height * wide * (1 - 1.25 * closed)
         self.bottom = person.eye_height * 0.74 * (1 - squint)
         self.radius = 0.20
 

@@ -4,7 +4,8 @@ from both sides where they are sheets.
 
 import numpy as np
 
-from data.head import grid_normals, grid_triangles, noise, smoothstep
+from data.head import grid_normals, grid_triangles
+from data.patterns import noise, smoothstep
 
 HAIR_STYLES = ("bald", "buzz", "short", "side part", "fringe", "receding", "pulled back", "bob", "long", "long fringe", "curly")
 _LONG = {"bob": 1.35, "long": 2.5, "long fringe": 2.4}
@@ -42,7 +43,8 @@ def ears(skull):
 
 #                  y    half-width  front   back
 _BODY = np.array([(0.5, 0.60, -0.95, -1.9), (1.2, 0.62, -0.82, -1.95), (1.7, 0.64, -0.74, -2.0), (2.0, 0.72, -0.70, -2.1),
-                  (2.2, 1.00, -0.62, -2.2), (2.4, 1.60, -0.52, -2.3), (2.65, 2.25, -0.42, -2.4), (3.0, 2.7, -0.3, -2.5), (3.6, 2.9, -0.2, -2.5)], np.float32)
+                  (2.2, 1.00, -0.62, -2.2), (2.4, 1.60, -0.52, -2.3), (2.65, 2.25, -0.42, -2.4),
+                  (3.0, 2.7, -0.3, -2.5), (3.6, 2.9, -0.2, -2.5)], np.float32)
 
 
 def body(person):
@@ -104,7 +106,7 @@ def hairline(person, alpha):
         edge = [high, high + .02, temples, -.55, -.2, .2, .22, -.1, .15, .85, .95]
     line = np.interp(side, knots, edge)
     if "fringe" in style:
-        jagged = 0.05 * np.sin(alpha * 23 + person.seed) + 0.035 * np.sin(alpha * 41 + 2 * person.seed)
+        jagged = 0.05 * np.sin(alpha * 23 + person.phase) + 0.035 * np.sin(alpha * 41 + 2 * person.phase)
         line = np.maximum(line, np.where(side < 0.9, person.fringe_y + 0.10 * side + jagged, -9))
     if style in ("side part", "short", "long"):
         # A swept front: hair falls lower on one side of the parting.
@@ -133,10 +135,10 @@ def _thickness(person, s, alpha, y):
     if style in ("side part", "long"):
         taper = taper - 0.07 * np.exp(-((alpha + 0.42 * person.part) / 0.07) ** 2) * smoothstep(0.1, 0.3, s)
     if style == "curly":
-        lumps = np.sin(alpha * 9 + 3 * y) * np.sin(y * 11 + person.seed) + 0.6 * np.sin(alpha * 17 - 4 * y) * np.sin(y * 19 + 1)
+        lumps = np.sin(alpha * 9 + 3 * y) * np.sin(y * 11 + person.phase) + 0.6 * np.sin(alpha * 17 - 4 * y) * np.sin(y * 19 + 1)
         taper = taper + 0.035 * lumps * smoothstep(0.02, 0.2, s)
     else:
-        clumps = noise(alpha * 7 + person.seed % 40, y * 0.9) + 0.6 * noise(alpha * 17, y * 1.3 + person.seed % 30)
+        clumps = noise(alpha * 7 + person.phase, y * 0.9) + 0.6 * noise(alpha * 17, y * 1.3 + person.phase)
         taper = taper + 0.16 * thick * (clumps - 0.8) * smoothstep(0.05, 0.3, s)
     return np.maximum(taper, 0.015).astype(np.float32)
 

@@ -14,10 +14,12 @@ from data.parts import HAIR_STYLES
 from data.shading import linear
 
 _IDENTITY = 1  # the stream of random numbers that identities are drawn from
-_SKIN = np.array([(0.97, 0.82, 0.74), (0.93, 0.75, 0.64), (0.86, 0.66, 0.52), (0.75, 0.54, 0.40), (0.58, 0.39, 0.28), (0.42, 0.27, 0.19), (0.30, 0.185, 0.13)])
+_SKIN = np.array([(0.97, 0.82, 0.74), (0.93, 0.75, 0.64), (0.86, 0.66, 0.52), (0.75, 0.54, 0.40),
+                  (0.58, 0.39, 0.28), (0.42, 0.27, 0.19), (0.30, 0.185, 0.13)])
 _HAIR = {"black": (0.085, 0.07, 0.065), "dark brown": (0.20, 0.13, 0.09), "brown": (0.36, 0.23, 0.14), "light brown": (0.50, 0.36, 0.23),
          "blond": (0.76, 0.62, 0.40), "red": (0.56, 0.24, 0.11), "grey": (0.56, 0.55, 0.54), "white": (0.83, 0.82, 0.80)}
-_IRIS = {"brown": (0.33, 0.19, 0.10), "dark": (0.19, 0.11, 0.07), "hazel": (0.44, 0.34, 0.16), "green": (0.38, 0.47, 0.28), "blue": (0.34, 0.51, 0.70), "grey": (0.48, 0.55, 0.58)}
+_IRIS = {"brown": (0.33, 0.19, 0.10), "dark": (0.19, 0.11, 0.07), "hazel": (0.44, 0.34, 0.16),
+         "green": (0.38, 0.47, 0.28), "blue": (0.34, 0.51, 0.70), "grey": (0.48, 0.55, 0.58)}
 
 
 class Person:
@@ -75,7 +77,7 @@ class Person:
         self.wrinkles = max(0.0, self.age - 0.35) / 0.65
         self.eye_bags = 0.15 + 0.55 * self.age * float(rng.random())
         self.freckles = float(rng.uniform(0.4, 1)) if self.dark < 0.35 and rng.random() < 0.35 else 0.0
-        self.moles = [(float(rng.uniform(-0.8, 0.8)), float(rng.uniform(0.2, 1.5)), float(rng.uniform(0.014, 0.028))) for _ in range(rng.integers(0, 4))]
+        self.moles = [tuple(rng.uniform((-0.8, 0.2, 0.014), (0.8, 1.5, 0.028)).tolist()) for _ in range(rng.integers(0, 4))]  # x, y, radius
         pink = np.array([0.74, 0.38, 0.36]) if rng.random() < 0.7 else np.array([0.70, 0.42, 0.36])
         painted = (1 - self.masculine) * rng.random()
         lip = skin * (0.42 - 0.12 * painted) + pink * (0.54 - 0.26 * self.dark) + np.array([0.10, 0, 0.02]) * painted
@@ -96,11 +98,12 @@ class Person:
         hair = np.clip(np.array(_HAIR[name]) * rng.uniform(0.85, 1.15), 0, 1)
         self.hair_linear = linear(hair)
         self.brow_linear = linear(hair * 0.62 + np.array(_HAIR["dark brown"]) * 0.2)
-        weights = {"bald": 1.3 * m, "buzz": 1.2 * m, "short": 1.6 * m + 0.1, "side part": 1.4 * m + 0.1, "fringe": 0.9, "receding": 1.5 * m * self.age, "pulled back": 1.1 * (1 - m),
-                   "bob": 1.2 * (1 - m), "long": 1.9 * (1 - m) + 0.1, "long fringe": 1.1 * (1 - m), "curly": 0.6 + 0.6 * self.dark}
+        weights = {"bald": 1.3 * m, "buzz": 1.2 * m, "short": 1.6 * m + 0.1, "side part": 1.4 * m + 0.1, "fringe": 0.9,
+                   "receding": 1.5 * m * self.age, "pulled back": 1.1 * (1 - m), "bob": 1.2 * (1 - m), "long": 1.9 * (1 - m) + 0.1, "long fringe": 1.1 * (1 - m), "curly": 0.6 + 0.6 * self.dark}
         chance = np.array([weights[style] for style in HAIR_STYLES])
         self.hair_style = HAIR_STYLES[rng.choice(len(HAIR_STYLES), p=chance / chance.sum())]
-        thick = {"buzz": 0.05, "short": 0.14, "side part": 0.15, "fringe": 0.15, "receding": 0.07, "pulled back": 0.06, "bob": 0.17, "long": 0.14, "long fringe": 0.14, "curly": 0.27}
+        thick = {"buzz": 0.05, "short": 0.14, "side part": 0.15, "fringe": 0.15, "receding": 0.07, "pulled back": 0.06,
+                 "bob": 0.17, "long": 0.14, "long fringe": 0.14, "curly": 0.27}
         self.hair_thickness = thick.get(self.hair_style, 0) * float(rng.uniform(0.85, 1.2))
         self.hairline = spread(-1.13, 0.06)
         self.fringe_y = spread(-0.50, 0.07)
@@ -117,6 +120,7 @@ class Person:
         self.cloth_linear = linear(hue * rng.uniform(0.35, 1.0) + (0.55 * rng.random() if rng.random() < 0.3 else 0) * (1 - hue))
         self.neckline, self.neck_vee = float(rng.uniform(2.02, 2.2)), float(rng.choice([0.0, 0.1, 0.4]))
         self.stripes = bool(rng.random() < 0.2)
+        self.phase = float(rng.uniform(0, 40))                 # shifts the noise of skin and hair: no two people share a pattern
 
     @functools.cached_property
     def skull(self):
@@ -155,15 +159,17 @@ def random_pose(rng):
     """Draw a Pose from a numpy Generator."""
     within = lambda deviation, limit: float(np.clip(rng.normal(0, deviation), -limit, limit))
     hue = 0.30 + 0.25 * rng.random() + rng.normal(0, 0.07, 3)       # rooms and skies are mostly muted
-    level = rng.uniform(0.35, 1.15)
+    level = rng.uniform(0.35, 1.5)
     near = np.clip(hue * level, 0.03, 0.95)
     far = np.clip((hue * 0.7 + 0.3 * (0.25 + 0.5 * rng.random(3))) * level * rng.uniform(0.7, 1.5), 0.03, 0.97)
-    discs = tuple((float(rng.uniform(-0.05, 1.05)), float(rng.uniform(-0.05, 0.9)), float(rng.uniform(0.03, 0.12)), float(rng.uniform(-0.10, 0.22))) for _ in range(rng.integers(0, 9)))
+    discs = tuple(tuple(rng.uniform((-0.05, -0.05, 0.03, -0.10), (1.05, 0.9, 0.12, 0.22)).tolist()) for _ in range(rng.integers(0, 9)))
     return Pose(
         yaw=within(18, 45), pitch=within(8, 25), roll=within(6, 20),
         mouth_open=float(max(0, rng.uniform(-1.0, 1.0)) ** 1.3), smile=float(np.clip(rng.normal(0.25, 0.45), -0.6, 1)),
-        brow_raise=within(0.4, 1), brow_frown=float(max(0, rng.uniform(-1.6, 0.8))), blink=float(1.0 if rng.random() < 0.05 else max(0, rng.uniform(-1, 0.35))),
+        brow_raise=within(0.4, 1), brow_frown=float(max(0, rng.uniform(-1.6, 0.8))),
+        blink=float(1.0 if rng.random() < 0.05 else max(0, rng.uniform(-1, 0.35))),
         gaze_yaw=within(9, 24), gaze_pitch=within(5, 12),
-        light_side=within(0.65, 1.25), light_height=float(rng.uniform(0.1, 1.0)), strength=float(rng.uniform(0.75, 1.25)), ambient=float(rng.uniform(0.26, 0.6)), warmth=within(0.09, 0.2),
-        background=tuple(map(float, near)), background_far=tuple(map(float, far)), background_angle=float(rng.uniform(-np.pi, np.pi)), discs=discs,
+        light_side=within(0.65, 1.25), light_height=float(rng.uniform(0.1, 1.0)), strength=float(rng.uniform(0.75, 1.25)),
+        ambient=float(rng.uniform(0.26, 0.6)), warmth=within(0.09, 0.2),
+        background=tuple(near.tolist()), background_far=tuple(far.tolist()), background_angle=float(rng.uniform(-np.pi, np.pi)), discs=discs,
         shift_x=within(0.015, 0.035), shift_y=within(0.015, 0.035), scale=float(rng.uniform(0.94, 1.05)))

@@ -6,7 +6,7 @@ in head space, normals and the light in camera space (both in `head.py`).
 
 import numpy as np
 
-from data.head import bump, dots, noise, smoothstep
+from data.patterns import bump, dots, noise, smoothstep
 
 def linear(srgb):
     return np.asarray(srgb, np.float32) ** np.float32(2.2)
@@ -97,7 +97,7 @@ class Painter:
     def _complexion(self, rest, side, low, front, hollow):
         p = self.person
         x, y = rest[:, 0], rest[:, 1]
-        blotch = noise(x * 3 + p.seed % 50, y * 3) + 0.5 * noise(x * 9, y * 9 + p.seed % 31)
+        blotch = noise(x * 3 + p.phase, y * 3) + 0.5 * noise(x * 9, y * 9 + p.phase)
         grain = noise(x * 38, y * 38)
         albedo = p.skin_linear * (0.90 + 0.10 * blotch + 0.06 * grain)[:, None]
         red = (bump(side, low, (0.62, 0.48), (0.22, 0.2), 0.8) + bump(x, low, (0, p.nose_tip), (0.16, 0.14), 0.5)
@@ -142,7 +142,8 @@ class Painter:
             dark = dark + 0.3 * p.wrinkles * crow
         w, tip = p.nose_width, p.nose_tip
         nostril = bump(side, low - 0.25 * side * side, (0.092 * w, tip * 1.205), (0.030 * w, 0.013), 1.5)
-        wing = np.exp(-((np.hypot((side - 0.15 * w) / w, (low - tip * 1.12)) - 0.095) / 0.018) ** 2) * smoothstep(0.15, 0.2, side / w) * smoothstep(tip * 0.95, tip * 1.08, low)
+        wing = np.hypot((side - 0.15 * w) / w, low - tip * 1.12) - 0.095
+        wing = np.exp(-(wing / 0.018) ** 2) * smoothstep(0.15, 0.2, side / w) * smoothstep(tip * 0.95, tip * 1.08, low)
         dark = np.clip((dark + 0.32 * wing) * front, 0, 0.8)
         albedo = albedo * (1 - dark[:, None] * np.array([0.75, 0.95, 1.0], np.float32))
         return mix(albedo, p.skin_linear * np.array([0.10, 0.05, 0.04], np.float32), np.clip(nostril * front, 0, 0.92))
@@ -156,7 +157,8 @@ class Painter:
         half = np.float32(p.brow_thick) * (0.35 + 0.65 * smoothstep(1.08, 0.35, t)) * (0.75 + 0.25 * smoothstep(-0.1, 0.25, t))
         v = (y - centre) / half
         hairs = noise(t * 30 - v * (2.2 - 4 * t) + 3, v * 1.4 + 9) * 0.6 + noise(t * 64 - v * 3, v * 2.2) * 0.4
-        share = smoothstep(1.15, 0.45, np.abs(v) + 0.35 * (hairs - 0.5)) * smoothstep(-0.10, 0.22, t + 0.12 * (hairs - 0.5)) * smoothstep(1.08, 0.86, t)
+        ragged = hairs - 0.5
+        share = smoothstep(1.15, 0.45, np.abs(v) + 0.35 * ragged) * smoothstep(-0.10, 0.22, t + 0.12 * ragged) * smoothstep(1.08, 0.86, t)
         share = share * (0.62 + 0.5 * hairs) * np.float32(p.brow_density)
         albedo[near] = mix(albedo[near], p.brow_linear * (0.7 + 0.6 * hairs)[:, None], np.clip(share, 0, 0.95))
         return albedo
@@ -194,7 +196,8 @@ class Painter:
         shade = smoothstep(0.0, 0.10, y - inner) * 0.65 + 0.35
         shade = shade * (1 - 0.7 * (u * u))
         tongue = bump(x, y, (0, mouth.y + mouth.gap * 0.95), (0.2, 0.12), 1)
-        deep = mix(np.broadcast_to(linear((0.20, 0.06, 0.06)), (len(x), 3)), linear((0.62, 0.28, 0.27)), tongue * smoothstep(0.1, 0.3, np.float32(mouth.gap) + 0 * x))
+        tongue = tongue * smoothstep(0.1, 0.3, np.float32(mouth.gap))
+        deep = mix(linear((0.20, 0.06, 0.06)), linear((0.62, 0.28, 0.27)), tongue)
         front = self.light.colour * 0.55 + self.light.sky * 0.8
         return mix(deep * 0.5, white, teeth) * shade[:, None] * front
 
@@ -260,7 +263,7 @@ class Painter:
         cornea = unit(m + np.clip(1.1 - radius, 0, 1)[:, None] * off * 0.9)
         h = dot(cornea @ self.turn.T, self.light.half)
         spot = smoothstep(0.978, 0.990, h) * smoothstep(0.0, 0.02, below_top)
-        return lit + (spot * 0.85 * (0.4 + 0.6 * shadow))[:, None] * np.minimum(self.light.colour, 1.1)
+        return lit + (spot * 0.72 * (0.4 + 0.6 * shadow))[:, None] * np.minimum(self.light.colour, 1.1)
 
     def neck(self, at, normal, shadow, occlusion):
         p = self.person

@@ -22,8 +22,9 @@ import numpy as np
 
 from data import parts, shading
 from data.blend import face_mask
-from data.head import PIVOT, Expression, grid_normals, project_landmarks, smoothstep, bump
+from data.head import PIVOT, Expression, grid_normals, project_landmarks
 from data.image_io import DigitalSource, PictureError, save_picture
+from data.patterns import bump, smoothstep
 from data.people import Person, Pose, random_pose
 from data.raster import rasterise, soft_shadow
 
@@ -55,7 +56,8 @@ def rotation(yaw, pitch, roll):
 class _Camera:
     def __init__(self, pose, size):
         self.scale = _UNIT * pose.scale * size
-        self.origin = np.array([size / 2 - 0.5 + size * pose.shift_x, size / 2 - 0.5 + size * pose.shift_y + self.scale * (PIVOT[1] - _CENTRE_Y)], np.float32)
+        middle = size / 2 - 0.5 + size * np.array([pose.shift_x, pose.shift_y])
+        self.origin = (middle + [0, self.scale * (PIVOT[1] - _CENTRE_Y)]).astype(np.float32)
 
     def project(self, points):
         """Camera-space points (n, 3) about the pivot -> pixels (n, 2)."""
@@ -75,8 +77,10 @@ def _head_occlusion(face, points):
     length, person = face.skull.length, face.skull.person
     low = y / np.float32(length)
     dark = bump(side, y, (person.eye_x - 0.12, -0.10), (0.16, 0.08), 0.32) + bump(side, low, (0.22, 0.25), (0.07, 0.25), 0.14)
-    dark += bump(x, low, (0, person.nose_tip / length * 1.28), (0.17, 0.05), 0.30) + bump(x, y, (0, face.mouth.y + face.mouth.gap + face.drop * 0.3 + 0.25), (0.24, 0.05), 0.22)
-    dark += 0.55 * smoothstep(-0.3, -0.9, points[:, 2]) * smoothstep(1.3, 1.75, low) + 0.25 * smoothstep(0.9, 1.1, side) * smoothstep(-0.9, -0.1, y)
+    dark += bump(x, low, (0, person.nose_tip / length * 1.28), (0.17, 0.05), 0.30)
+    dark += bump(x, y, (0, face.mouth.y + face.mouth.gap + face.drop * 0.3 + 0.25), (0.24, 0.05), 0.22)
+    dark += 0.55 * smoothstep(-0.3, -0.9, points[:, 2]) * smoothstep(1.3, 1.75, low)
+    dark += 0.25 * smoothstep(0.9, 1.1, side) * smoothstep(-0.9, -0.1, y)
     return np.clip(1 - dark * smoothstep(-1.4, -0.9, points[:, 2]), 0.25, 1)
 
 
@@ -104,7 +108,8 @@ def _scene(face, pose):
     meshes = [(points, normals, extra, skull.triangles, _SKIN, turn)]
     points, normals, triangles, hollow = parts.ears(skull)
     zeros = np.zeros(len(points), np.float32)
-    meshes.append((points, normals, np.stack([points[:, 0], points[:, 1], 0.85 - 0.5 * hollow, hollow, zeros, zeros, zeros], -1), triangles, _SKIN, turn))
+    extra = np.stack([points[:, 0], points[:, 1], 0.85 - 0.5 * hollow, hollow, zeros, zeros, zeros], -1)
+    meshes.append((points, normals, extra, triangles, _SKIN, turn))
     points, normals, triangles = parts.body(person)
     zeros = np.zeros(len(points), np.float32)
     under = 1 - 0.6 * smoothstep(1.9, 1.35, points[:, 1])
@@ -120,7 +125,8 @@ def _scene(face, pose):
 def _join(meshes):
     start, columns = 0, [[] for _ in range(6)]
     for points, normals, extra, triangles, material, turn in meshes:
-        row = (points, (points - PIVOT) @ turn.T, normals @ turn.T, extra.astype(np.float32), triangles + start, np.full(len(triangles), material, np.int8))
+        row = (points, (points - PIVOT) @ turn.T, normals @ turn.T, extra.astype(np.float32), triangles + start,
+               np.full(len(triangles), material, np.int8))
         start += len(points)
         for column, values in zip(columns, row):
             column.append(values)

@@ -13,7 +13,7 @@ from data.synthetic import Person, Pose, main, random_pose, render, render_many
 # The landmark on the other side of the face.
 MIRROR = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
           *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
-SEEDS = range(8)
+SEEDS = range(6)
 
 
 def poses(count, seed=0):
@@ -209,10 +209,10 @@ def test_the_command_line_writes_a_set_that_reads_back(tmp_path):
     assert not list(folder.glob("*.part"))
 
 
-@pytest.mark.parametrize("arguments", [["out", "--people", "0"], ["out", "--size", "8"], ["out", "--count", "many"], ["out", "--seed", "-1"], [], ["out", "--unknown"]])
+@pytest.mark.parametrize("arguments", ["out --people 0", "out --size 8", "out --count many", "out --seed -1", "", "out --unknown"])
 def test_wrong_arguments_are_told_in_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        main(arguments.split())
     assert ended.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 

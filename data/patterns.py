@@ -1,0 +1,38 @@
+"""Smooth functions of place that rendered faces are made of: ramps, hills, noise, spots. Arrays of any shape, float32."""
+
+import numpy as np
+
+_NOISE = np.random.default_rng(20).random((128, 128)).astype(np.float32)
+
+
+def smoothstep(low, high, x):
+    """0 below `low`, 1 above `high`, a smooth ramp between; the other way round where low > high."""
+    t = np.clip((x - low) * np.float32(1 / (high - low)), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def noise(x, y):
+    """Smooth value noise 0..1, one cell a unit."""
+    i, j = np.floor(x), np.floor(y)
+    fx, fy = x - i, y - j
+    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
+    i, j = i.astype(np.int32) & 127, j.astype(np.int32) & 127
+    i1, j1 = (i + 1) & 127, (j + 1) & 127
+    return ((_NOISE[j, i] * (1 - fx) + _NOISE[j, i1] * fx) * (1 - fy) + (_NOISE[j1, i] * (1 - fx) + _NOISE[j1, i1] * fx) * fy)
+
+
+def dots(x, y):
+    """Round spots 0..1 of random place and size, at most one a unit cell."""
+    i, j = np.floor(x), np.floor(y)
+    ki, kj = i.astype(np.int32) & 127, j.astype(np.int32) & 127
+    radius = 0.30 * np.maximum(_NOISE[kj, (ki + 37) & 127] - 0.3, 0)
+    reach = 0.5 - radius
+    u = x - i - 0.5 - reach * (2 * _NOISE[kj, ki] - 1)
+    v = y - j - 0.5 - reach * (2 * _NOISE[ki, kj] - 1)
+    return np.clip(1.5 - np.hypot(u, v) / (radius + 0.03), 0, 1) * (radius > 0)
+
+
+def bump(x, y, at, width, height):
+    """A Gaussian hill of `height` at the point `at`, with the standard deviations `width` = (along x, along y)."""
+    u, v = (x - np.float32(at[0])) * np.float32(1 / width[0]), (y - np.float32(at[1])) * np.float32(1 / width[1])
+    return np.float32(height) * np.exp(-0.5 * (u * u + v * v))
