@@ -157,8 +157,8 @@ class Mouth:
         top_inner = line - np.float32(0.22 * self.gap) * arch
         bottom_inner = line + np.float32(0.78 * self.gap) * np.sqrt(arch)
         peaks = 0.10 * np.exp(-((np.abs(u) - 0.22) / 0.12) ** 2) - np.float32(self.bow) * np.exp(-(u / 0.11) ** 2)
-        top = top_inner - np.float32(self.upper) * (1 - np.abs(u) ** 1.5) * (1 + peaks)
-        return top, top_inner, bottom_inner, bottom_inner + np.float32(self.lower) * arch ** 0.95, u
+        top = top_inner - np.float32(self.upper) * (1 - np.abs(u) ** 1.75) * (1 + peaks)
+        return top, top_inner, bottom_inner, bottom_inner + np.float32(self.lower) * arch ** 0.8, u
 
     def relief(self, x, y):
         """The swelling of the two lips, and the hollow between them."""

@@ -30,6 +30,8 @@ def ears(skull):
     lift = 0.04 + 0.05 * rim - 0.10 * hollow + 0.035 * fold
     lift = lift * (1 - np.abs(v) ** 6)
     out, back = 0.30 + skull.person.ear_out, 0.92
+    if skull.person.hair_style in _LONG:                          # tucked under the hair
+        out, lift = 0.05, 0.4 * lift
     x = 0.955 * a + width * u * out + lift * back
     z = c + 0.16 - width * u * back + lift * out
     right = np.stack([x, np.broadcast_to(y, x.shape), z], -1).astype(np.float32)

@@ -33,7 +33,7 @@ _SUPERSAMPLING = 2
 _DISTANCE = 15.0             # from the camera to the pivot, in head units: about a metre
 _UNIT = 0.2113               # one head unit as a share of the picture's side: brow to chin fills 46 % of it
 _CENTRE_Y = 0.115            # the height in head space that lies in the middle of the picture
-_SKIN, _BODY, _HAIR = 0, 1, 2
+_SKIN, _BODY, _HAIR, _INNER_HAIR = 0, 1, 2, 3
 _POSES = 3                   # the stream of random numbers that poses are drawn from
 
 
@@ -118,7 +118,8 @@ def _scene(face, pose):
     if tuft is not None:
         points, normals, tangents, coordinates, triangles = tuft
         extra = np.concatenate([coordinates, tangents @ turn.T, np.full((len(points), 1), 0.85, np.float32)], 1)
-        meshes.append((points, normals, extra, triangles, _HAIR, turn))
+        sides = np.repeat([_HAIR, _INNER_HAIR], len(triangles) // 2)
+        meshes.append((points, normals, extra, triangles, sides, turn))
     return _join(meshes)
 
 
@@ -126,7 +127,7 @@ def _join(meshes):
     start, columns = 0, [[] for _ in range(6)]
     for points, normals, extra, triangles, material, turn in meshes:
         row = (points, (points - PIVOT) @ turn.T, normals @ turn.T, extra.astype(np.float32), triangles + start,
-               np.full(len(triangles), material, np.int8))
+               np.broadcast_to(np.int8(material), len(triangles)))
         start += len(points)
         for column, values in zip(columns, row):
             column.append(values)
@@ -134,7 +135,10 @@ def _join(meshes):
 
 
 def _draw(face, pose, camera, size):
-    """Colours (linear) and coverage of a (size, size) grid of samples: (size * size, 3) and (size * size,)."""
+    """Colours (linear, times coverage) and coverage of a (size, size) grid of samples: (size * size, 3) and (size * size,).
+
+    Two layers: everything solid with the inner side of the hair, and over it the hair's outer side, whose edges let it through.
+    """
     head, points, normals, extra, triangles, material = _scene(face, pose)
     turn = rotation(pose.yaw, pose.pitch, pose.roll)
     painter = shading.Painter(face, pose, turn.T, 1 / (camera.scale * _SUPERSAMPLING))
@@ -152,20 +156,26 @@ def _draw(face, pose, camera, size):
     solid[samples] = depth
     nearer = np.flatnonzero(lock_depth > solid[locks])
     locks, lock = locks[nearer], lock[nearer]
-    hair_colour, hair_cover = painter.hair(*lock[:, 6:9].T, lock[:, 3:6], lock[:, 9:12], lock[:, 13], lock[:, 12])
+    hair_colour, hair_cover = _paint_hair(painter, lock)
 
     hidden = np.zeros(size * size, bool)
     hidden[locks[hair_cover >= 1]] = True
     seen = np.flatnonzero(~hidden[samples])
     samples, at = samples[seen], at[seen]
-    body = at[:, 14] == _BODY
-    colour[samples[body]] = painter.neck(at[body, :3], at[body, 3:6], at[body, 13], at[body, 8])
-    skin = at[~body]
-    colour[samples[~body]] = painter.skin(skin[:, :3], skin[:, 6:8], skin[:, 3:6], skin[:, 13], skin[:, 8], skin[:, 9], skin[:, 10])
     cover[samples] = 1
-    colour[locks] = shading.mix(colour[locks] * cover[locks][:, None], hair_colour, hair_cover)
+    body, skin, inner = (np.flatnonzero(at[:, 14] == kind) for kind in (_BODY, _SKIN, _INNER_HAIR))
+    colour[samples[body]] = painter.neck(at[body, :3], at[body, 3:6], at[body, 13], at[body, 8])
+    face_at = at[skin]
+    colour[samples[skin]] = painter.skin(face_at[:, :3], face_at[:, 6:8], face_at[:, 3:6], face_at[:, 13], *face_at[:, 8:11].T)
+    colour[samples[inner]], cover[samples[inner]] = _paint_hair(painter, at[inner])
+    colour *= cover[:, None]
+    colour[locks] = shading.mix(colour[locks], hair_colour, hair_cover)
     cover[locks] = cover[locks] + (1 - cover[locks]) * hair_cover
     return colour, cover
+
+
+def _paint_hair(painter, at):
+    return painter.hair(*at[:, 6:9].T, at[:, 3:6], at[:, 9:12], at[:, 13], at[:, 12])
 
 
 def _visible(vertex, triangles, grid, z, size, material=None):
@@ -188,7 +198,7 @@ def render(person, pose, size):
     camera = _Camera(pose, size)
     fine = size * _SUPERSAMPLING
     colour, cover = _draw(face, pose, camera, fine)
-    straight = colour / np.maximum(cover, np.float32(1e-3))[:, None]
+    straight = colour / np.maximum(cover, np.float32(1e-3))[:, None]         # the display curve works on colours without coverage
     layer = np.concatenate([shading.to_srgb(straight) * cover[:, None], cover[:, None]], 1)
     layer = layer.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 4).mean((1, 3))
     image = layer[..., :3] + shading.background(pose, size) * (1 - layer[..., 3:])
