@@ -34,7 +34,8 @@ def is_array(value):
 def as_array(value):
     """An array of `value`: arrays and NumPy scalars keep their dtype, numbers and (nested) lists become float32."""
     if is_array(value):
-        return value.view(numpy.ndarray) if isinstance(value, numpy.ndarray) else value
+        is_subclass = isinstance(value, numpy.ndarray) and type(value) is not numpy.ndarray
+        return value.view(numpy.ndarray) if is_subclass else value
     if isinstance(value, numpy.generic):
         return numpy.asarray(value)
     try:

@@ -163,7 +163,7 @@ class Function:
         arrays = [t._data if isinstance(t, Tensor) else t for t in inputs]
         output = function.forward(*arrays, **settings)
         if not any(isinstance(t, Tensor) for t in inputs):
-            return output
+            return backend.as_array(output)  # NumPy's own functions give numbers for arrays without axes
         result = Tensor(output)
         if _mode.recording and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
             function._link(inputs, arrays, output)
@@ -197,7 +197,7 @@ class Function:
                 raise RuntimeError(
                     f"backward of {type(self).__name__}: {_describe(edge)} was overwritten after the forward pass that "
                     "used it; run forward again, or backward before the update")
-            if not create_graph:
+            if not create_graph or not hasattr(array, "dtype"):  # a number stays one: it has no dtype, and no device
                 kept.append(array)
             elif isinstance(edge, Tensor):
                 kept.append(edge)

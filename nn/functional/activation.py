@@ -149,8 +149,8 @@ def _normal_cdf(x):
     The tail is t * exp(-u*u + g(t)) / 2 with u = |x| / sqrt(2) and t = 1 / (1 + u/2), where g is smooth on [0, 1].
     """
     xp = backend.array_module(x)
-    u = xp.minimum(abs(x) * (1 / math.sqrt(2)), _FAR)
-    t = 1 / (1 + u / 2)
+    u = xp.minimum(abs(x) * (1 / math.sqrt(2)), _ZERO)
+    t = 1 / (1 + xp.minimum(u, _FAR) / 2)
     coefficients = _tail_coefficients()
     position = (2 * t - (1 + _T_FAR)) * (1 / (1 - _T_FAR))
     ahead = behind = xp.zeros_like(x)
@@ -161,6 +161,7 @@ def _normal_cdf(x):
 
 
 _FAR = 6.0  # erfc(6) = 2e-17, below half an ulp of 1
+_ZERO = 30.0  # exp(-30 * 30) is 0 in float64
 _T_FAR = 1 / (1 + _FAR / 2)
 
 

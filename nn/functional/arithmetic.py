@@ -3,6 +3,8 @@
 Each op is one class, forward above backward, and a function to call. `gy` is the gradient of the output y, and
 backward() returns the gradients of the inputs: the chain rule for this one op.
 """
+import math
+
 from nn import backend
 from nn.functional.reduction import sum_to
 from nn.functional.shape import reshape, transpose
@@ -86,7 +88,7 @@ class Power(Function):
         if type(p) in (int, float) and p == 0:  # the formula below would make 0 * 0 ** -1 of x = 0
             return gy * 0, None
         return (sum_to(gy * p * x ** (p - 1), _shape(x)) if self.needs[0] else None,
-                sum_to(gy * y * log(x), _shape(p)) if self.needs[1] else None)
+                sum_to(gy * y * (log(x) if hasattr(x, "dtype") else math.log(x)), _shape(p)) if self.needs[1] else None)
 
 
 class Exp(Function):
@@ -142,15 +144,23 @@ class Maximum(Function):
     """y = max(x0, x1), element by element; where they are equal, each gets half of the gradient."""
 
     def forward(self, x0, x1):
-        xp = backend.array_module(x0, x1)
-        y = xp.maximum(x0, x1)
+        return self.share_out(backend.array_module(x0, x1).maximum(x0, x1), x0, x1)
+
+    def share_out(self, y, x0, x1):
         self.shapes = _shape(x0), _shape(x1)
-        self.share = (x0 > x1).astype(y.dtype) + (x0 == x1).astype(y.dtype) / 2  # x0's part of the gradient
+        self.share = ((x0 == y).astype(y.dtype) + 1 - (x1 == y).astype(y.dtype)) / 2  # x0's part of the gradient
         return y
 
     def backward(self, gy):
         return (sum_to(gy * self.share, self.shapes[0]) if self.needs[0] else None,
                 sum_to(gy * (1 - self.share), self.shapes[1]) if self.needs[1] else None)
+
+
+class Minimum(Maximum):
+    """y = min(x0, x1), element by element; where they are equal, each gets half of the gradient."""
+
+    def forward(self, x0, x1):
+        return self.share_out(backend.array_module(x0, x1).minimum(x0, x1), x0, x1)
 
 
 class Clip(Function):
@@ -241,7 +251,7 @@ def maximum(x0, x1):
 
 def minimum(x0, x1):
     """The smaller of x0 and x1, element by element; equal elements share the gradient."""
-    return negative(maximum(negative(x0), negative(x1)))
+    return Minimum.apply(x0, x1)
 
 
 def clip(x, low=None, high=None):

@@ -39,7 +39,7 @@ def cross_entropy(logits, labels):
         raise ValueError(f"cross_entropy: expected labels from 0 to {classes - 1}, got "
                          f"{int(labels.min())} to {int(labels.max())}")
     rows = log_softmax(logits).reshape(-1, classes)
-    return -mean(getitem(rows, (xp.arange(rows.shape[0]), labels.reshape(-1))))
+    return mean(-getitem(rows, (xp.arange(rows.shape[0]), labels.reshape(-1))))
 
 
 def ssim(x, y, window=11, sigma=1.5):

@@ -12,7 +12,7 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
     training: with the batch's own statistics, which also move running_mean and running_var, in place, by `momentum`
     towards them (the variance unbiased); otherwise with the running ones.
     """
-    x = operand(x)
+    x, weight, bias = operand(x), _vector(weight), _vector(bias)
     _check_channels("batch_norm", x, running_mean, running_var, weight, bias)
     if not training:
         if running_mean is None or running_var is None:
@@ -31,7 +31,7 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
 def instance_norm(x, weight=None, bias=None, eps=1e-5):
     """Each channel of each picture of x (N, H, W, C) brought to mean 0, variance 1, then scaled by weight (C,) and shifted
     by bias (C,) (Ulyanov 2016)."""
-    x = operand(x)
+    x, weight, bias = operand(x), _vector(weight), _vector(bias)
     _check_channels("instance_norm", x, weight, bias)
     centred, variance = _centre(x, tuple(range(1, x.ndim - 1)))
     return _affine(centred / sqrt(variance + eps), weight, bias)
@@ -58,6 +58,10 @@ def _centre(x, axes):
 def _affine(x, weight, bias):
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
+
+
+def _vector(x):
+    return None if x is None else operand(x)
 
 
 def _array(x):

@@ -31,7 +31,7 @@ class Sum(Function):
 
     def forward(self, x, axes, keepdims):
         self.shape, self.axes = x.shape, axes
-        return backend.as_array(x.sum(axis=axes, keepdims=keepdims, dtype=x.dtype))
+        return backend.as_array(x.sum(axis=axes, keepdims=keepdims))
 
     def backward(self, gy):
         return broadcast_to(reshape(gy, _kept_shape(self.shape, self.axes)), self.shape)
@@ -86,7 +86,7 @@ def mean(x, axis=None, keepdims=False):
     x = operand(x)
     y = sum(x, axis, keepdims)
     count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
-    return y / count
+    return operand(y / count)
 
 
 def max(x, axis=None, keepdims=False):
@@ -97,7 +97,7 @@ def max(x, axis=None, keepdims=False):
 
 def min(x, axis=None, keepdims=False):
     """The smallest element of x over `axis`; equal smallest elements share the gradient."""
-    return -max(-x, axis, keepdims)
+    return operand(-max(-operand(x), axis, keepdims))
 
 
 def broadcast_to(x, shape):

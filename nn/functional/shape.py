@@ -88,6 +88,13 @@ def _is_basic(key):
     return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)
 
 
+def _plain(key):
+    """The key with arrays in place of Tensors."""
+    if isinstance(key, tuple):
+        return tuple(_plain(part) for part in key)
+    return key.data if isinstance(key, Tensor) else key
+
+
 def reshape(x, *shape):
     """x in another shape, given as numbers or as one tuple; -1 stands for what is left."""
     x = operand(x)
@@ -107,16 +114,12 @@ def transpose(x, *axes):
 
 def getitem(x, key):
     """x[key], for slices, numbers and index arrays."""
-    if isinstance(key, Tensor):
-        key = key.data
-    elif isinstance(key, tuple):
-        key = tuple(part.data if isinstance(part, Tensor) else part for part in key)
-    return GetItem.apply(x, key=key)
+    return GetItem.apply(x, key=_plain(key))
 
 
 def put_item(x, key, shape):
     """Zeros of `shape` with x added at [key]: the adjoint of getitem."""
-    return PutItem.apply(x, key=key, shape=tuple(shape))
+    return PutItem.apply(x, key=_plain(key), shape=tuple(shape))
 
 
 def concatenate(xs, axis=0):
