@@ -1,0 +1,289 @@
+"""One test for all ops, over the table in ops.py; what holds at kinks, and other special words of one op, follow below."""
+import numpy as np
+import pytest
+
+import nn
+from nn import backend
+from nn import functional as F
+from tests.test_nn.ops import TABLE
+from tests.test_nn.strict_array import StrictArray, StrictModule
+
+every_op = pytest.mark.parametrize("op", TABLE, ids=lambda op: f"{op.name}-{op.label}" if op.label else op.name)
+
+
+def is_real(array):
+    return array.dtype.kind == "f"
+
+
+def as_dtype(inputs, dtype):
+    return [x.astype(dtype) if is_real(x) else x for x in inputs]
+
+
+def upstream(shape, dtype, xp=np):
+    """A gradient for the output without pattern or symmetry."""
+    count = int(np.prod(shape))
+    return xp.asarray(np.cos(np.arange(1, count + 1) ** 2).reshape(shape).astype(dtype))
+
+
+def gradients(op, arrays, which=None, xp=np):
+    """The output, and the gradients of all real inputs, or of those at the indices `which` alone."""
+    which = [i for i, x in enumerate(arrays) if is_real(x)] if which is None else which
+    inputs = [nn.Tensor(x, requires_grad=i in which) if is_real(x) else x for i, x in enumerate(arrays)]
+    y = op.function(*inputs)
+    y.backward(upstream(y.shape, y.dtype, xp))
+    return y, {i: inputs[i].grad for i in which}
+
+
+def scattered(array):
+    """The same values in memory that runs backwards, with gaps, in the other order of axes."""
+    wide = np.zeros([2 * n for n in reversed(array.shape)], array.dtype)
+    view = wide[(..., *(slice(None, None, -2) for _ in array.shape))].transpose()
+    view[...] = array
+    return view
+
+
+def test_every_public_op_has_a_row():
+    assert {op.name for op in TABLE} == set(F.__all__)
+
+
+@every_op
+def test_forward_is_the_definition(op):
+    expected = op.definition(*op.inputs)
+    y = op.function(*op.inputs)
+    assert type(y) is np.ndarray and y.dtype == np.float64 and y.shape == np.shape(expected)
+    np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-13)
+    recorded = op.function(*[nn.Tensor(x, requires_grad=True) if is_real(x) else x for x in op.inputs])
+    assert type(recorded) is nn.Tensor and recorded.requires_grad
+    np.testing.assert_array_equal(recorded.data, y)
+
+
+@every_op
+def test_gradient(op):
+    nn.gradcheck(op.function, list(op.inputs), order=op.order, rtol=1e-5, atol=1e-6)
+
+
+@every_op
+def test_gradient_of_one_input_alone(op):
+    _, expected = gradients(op, op.inputs)
+    for i in expected:
+        _, alone = gradients(op, op.inputs, [i])
+        np.testing.assert_array_equal(alone[i], expected[i])
+
+
+@every_op
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_is_kept(op, dtype):
+    inputs = as_dtype(op.inputs, dtype)
+    plain = op.function(*inputs)
+    y, found = gradients(op, inputs)
+    _, expected = gradients(op, op.inputs)
+    assert plain.dtype == y.dtype == dtype and all(g.dtype == dtype for g in found.values())
+    np.testing.assert_allclose(y.data, op.definition(*op.inputs), rtol=1e-4, atol=1e-5)
+    for i, gradient in found.items():
+        np.testing.assert_allclose(gradient, expected[i], rtol=1e-3, atol=1e-4)
+
+
+@every_op
+def test_non_contiguous_inputs(op):
+    expected_y, expected = gradients(op, op.inputs)
+    y, found = gradients(op, [scattered(x) for x in op.inputs])
+    np.testing.assert_allclose(y.data, expected_y.data, rtol=1e-12, atol=1e-14)
+    for i, gradient in found.items():
+        np.testing.assert_allclose(gradient, expected[i], rtol=1e-12, atol=1e-14)
+
+
+@every_op
+def test_inputs_are_not_written_to(op):
+    inputs = [np.array(x) for x in op.inputs]
+    for x in inputs:
+        x.flags.writeable = False
+    gradients(op, inputs)
+    tensors = [nn.Tensor(x, requires_grad=True) for x in inputs if is_real(x)]
+    others = [x for x in inputs if not is_real(x)]
+    y = op.function(*tensors, *others)
+    seed = upstream(y.shape, y.dtype)
+    seed.flags.writeable = False
+    found = nn.grad(y, tensors, seed, create_graph=True)
+    for x, before in zip(inputs, op.inputs):
+        np.testing.assert_array_equal(x, before)
+    assert [g.shape for g in found] == [t.shape for t in tensors]
+
+
+@every_op
+def test_leaves_own_their_gradients(op):
+    y, found = gradients(op, op.inputs)
+    arrays = [y.data, *op.inputs]
+    for gradient in found.values():
+        assert gradient.flags.writeable and not any(np.shares_memory(gradient, other) for other in arrays)
+        arrays.append(gradient)
+
+
+@every_op
+def test_nothing_is_recorded_without_need(op):
+    assert not isinstance(op.function(*op.inputs), nn.Tensor)
+    y = op.function(*[nn.Tensor(x) if is_real(x) else x for x in op.inputs])
+    assert not y.requires_grad and y.creator is None
+    inputs = [nn.Tensor(x, requires_grad=True) if is_real(x) else x for x in op.inputs]
+    with nn.no_grad():
+        y = op.function(*inputs)
+    assert y.creator is None and (not y.requires_grad or y is inputs[0])  # some ops hand on an input as it is
+
+
+@pytest.mark.parametrize("op", [op for op in TABLE if op.lists], ids=lambda op: f"{op.name}-{op.label}")
+def test_lists_are_float32_arrays(op):
+    y = op.function(*[x.tolist() if is_real(x) else x for x in op.inputs])
+    assert type(y) is np.ndarray and y.dtype == np.float32
+    np.testing.assert_array_equal(y, op.function(*as_dtype(op.inputs, np.float32)))
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    module = StrictModule()
+    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+    monkeypatch.setattr(backend, "load_cupy", lambda: module)
+    return module
+
+
+@pytest.fixture
+def cupy():
+    if backend.choose_device("auto") == "cpu":
+        pytest.skip("no GPU")
+    return backend.load_cupy()
+
+
+def check_elsewhere(op, xp):
+    """The op on arrays of another module gives the same, of that module."""
+    with nn.use_kernels("plain"):
+        expected_y, expected = gradients(op, op.inputs)
+    arrays = [xp.asarray(x.copy()) for x in op.inputs]
+    assert isinstance(op.function(*arrays), xp.ndarray)
+    y, found = gradients(op, arrays, xp=xp)
+    np.testing.assert_allclose(y.numpy(), expected_y.numpy(), rtol=1e-10, atol=1e-12)
+    for i, gradient in found.items():
+        assert isinstance(gradient, xp.ndarray) and gradient.dtype == np.float64
+        np.testing.assert_allclose(backend.to_numpy(gradient), expected[i], rtol=1e-10, atol=1e-12)
+
+
+@every_op
+def test_on_the_strict_stand_in(op, strict):
+    check_elsewhere(op, strict)
+    if op.order == 2:
+        nn.gradcheck(op.function, [strict.asarray(x) for x in op.inputs], order=2, elements=False)
+
+
+@every_op
+def test_on_the_gpu(op, cupy):
+    check_elsewhere(op, cupy)
+
+
+def test_the_stand_in_refuses_what_cupy_refuses(strict):
+    x, host = strict.asarray([1.0, 2.0]), np.ones(2)
+    refused = [lambda: np.asarray(x), lambda: np.sin(x) + host, lambda: x + host, lambda: host + x, lambda: x[host > 0],
+               lambda: strict.maximum(x, host), lambda: strict.concatenate([x, host]), lambda: x * np.array(2.0),
+               lambda: x.__iadd__(host), lambda: x.__setitem__(0, host[:1])]
+    for call in refused:
+        with pytest.raises(TypeError):
+            call()
+    with pytest.raises(AttributeError):
+        strict.linspace
+    np.testing.assert_array_equal((2 * x + np.float64(1)).get(), [3, 5])
+
+
+def gradient_of(function, *values):
+    tensors = [nn.Tensor(np.array(v, np.float64), requires_grad=True) for v in values]
+    function(*tensors).sum().backward()
+    return [t.grad.tolist() for t in tensors]
+
+
+def test_equal_elements_share_the_gradient_of_maximum_and_minimum():
+    for op in (F.maximum, F.minimum):
+        low, high = gradient_of(op, [1, 5, 3], [1, 2, 4])
+        assert low[0] == high[0] == 0.5 and sorted([low[1], high[1]]) == sorted([low[2], high[2]]) == [0, 1]
+    assert gradient_of(lambda x: F.maximum(x, 1.0), [0, 1, 2]) == [[0, 0.5, 1]]
+
+
+def test_equal_elements_share_the_gradient_of_max_and_min():
+    assert gradient_of(F.max, [[4, 1], [4, 0]]) == [[[0.5, 0], [0.5, 0]]]
+    assert gradient_of(lambda x: F.min(x, axis=1), [[2, 2, 3], [0, 1, 1]]) == [[[0.5, 0.5, 0], [1, 0, 0]]]
+
+
+def test_max_pool_takes_the_first_of_equal_elements():
+    flat = [[[[1.0], [1], [0]], [[1], [1], [2]], [[2], [2], [2]]]]
+    first = [[[[1.0], [0], [0]], [[0], [0], [2]], [[1], [0], [0]]]]
+    assert gradient_of(lambda x: F.max_pool2d(x, 2, 1), flat) == [first]
+
+
+def test_clip_passes_the_gradient_at_its_bounds():
+    assert gradient_of(lambda x: F.clip(x, -1, 2), [-2, -1, 0, 2, 3]) == [[0, 1, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("op, at_zero", [(F.relu, 0), (F.leaky_relu, 0.01), (F.abs, 0), (F.elu, 1)])
+def test_gradient_at_the_kink(op, at_zero):
+    assert gradient_of(op, [0.0]) == [[at_zero]]
+
+
+def test_powers_at_zero():
+    assert gradient_of(lambda x: x ** 0, [0, 2]) == [[0, 0]]
+    assert gradient_of(lambda x: x ** 1, [0, 2]) == [[1, 1]]
+    assert gradient_of(lambda x: x ** 2, [0, 2]) == [[0, 4]]
+
+
+@pytest.mark.parametrize("op, expected", [(F.sigmoid, [0, 1]), (F.tanh, [-1, 1]), (F.softplus, [0, 1e4]), (F.elu, [-1, 1e4]),
+                                          (F.gelu, [0, 1e4]), (F.softmax, [0, 1]), (F.log_softmax, [-2e4, 0])])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_overflows_far_from_zero(op, expected, dtype):
+    x = nn.Tensor(np.array([-1e4, 1e4], dtype), requires_grad=True)
+    y = op(x)
+    np.testing.assert_array_equal(y.data, np.array(expected, dtype))
+    y.sum().backward()
+    assert np.isfinite(x.grad).all()
+
+
+def test_cast_changes_the_dtype_and_brings_the_gradient_back():
+    x = nn.Tensor(np.array([1.5, 2.5]), requires_grad=True)
+    y = F.cast(x, np.float32)
+    assert y.dtype == np.float32
+    y.backward(np.array([1, 2], np.float32))
+    assert x.grad.dtype == np.float64 and x.grad.tolist() == [1, 2]
+
+
+def test_means_and_sums_of_booleans_count():
+    flags = np.array([True, False, True, True])
+    assert F.sum(flags) == 3 and F.mean(flags) == 0.75
+
+
+WRONG = [
+    (lambda: F.matmul(np.ones((2, 3)), np.ones((2, 3))), r"matmul.*\(2, 3\) @ \(2, 3\)"),
+    (lambda: F.linear(np.ones((2, 3)), np.ones((2, 3))), r"linear.*\(2, 3\) and \(2, 3\)"),
+    (lambda: F.linear(np.ones((2, 3)), np.ones((3, 4)), np.ones(3)), r"linear.*bias.*\(4,\).*\(3,\)"),
+    (lambda: F.sum(np.ones((2, 3)), axis=2), r"axis 2.*2 axes"),
+    (lambda: F.transpose(np.ones((2, 3)), 0, 0), r"transpose.*2 axes.*\(0, 0\)"),
+    (lambda: F.concatenate([np.ones((2, 3)), np.ones((2, 4))]), r"concatenate.*\(2, 3\).*\(2, 4\)"),
+    (lambda: F.pad(np.ones((2, 3)), (1, 1, 1, 1)), r"pad.*\(2, 3\)"),
+    (lambda: F.pad(np.ones((1, 2, 2, 1)), (2, 0, 0, 0), mode="reflect"), r"pad.*\(1, 2, 2, 1\)"),
+    (lambda: F.pad(np.ones((1, 2, 2, 1)), (0, 0, 0, 0), mode="edge"), r"pad.*'edge'"),
+    (lambda: F.avg_pool2d(np.ones((1, 2, 2, 1)), 3), r"avg_pool2d.*\(3, 3\).*\(1, 2, 2, 1\)"),
+    (lambda: F.max_pool2d(np.ones((1, 2, 2, 1)), 2, 0), r"max_pool2d.*\(0, 0\)"),
+    (lambda: F.pixel_shuffle(np.ones((1, 2, 2, 6)), 2), r"pixel_shuffle.*multiple of 4.*\(1, 2, 2, 6\)"),
+    (lambda: F.upsample(np.ones((1, 2, 2, 6)), 2, mode="cubic"), r"upsample.*'cubic'"),
+    (lambda: F.gaussian_blur(np.ones((1, 9, 11, 6)), 11, 1.5), r"gaussian_blur.*11 x 11.*\(1, 9, 11, 6\)"),
+    (lambda: F.separable(np.ones((1, 2, 3, 1)), np.ones((2, 3)), np.ones((2, 3))), r"separable.*\(1, 2, 3, 1\)"),
+    (lambda: F.batch_norm(np.ones((2, 3))), r"batch_norm.*running statistics"),
+    (lambda: F.batch_norm(np.ones((2, 3)), weight=np.ones(2), training=True), r"batch_norm.*\(3,\).*\(2,\)"),
+    (lambda: F.instance_norm(np.ones((2, 2, 2, 3)), np.ones(2)), r"instance_norm.*\(3,\).*\(2,\)"),
+    (lambda: F.dropout(np.ones(3), 1.0), r"dropout.*1.0"),
+    (lambda: F.cross_entropy(np.ones((2, 3)), np.array([0, 3])), r"cross_entropy.*0 to 2.*0 to 3"),
+    (lambda: F.cross_entropy(np.ones((2, 3)), np.array([0.0, 1.0])), r"cross_entropy.*whole-number.*float64"),
+]
+
+
+@pytest.mark.parametrize("call, message", WRONG)
+def test_wrong_shapes_and_settings_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("loss", [F.l1_loss, F.mse_loss, F.binary_cross_entropy_with_logits, F.ssim])
+def test_losses_never_broadcast(loss):
+    with pytest.raises(ValueError, match=rf"{loss.__name__}.*\(2, 12, 12, 1\) and \(2, 12, 12, 3\)"):
+        loss(np.ones((2, 12, 12, 1)), np.ones((2, 12, 12, 3)))
