@@ -89,6 +89,18 @@ def hair(skull):
             coordinates.reshape(-1, 3).astype(np.float32), both_sides(grid_triangles(*y.shape)))
 
 
+def scalp(skull):
+    """Share of hair roots on the skin (a soft hairline, stubble on a shaved head), and the ambient light left beside the hair."""
+    person, rest = skull.person, skull.points.reshape(-1, 3)
+    if person.hair_style == "bald":
+        roots = 0.28 * smoothstep(-0.95, -1.25, rest[:, 1] - 0.75 * np.minimum(0, rest[:, 2] + 0.3))
+        return roots * (1 if person.age < 0.75 else 0.35), np.ones_like(roots)
+    around = np.linspace(-np.pi, np.pi, 257, dtype=np.float32)
+    edge = hairline(person, around[None])[0]
+    below = rest[:, 1] - np.interp(np.arctan2(rest[:, 0], rest[:, 2] + 1.38), around, edge).astype(np.float32)
+    return 0.9 * smoothstep(0.05, -0.07, below), 1 - 0.42 * smoothstep(0.24, 0.0, below)
+
+
 def hairline(person, alpha):
     """Height of the hair's edge at each azimuth."""
     style, front, part = person.hair_style, person.hairline, person.part

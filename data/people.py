@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data import parts
 from data.head import Skull
-from data.parts import HAIR_STYLES
 from data.shading import linear
 
 _IDENTITY = 1  # the stream of random numbers that identities are drawn from
@@ -100,8 +100,8 @@ class Person:
         self.brow_linear = linear(hair * 0.62 + np.array(_HAIR["dark brown"]) * 0.2)
         weights = {"bald": 1.3 * m, "buzz": 1.2 * m, "short": 1.6 * m + 0.1, "side part": 1.4 * m + 0.1, "fringe": 0.9,
                    "receding": 1.5 * m * self.age, "pulled back": 1.1 * (1 - m), "bob": 1.2 * (1 - m), "long": 1.9 * (1 - m) + 0.1, "long fringe": 1.1 * (1 - m), "curly": 0.6 + 0.6 * self.dark}
-        chance = np.array([weights[style] for style in HAIR_STYLES])
-        self.hair_style = HAIR_STYLES[rng.choice(len(HAIR_STYLES), p=chance / chance.sum())]
+        chance = np.array([weights[style] for style in parts.HAIR_STYLES])
+        self.hair_style = parts.HAIR_STYLES[rng.choice(len(parts.HAIR_STYLES), p=chance / chance.sum())]
         thick = {"buzz": 0.05, "short": 0.14, "side part": 0.15, "fringe": 0.15, "receding": 0.07, "pulled back": 0.06,
                  "bob": 0.17, "long": 0.14, "long fringe": 0.14, "curly": 0.27}
         self.hair_thickness = thick.get(self.hair_style, 0) * float(rng.uniform(0.85, 1.2))
@@ -125,6 +125,22 @@ class Person:
     @functools.cached_property
     def skull(self):
         return Skull(self)
+
+    @functools.cached_property
+    def ears(self):
+        return parts.ears(self.skull)
+
+    @functools.cached_property
+    def body(self):
+        return parts.body(self)
+
+    @functools.cached_property
+    def hair(self):
+        return parts.hair(self.skull)
+
+    @functools.cached_property
+    def scalp(self):
+        return parts.scalp(self.skull)
 
 
 @dataclass(frozen=True)

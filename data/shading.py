@@ -56,7 +56,8 @@ class Light:
         return h ** np.float32(power) * (1 + 2 * grazing)
 
 
-_WRAP = (0.32, 0.21, 0.15)
+_WRAP = (0.32, 0.21, 0.15)                                     # red light travels farthest in skin
+_WINDOW = np.array([-0.20, -0.26, 0.945], np.float32)          # where the room's own light is mirrored in every eye
 
 
 class Painter:
@@ -261,9 +262,10 @@ class Painter:
         lid_shade = lid_shade * (0.75 + 0.25 * smoothstep(-0.01, 0.04, above_bottom))
         lit = self.light.lit(ball, n, 0.35 + 0.65 * shadow, np.maximum(occlusion, 0.75), (0.35, 0.35, 0.35)) * lid_shade[:, None]
         cornea = unit(m + np.clip(1.1 - radius, 0, 1)[:, None] * off * 0.9)
-        h = dot(cornea @ self.turn.T, self.light.half)
-        spot = smoothstep(0.978, 0.990, h) * smoothstep(0.0, 0.02, below_top)
-        return lit + (spot * 0.72 * (0.4 + 0.6 * shadow))[:, None] * np.minimum(self.light.colour, 1.1)
+        cornea = cornea @ self.turn.T
+        spot = smoothstep(0.978, 0.990, dot(cornea, self.light.half)) * (0.4 + 0.6 * shadow)
+        spot = np.maximum(spot, 0.4 * smoothstep(0.984, 0.994, dot(cornea, _WINDOW))) * smoothstep(0.0, 0.02, below_top)
+        return lit + (spot * 0.72)[:, None] * np.minimum(self.light.colour, 1.1)
 
     def neck(self, at, normal, shadow, occlusion):
         p = self.person
@@ -312,8 +314,8 @@ def background(pose, size):
     """A blurred room: two colours and soft discs of light, (size, size, 3) sRGB."""
     c = ((np.arange(size) + 0.5) / size).astype(np.float32)
     x, y = c[None], c[:, None]
-    a = pose.background_angle
-    ramp = smoothstep(-0.75, 0.75, (x - 0.5) * np.cos(a) + (y - 0.5) * np.sin(a))[..., None]
+    across, along = np.float32(np.cos(pose.background_angle)), np.float32(np.sin(pose.background_angle))
+    ramp = smoothstep(-0.75, 0.75, (x - 0.5) * across + (y - 0.5) * along)[..., None]
     one, two = np.array(pose.background, np.float32), np.array(pose.background_far, np.float32)
     picture = one + (two - one) * ramp
     for bx, by, radius, strength in pose.discs:

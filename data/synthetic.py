@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data import parts, shading
+from data import shading
 from data.blend import face_mask
 from data.head import PIVOT, Expression, grid_normals, project_landmarks
 from data.image_io import DigitalSource, PictureError, save_picture
@@ -84,17 +84,6 @@ def _head_occlusion(face, points):
     return np.clip(1 - dark * smoothstep(-1.4, -0.9, points[:, 2]), 0.25, 1)
 
 
-def _scalp(person, rest):
-    """Share of hair roots on the skin (a soft hairline, stubble on a shaved head), and the ambient light left beside the hair."""
-    if person.hair_style == "bald":
-        roots = 0.28 * smoothstep(-0.95, -1.25, rest[:, 1] - 0.75 * np.minimum(0, rest[:, 2] + 0.3))
-        return roots * (1 if person.age < 0.75 else 0.35), np.ones_like(roots)
-    around = np.linspace(-np.pi, np.pi, 257, dtype=np.float32)
-    edge = parts.hairline(person, around[None])[0]
-    below = rest[:, 1] - np.interp(np.arctan2(rest[:, 0], rest[:, 2] + 1.38), around, edge).astype(np.float32)
-    return 0.9 * smoothstep(0.05, -0.07, below), 1 - 0.42 * smoothstep(0.24, 0.0, below)
-
-
 def _scene(face, pose):
     """All meshes in one list: head-space points, camera-space points and normals, per-vertex extras (n, 7), triangles, material."""
     person, skull = face.skull.person, face.skull
@@ -103,20 +92,19 @@ def _scene(face, pose):
     points, normals = _head_mesh(face)
     rest = skull.points.reshape(-1, 3)
     zeros = np.zeros(len(points), np.float32)
-    roots, open_sky = _scalp(person, rest)
+    roots, open_sky = person.scalp
     extra = np.stack([rest[:, 0], rest[:, 1], _head_occlusion(face, points) * open_sky, zeros, roots, zeros, zeros], -1)
     meshes = [(points, normals, extra, skull.triangles, _SKIN, turn)]
-    points, normals, triangles, hollow = parts.ears(skull)
+    points, normals, triangles, hollow = person.ears
     zeros = np.zeros(len(points), np.float32)
     extra = np.stack([points[:, 0], points[:, 1], 0.85 - 0.5 * hollow, hollow, zeros, zeros, zeros], -1)
     meshes.append((points, normals, extra, triangles, _SKIN, turn))
-    points, normals, triangles = parts.body(person)
+    points, normals, triangles = person.body
     zeros = np.zeros(len(points), np.float32)
     under = 1 - 0.6 * smoothstep(1.9, 1.35, points[:, 1])
     meshes.append((points, normals, np.stack([zeros, zeros, under, zeros, zeros, zeros, zeros], -1), triangles, _BODY, body_turn))
-    tuft = parts.hair(skull)
-    if tuft is not None:
-        points, normals, tangents, coordinates, triangles = tuft
+    if person.hair is not None:
+        points, normals, tangents, coordinates, triangles = person.hair
         extra = np.concatenate([coordinates, tangents @ turn.T, np.full((len(points), 1), 0.85, np.float32)], 1)
         sides = np.repeat([_HAIR, _INNER_HAIR], len(triangles) // 2)
         meshes.append((points, normals, extra, triangles, sides, turn))
