@@ -244,8 +244,8 @@ class Expression:
         return x - 0.05 * pose.brow_frown * (1 - t), p.brow_y - arch - p.brow_tilt * (t - 0.5) - raised
 
 
-def landmarks(face):
-    """Candidates for the 68 landmarks in expressed head space, (68, n, 3): where n points differ, the outline decides."""
+def frontal_landmarks(face):
+    """Where the landmarks lie on the front in expressed head space, (68, 2); the jaw, rows 0..16, is left to the outline."""
     p, mouth, eyes = face.skull.person, face.mouth, face.eyes
     xy = np.zeros((68, 2), np.float32)
     t = np.array([1, 0.76, 0.5, 0.25, 0.02])
@@ -283,7 +283,7 @@ def project_landmarks(face, turn):
     A jaw point is the outermost, seen from the camera, of a strip of skin that ends at the resting jaw line: the strip's end
     on the near side, the visible outline on the far side. Brow ends, eye corners and mouth corners do the same sideways.
     """
-    xy = landmarks(face)
+    xy = frontal_landmarks(face)
     points = turn(face.on_skin(xy[:, 0], xy[:, 1]))
     skull = face.skull
     s = np.sin(np.linspace(0.5, np.pi / 2, 28)).astype(np.float32)

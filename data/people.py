@@ -99,7 +99,8 @@ class Person:
         self.hair_linear = linear(hair)
         self.brow_linear = linear(hair * 0.62 + np.array(_HAIR["dark brown"]) * 0.2)
         weights = {"bald": 1.3 * m, "buzz": 1.2 * m, "short": 1.6 * m + 0.1, "side part": 1.4 * m + 0.1, "fringe": 0.9,
-                   "receding": 1.5 * m * self.age, "pulled back": 1.1 * (1 - m), "bob": 1.2 * (1 - m), "long": 1.9 * (1 - m) + 0.1, "long fringe": 1.1 * (1 - m), "curly": 0.6 + 0.6 * self.dark}
+                   "receding": 1.5 * m * self.age, "pulled back": 1.1 * (1 - m), "bob": 1.2 * (1 - m),
+                   "long": 1.9 * (1 - m) + 0.1, "long fringe": 1.1 * (1 - m), "curly": 0.6 + 0.6 * self.dark}
         chance = np.array([weights[style] for style in parts.HAIR_STYLES])
         self.hair_style = parts.HAIR_STYLES[rng.choice(len(parts.HAIR_STYLES), p=chance / chance.sum())]
         thick = {"buzz": 0.05, "short": 0.14, "side part": 0.15, "fringe": 0.15, "receding": 0.07, "pulled back": 0.06,
