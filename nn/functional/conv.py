@@ -109,6 +109,8 @@ def conv2d(x, w, b=None, stride=1, padding=0, slope=None):
     x, w, b = operand(x), operand(w), None if b is None else operand(b)
     stride, padding = _pair(stride), _pair(padding)
     _check("conv2d", x, w, b, (2, 3), stride, padding)
+    if slope is not None and slope < 0:
+        raise ValueError(f"conv2d: expected a slope of at least 0, got {slope}")
     if x.shape[1] + 2 * padding[0] < w.shape[0] or x.shape[2] + 2 * padding[1] < w.shape[1]:
         raise ValueError(f"conv2d: a kernel {w.shape[:2]} does not fit in {x.shape} with padding {padding}")
     return Conv2d.apply(x, w, b, stride=stride, padding=padding, slope=slope)

@@ -96,9 +96,9 @@ def columns(x, kernel_size, stride, padding, size):
     n, h, w, c = x.shape
     (kh, kw), (sh, sw), (oh, ow) = kernel_size, stride, size
     x = _pad(x, padding)
-    sn, srow, spixel, schannel = x.strides
+    sn, srow, spixel, _ = x.strides  # of an axis of length 1 the stride may be anything: one channel's is not used
     patches = numpy.lib.stride_tricks.as_strided(  # (n, OH, OW, kh, kw*C): a kernel row is one run of memory
-        x, (n, oh, ow, kh, kw * c), (sn, sh * srow, sw * spixel, srow, schannel), writeable=False)
+        x, (n, oh, ow, kh, kw * c), (sn, sh * srow, sw * spixel, srow, x.itemsize), writeable=False)
     return patches.reshape(n * oh * ow, kh * kw * c)
 
 

@@ -20,7 +20,7 @@ def conv2d(x, w, b, stride, padding, slope):
         y += window.reshape(-1, c) @ w[tap]
     if b is not None:
         y += b
-    y = y.reshape(n, oh, ow, -1)
+    y = y.reshape(n, oh, ow, w.shape[3])
     return y if slope is None else backend.array_module(y).where(y > 0, y, slope * y)
 
 
