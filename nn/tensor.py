@@ -343,7 +343,7 @@ def _backpropagate(output, seed, wanted, create_graph, retain_graph):
     """The chain rule, from `output` down: {key: gradient} for the keys of `wanted`, or for all leaves if it is None.
 
     A key is a leaf Tensor, or the Function that created a Tensor; wanted maps it to that Tensor. With create_graph
-    gradients are Tensors, else arrays, and those of leaves share their memory with nothing else.
+    gradients are Tensors, else arrays that share their memory with nothing else.
     """
     start = _edge(output)
     if isinstance(start, Tensor):
@@ -351,9 +351,10 @@ def _backpropagate(output, seed, wanted, create_graph, retain_graph):
         return {start: gradient} if wanted is None or start in wanted else {}
     order = _topological_order(start)
     if wanted is None:
-        useful, kept = set(order), ()
+        useful, targets, kept = set(order), None, ()
     else:
         useful, kept = _leading_to(wanted, order), wanted
+        targets = useful.union(wanted)
         reached = useful.union(order, *(function.edges for function in order))
     total = _Sums()
     total.add(start, seed)
@@ -363,7 +364,7 @@ def _backpropagate(output, seed, wanted, create_graph, retain_graph):
             if function not in useful:
                 continue
             if gy is not None:
-                for edge, gradient in _input_gradients(function, gy, create_graph, useful.union(wanted) if kept else None):
+                for edge, gradient in _input_gradients(function, gy, create_graph, targets):
                     total.add(edge, gradient)
             if not retain_graph:
                 function._free()
@@ -372,7 +373,9 @@ def _backpropagate(output, seed, wanted, create_graph, retain_graph):
     # A key that is in the graph, but whose gradient is zero by the ops' own account, gets its zeros here.
     zeros = {key: backend.array_module(t.data).zeros_like(t.data) for key, t in wanted.items()
              if key in reached and key not in total.gradients}
-    return {key: g for key, g in total.gradients.items() if key in wanted} | zeros
+    # A leaf's gradient is its own already; another Tensor's may still be its neighbour's, or the caller's seed.
+    return zeros | {key: g if create_graph or isinstance(key, Tensor) else g.copy()
+                    for key, g in total.gradients.items() if key in wanted}
 
 
 def _input_gradients(function, gy, create_graph, targets):
