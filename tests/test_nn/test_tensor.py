@@ -1,0 +1,422 @@
+"""Tensors and the graph: gradients by hand, who owns them, what is freed, what is noticed."""
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import nn
+from nn import functional as F
+from nn.tensor import Function, Parameter
+
+
+def leaf(*values, dtype=np.float64):
+    return nn.Tensor(np.array(values, dtype), requires_grad=True)
+
+
+class Spy(Function):
+    """y = x * w, and a note of every gradient that is computed."""
+
+    computed = []
+
+    def forward(self, x, w):
+        self.keep(x, w)
+        return x * w
+
+    def backward(self, gy):
+        x, w = self.kept
+        Spy.computed += [name for name, needed in zip("xw", self.needs) if needed]
+        return gy * w if self.needs[0] else None, gy * x if self.needs[1] else None
+
+
+def test_a_small_graph_by_hand():
+    x, y = leaf(2.0, 3.0), leaf(5.0, 7.0)
+    z = ((x * y + x) / y - y ** 2).sum()
+    assert z.item() == pytest.approx((12 / 5 - 25) + (24 / 7 - 49))
+    z.backward()
+    np.testing.assert_allclose(x.grad, [6 / 5, 8 / 7])
+    np.testing.assert_allclose(y.grad, [-2 / 25 - 10, -3 / 49 - 14])
+
+
+def test_a_tensor_used_many_times_gets_the_sum():
+    x = leaf(3.0)
+    y = x * x
+    (y * y + y + x + y).sum().backward()
+    assert x.grad.tolist() == [4 * 27 + 2 * 3 * 2 + 1]
+
+
+def test_grad_accumulates():
+    x = leaf(1.0, 2.0)
+    (x * 3).sum().backward()
+    first = x.grad
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [5, 7] and first.tolist() == [3, 3]
+    x.grad = None
+    (x * 4).sum().backward()
+    assert x.grad.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("function", [
+    lambda a, b: a + b, lambda a, b: (a + b) * 1, lambda a, b: a.reshape(2, 1) + b.transpose(), lambda a, b: a - (0 - b),
+    lambda a, b: F.concatenate([a, b]), lambda a, b: F.broadcast_to(a, (3, 1, 2)) + b[None], lambda a, b: (a + b) + (a + b),
+    lambda a, b: F.cast(a, np.float32) + F.cast(b, np.float32), lambda a, b: a[:] + b])
+def test_leaves_never_share_gradients(function):
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    y = function(a, b)
+    upstream = np.ones(y.shape, y.dtype)
+    y.backward(upstream)
+    expected = b.grad.copy()
+    a.grad *= 2
+    assert (upstream == 1).all() and (b.grad == expected).all() and (a.data == [1, 2]).all()
+
+
+def test_the_upstream_gradient_of_a_leaf_stays_the_callers():
+    x, upstream = leaf(1.0, 2.0), np.ones(2)
+    for y in (x, x.reshape(2), F.cast(x, np.float64)):
+        x.grad = None
+        y.backward(upstream)
+        x.grad += 1
+        assert upstream.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("wrap", [np.array, lambda v: nn.Tensor(np.array(v)), list, lambda v: np.array(v, np.float32)])
+def test_explicit_upstream_gradient(wrap):
+    x = leaf(1.0, 2.0)
+    (x * x).backward(wrap([1.0, 10.0]))
+    assert x.grad.tolist() == [2, 40] and x.grad.dtype == np.float64
+    assert nn.grad(x * x, x, wrap([1.0, 10.0]))[0].data.tolist() == [2, 40]
+
+
+def test_the_upstream_gradient_is_checked():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(ValueError, match=r"single element.*\(2,\)"):
+        (x * 2).backward()
+    with pytest.raises(ValueError, match=r"\(2,\), got \(1,\)"):
+        (x * 2).backward([1.0])
+    with pytest.raises(RuntimeError, match="nothing to differentiate"):
+        nn.Tensor([1.0]).backward()
+
+
+def test_ten_thousand_ops_in_a_chain():
+    x = leaf(1.0)
+    y = x
+    for _ in range(10_000):
+        y = y + x * 0.5
+    y.sum().backward(retain_graph=True)
+    assert x.grad.tolist() == [5001]
+    assert nn.grad(y, x, create_graph=True)[0].data.tolist() == [5001]
+    del y
+
+
+def traces(outputs):
+    """Weak references to all Functions behind these Tensors."""
+    found, stack = set(), [t.creator for t in outputs if t.creator]
+    while stack:
+        function = stack.pop()
+        if function not in found:
+            found.add(function)
+            stack += [edge for edge in function.edges or () if isinstance(edge, Function)]
+    return [weakref.ref(f) for f in found]
+
+
+class Outcome:
+    """What a use of the graph leaves behind, and weak references to all of it."""
+
+    def __init__(self, x, *tensors):
+        self.tensors = tensors
+        self.references = [weakref.ref(t) for t in (x, *tensors)] + traces(tensors)
+
+
+def after_forward(x, y):
+    return Outcome(x, y)
+
+
+def after_backward(x, y):
+    outcome = Outcome(x, y)
+    y.backward()
+    return outcome
+
+
+def after_retained_backward(x, y):
+    y.backward(retain_graph=True)
+    return Outcome(x, y)
+
+
+def after_second_derivative(x, y):
+    (gradient,) = nn.grad(y, x, create_graph=True)
+    return Outcome(x, y, gradient)
+
+
+def after_backward_through_a_gradient(x, y):
+    (gradient,) = nn.grad(y, x, create_graph=True)
+    penalty = (gradient * gradient).sum()
+    outcome = Outcome(x, y, gradient, penalty)
+    penalty.backward()
+    return outcome
+
+
+@pytest.mark.parametrize("use", [after_forward, after_backward, after_retained_backward, after_second_derivative,
+                                 after_backward_through_a_gradient])
+def test_nothing_outlives_its_last_name(use):
+    gc.collect()
+    gc.disable()
+    try:
+        x = nn.Tensor(np.random.default_rng(0).standard_normal((2, 5, 5, 2)), requires_grad=True)
+        w = nn.Tensor(np.ones((3, 3, 2, 4)), requires_grad=True)
+        y = F.tanh(F.conv2d(x, w, slope=0.1))
+        outcome = use(x, F.softmax(y.reshape(2, -1)).max() + F.exp(y).mean() + F.elu(y).sum())
+        references = outcome.references
+        assert len(references) > 8 and references[0]() is x
+        del x, y, outcome
+        assert [r() for r in references if r() is not None] == []
+    finally:
+        gc.enable()
+
+
+def test_a_second_backward_needs_retain_graph():
+    x = leaf(3.0)
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.tolist() == [12]
+    with pytest.raises(RuntimeError, match="graph of Sum was freed.*retain_graph=True"):
+        y.backward()
+    z = x * x
+    z.sum().backward()
+    with pytest.raises(RuntimeError, match="graph of Multiply was freed"):
+        (z + 1).sum().backward()
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        self.convs = [nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1)]
+
+    def forward(self, x):
+        return self.convs[1](self.convs[0](x))
+
+
+class Network(nn.Module):
+    def __init__(self):
+        self.encoder = Encoder()
+
+    def forward(self, x):
+        return self.encoder(x)
+
+
+def overwrite(network):
+    weight = network.encoder.convs[1].weight
+    weight.data = weight.data * 2
+
+
+def optimizer_step(network):
+    optimizer = nn.optim.SGD([network.encoder.convs[1].weight], 0.1)
+    network.encoder.convs[1].weight.grad = np.ones((1, 1, 2, 2), np.float32)
+    optimizer.step()
+
+
+def load(network):
+    network.load_state_dict(network.state_dict())
+
+
+@pytest.mark.parametrize("write", [overwrite, optimizer_step, load])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_parameter_written_to_is_noticed_and_named(write, create_graph):
+    network = Network()
+    picture = np.ones((1, 1, 1, 1), np.float32)
+    loss = network(picture).sum()
+    write(network)
+    with pytest.raises(RuntimeError, match=r"Conv2d: parameter 'encoder.convs.1.weight' \(1, 1, 2, 2\) was overwritten"):
+        nn.grad(loss, network.parameters(), create_graph=create_graph)
+    network(picture).sum().backward()  # run again, it is fine
+
+
+def test_an_overwritten_leaf_that_backward_does_not_read_is_no_error():
+    x, y = leaf(1.0), leaf(2.0)
+    z = x + y
+    x.data = np.array([5.0])
+    z.backward()
+    assert y.grad.tolist() == [1]
+
+
+def test_nn_grad_touches_no_grad_and_takes_intermediates():
+    x = leaf(2.0)
+    y = x * x
+    z = y * y * x
+    gradients = nn.grad(z, [y, x, y])
+    assert [g.data.tolist() for g in gradients] == [[16], [80], [16]] and x.grad is None
+    assert all(isinstance(g, nn.Tensor) and not g.requires_grad for g in gradients)
+
+
+def test_gradients_of_intermediates_do_not_share_memory():
+    x = leaf(2.0)
+    y, z = x * 1, x * 2
+    a, b = nn.grad(y + z, [y, z])
+    a.data += 5
+    assert b.data.tolist() == [1]
+
+
+def test_an_input_that_is_not_used_is_named():
+    network, x, other = Network(), leaf(1.0), leaf(2.0)
+    with pytest.raises(ValueError, match=r"input 1, a leaf Tensor of shape \(1,\)"):
+        nn.grad(x * 2, [x, other])
+    with pytest.raises(ValueError, match="input 0, parameter 'encoder.convs.0.weight'"):
+        nn.grad(x * 2, network.parameters())
+    with pytest.raises(ValueError, match="input 0.*does not require"):
+        nn.grad(x * 2, nn.Tensor([1.0]))
+    used, unused = nn.grad(x * 2, [x, other], allow_unused=True)
+    assert used.data.tolist() == [2] and unused is None
+
+
+def test_derivatives_of_high_order():
+    x = leaf(2.0)
+    y = x ** 4
+    for expected in (32, 48, 48, 24, 0):
+        (y,) = nn.grad(y, x, create_graph=True)
+        assert y.data.tolist() == [expected]
+
+
+def test_a_gradient_that_is_zero_by_the_ops_own_account():
+    """relu(x)'s second derivative by x is zero, although x is in the graph of the first."""
+    x, w = leaf(1.0, -2.0), leaf(3.0, 4.0)
+    (first,) = nn.grad((F.relu(x) * w).sum(), x, create_graph=True)
+    by_w, by_x = nn.grad(first.sum(), [w, x], allow_unused=True)
+    assert by_w.data.tolist() == [1, 0] and by_x is None
+    conv = F.conv2d(x.reshape(1, 1, 2, 1), w.reshape(1, 2, 1, 1), slope=0.1)
+    (first,) = nn.grad(conv.sum(), x, create_graph=True)
+    (second,) = nn.grad((first * first).sum(), x)
+    assert second.data.tolist() == [0, 0]
+
+
+def test_gradient_penalty_reaches_the_weights():
+    x, w = leaf(1.0, 2.0), leaf(0.5, 3.0)
+    (gradient,) = nn.grad((x * x * w).sum(), x, create_graph=True)
+    ((gradient * gradient).sum()).backward()
+    np.testing.assert_allclose(w.grad, 2 * (2 * x.data) ** 2 * w.data)
+    np.testing.assert_allclose(x.grad, 8 * w.data ** 2 * x.data)
+
+
+def test_nobody_computes_gradients_that_nobody_wants():
+    x, w, frozen = leaf(2.0), leaf(3.0), nn.Tensor(np.array([4.0]))
+    Spy.computed.clear()
+    nn.grad(Spy.apply(Spy.apply(x, w), w), x)
+    assert Spy.computed == ["x", "x"]
+    Spy.computed.clear()
+    Spy.apply(frozen, w).backward()
+    assert Spy.computed == ["w"]
+    Spy.computed.clear()
+    y = Spy.apply(x, w)
+    nn.grad(Spy.apply(y, w), y)
+    assert Spy.computed == ["x"]
+
+
+def test_no_grad_is_restored_and_belongs_to_its_thread():
+    x, seen = leaf(1.0), []
+    with pytest.raises(KeyError), nn.no_grad():
+        with nn.no_grad():
+            pass
+        assert not (x * 2).requires_grad
+        thread = threading.Thread(target=lambda: seen.append((x * 2).requires_grad))
+        thread.start()
+        thread.join()
+        raise KeyError
+    assert (x * 2).requires_grad and seen == [True]
+
+
+def test_a_float64_picture_through_float32_layers():
+    x = nn.Tensor(np.random.default_rng(0).random((1, 4, 4, 3)), requires_grad=True)
+    layer = nn.Conv2d(3, 2, 3)
+    y = layer(x)
+    assert y.dtype == np.float64
+    y.sum().backward()
+    assert x.grad.dtype == np.float64 and layer.weight.grad.dtype == layer.bias.grad.dtype == np.float32
+    small = nn.Tensor(np.ones(3, np.float16), requires_grad=True)
+    (small * leaf(1.0, 2.0, 3.0, dtype=np.float32)).sum().backward()
+    assert small.grad.dtype == np.float16
+    assert (nn.Tensor(np.ones(2, np.uint8)) * leaf(1, 2, dtype=np.float32)).dtype == np.float32
+
+
+class WrongShape(Function):
+    def forward(self, x):
+        return x * 2
+
+    def backward(self, gy):
+        return gy[:1]
+
+
+class WrongDtype(WrongShape):
+    def backward(self, gy):
+        return gy.astype(np.float32)
+
+
+class WrongCount(WrongShape):
+    def backward(self, gy):
+        return gy, gy
+
+
+@pytest.mark.parametrize("op, message", [
+    (WrongShape, r"WrongShape: gradient of input 0 should be \(2,\) float64, got \(1,\) float64"),
+    (WrongDtype, r"WrongDtype: gradient of input 0 should be \(2,\) float64, got \(2,\) float32"),
+    (WrongCount, "WrongCount: expected 1 gradients, got 2")])
+def test_a_wrong_gradient_names_its_op(op, message):
+    with pytest.raises(RuntimeError, match=message):
+        op.apply(leaf(1.0, 2.0)).sum().backward()
+
+
+@pytest.mark.parametrize("other", [2, 2.0, np.float64(2), np.array([2.0, 2.0]), nn.Tensor(np.array([2.0, 2.0]))])
+def test_operators_with_anything_on_either_side(other):
+    x, value = leaf(3.0, 5.0), np.array([3.0, 5.0])
+    for y, expected in [(x + other, value + 2), (other + x, 2 + value), (x - other, value - 2), (other - x, 2 - value),
+                        (x * other, value * 2), (other * x, 2 * value), (x / other, value / 2), (other / x, 2 / value),
+                        (x ** other, value ** 2), (other ** x, 2 ** value)]:
+        assert type(y) is nn.Tensor and y.dtype == np.float64
+        np.testing.assert_allclose(y.data, expected)
+        assert nn.grad(y.sum(), x)[0].shape == (2,)
+
+
+def test_the_logarithm_of_a_number_is_exact():
+    x = leaf(1.5)
+    (gradient,) = nn.grad(3.7 ** x, x)
+    np.testing.assert_allclose(gradient.data, 3.7 ** 1.5 * np.log(3.7), rtol=1e-14)
+
+
+def test_matrix_product_and_slices():
+    w, rows = leaf([1.0, 2.0], [3.0, 4.0]), np.array([[1.0, -1.0]])
+    for y in (rows @ w, nn.Tensor(rows) @ w):
+        assert type(y) is nn.Tensor and y.data.tolist() == [[-2, -2]]
+    assert (w @ rows.T).data.tolist() == [[-1], [-1]]
+    assert w[1, ::-1].data.tolist() == [4, 3] and w[nn.Tensor(np.array([1, 1]))].shape == (2, 2)
+    assert (-w).data.tolist() == [[-1, -2], [-3, -4]] and abs(-w).data.tolist() == w.data.tolist()
+    assert w.transpose(1, 0).data.tolist() == [[1, 3], [2, 4]] and w.mean().item() == 2.5
+    assert [row.data.tolist() for row in w] == [[1, 2], [3, 4]] and len(w) == 2
+
+
+def test_numbers_keep_the_arrays_dtype():
+    x = leaf(1.0, 2.0, dtype=np.float32)
+    y = (2.5 * x / 3 + 1) ** 2 - 0.1
+    assert y.dtype == np.float32
+    (gradient,) = nn.grad(y.sum(), x, create_graph=True)
+    assert gradient.dtype == np.float32
+
+
+def test_constants_are_not_rounded_in_second_derivatives():
+    x = leaf(1.0)
+    (first,) = nn.grad(x * x * 1.1, x, create_graph=True)
+    (second,) = nn.grad(first, x)
+    assert second.item() == 2 * 1.1
+
+
+def test_making_and_leaving_tensors():
+    array = np.arange(3.0)
+    x = nn.Tensor(array, requires_grad=True)
+    assert x.data is array and nn.Tensor([1, 2]).dtype == nn.Tensor(1).dtype == np.float32
+    assert nn.Tensor(np.arange(2)).dtype == np.int64 and nn.Tensor(x).data is array
+    assert x.numpy() is array and x.detach().data is array and not x.detach().requires_grad
+    assert x.to("cpu") is x and x.device == "cpu" and isinstance((x * x).sum().item(), float)
+    assert x.shape == (3,) and x.ndim == 1 and x.size == 3
+    with pytest.raises(TypeError, match="floating-point.*int64"):
+        nn.Tensor(np.arange(2), requires_grad=True)
+    with pytest.raises(TypeError, match="got str"):
+        nn.Tensor("picture")
+    assert "requires_grad=True" in repr(x) and "Multiply" in repr(x * 2)
+    assert Parameter(array).requires_grad
