@@ -7,6 +7,10 @@
 The encoder serves both people, so the code can only say what they have in common: how the head is held, what the face does,
 how it is lit. Who it is, each decoder must know by itself. That is the whole trick (deepfakes, 2017).
 
+It works only while the encoder cannot tell the two apart. The plainest clue is colour: if A's skin is darker, "dark" in the code
+would make decoder B draw a B in dim light. So each person's pictures are first brought to that person's own average colours
+(mean 0, spread 1 over the face, measured once over the set): what is left says how this picture differs from the others.
+
 The arrangement is faceswap's "Original" at width W, with padding 2 on every side of the 5 x 5 convolutions:
 
     encoder   (N, S, S, 3) -> 4 convolutions of stride 2, to W, 2W, 4W, 8W channels -> linear to a code of 8W numbers
@@ -14,6 +18,8 @@ The arrangement is faceswap's "Original" at width W, with padding 2 on every sid
     decoder   Up(2W), Up(W), Up(W/2), 5 x 5 convolution to the picture's channels, sigmoid
     Up(c)     3 x 3 convolution to 4c channels, leaky ReLU, pixel shuffle: twice the side, c channels
 """
+import numpy as np
+
 import nn
 import nn.functional as F
 
@@ -83,21 +89,36 @@ class FaceAutoencoder(nn.Module):
         self.encoder = Encoder(size, width)
         self.decoder_a = Decoder(width, 4 if mask else 3)
         self.decoder_b = Decoder(width, 4 if mask else 3)
+        self.colours_a = nn.Buffer(np.array([[0, 0, 0], [1, 1, 1]], np.float32))  # mean and spread of red, green and blue
+        self.colours_b = nn.Buffer(np.array([[0, 0, 0], [1, 1, 1]], np.float32))
+
+    def learn_colours(self, faces, mask, side):
+        """Measure the average colours of a person's faces (N, S, S, 3) within their masks (N, S, S, 1)."""
+        weight = mask / mask.sum()
+        mean = (faces * weight).sum(axis=(0, 1, 2))
+        spread = np.sqrt(((faces - mean) ** 2 * weight).sum(axis=(0, 1, 2)))
+        colours = self.colours_a if side == "a" else self.colours_b
+        colours.data = nn.backend.to_device(np.stack([mean, spread + 1e-3]).astype(np.float32), colours.device)
 
     def forward(self, faces_a, faces_b):
         """Each person's faces through their own decoder; both are encoded in one batch. Arrays or Tensors (N, S, S, 3);
         returns two of (N, S, S, 3), or (N, S, S, 4) where the network draws masks."""
-        shared = self.encoder(F.concatenate([faces_a, faces_b]))
+        shared = self.encoder(F.concatenate([_normalise(faces_a, self.colours_a), _normalise(faces_b, self.colours_b)]))
         return self.decoder_a(shared[:len(faces_a)]), self.decoder_b(shared[len(faces_a):])
 
-    def draw(self, faces, side):
-        """Faces (n, S, S, 3) float32 drawn as the person of `side`: (face (n, S, S, 3), mask (n, S, S, 1) or None),
-        arrays in host memory. Faces of the other person come out swapped. No graph is recorded."""
+    def draw(self, faces, person, side):
+        """Faces (n, S, S, 3) float32 of `person` drawn as the person of `side`, each 'a' or 'b': the face (n, S, S, 3) and
+        its mask (n, S, S, 1), or None where the network draws none; arrays in host memory. No graph is recorded."""
+        colours = self.colours_a if person == "a" else self.colours_b
+        decoder = self.decoder_a if side == "a" else self.decoder_b
         with nn.no_grad():
-            device = self.encoder.squeeze.weight.device
-            decoder = self.decoder_a if side == "a" else self.decoder_b
-            drawn = decoder(self.encoder(nn.Tensor(faces).to(device))).numpy()
+            faces = nn.Tensor(faces).to(colours.device)
+            drawn = decoder(self.encoder(_normalise(faces, colours))).numpy()
         return drawn[..., :3], drawn[..., 3:] if self.mask else None
+
+
+def _normalise(faces, colours):
+    return (faces - colours[0]) / colours[1]
 
 
 def _initialise(layer):

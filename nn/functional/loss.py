@@ -48,6 +48,11 @@ def ssim(x, y, window=11, sigma=1.5):
     Means, variances and the covariance are taken in a Gaussian window of window x window pixels, wherever it fits;
     their combination is averaged over places, channels and pictures.
     """
+    return mean(ssim_map(x, y, window, sigma))
+
+
+def ssim_map(x, y, window=11, sigma=1.5):
+    """ssim before it is averaged: (N, H - window + 1, W - window + 1, C)."""
     x, y = _pair("ssim", x, y)
     c1, c2 = 0.01 ** 2, 0.03 ** 2
     blur = lambda z: gaussian_blur(z, window, sigma)
@@ -57,7 +62,7 @@ def ssim(x, y, window=11, sigma=1.5):
     covariance = blur(x * y) - product
     luminance = (2 * product + c1) / (square_x + square_y + c1)
     structure = (2 * covariance + c2) / (variances + c2)
-    return mean(luminance * structure)
+    return luminance * structure
 
 
 def _pair(op, x, y):

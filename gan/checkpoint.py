@@ -1,0 +1,136 @@
+"""A run's folder: what was asked for, how far it came, and how it looks.
+
+    config.json         what the run is: preset, people or folders, seed, steps, versions, hashes of what it learned from
+    checkpoint.npz      everything that training changes (gan/training.py), whole or not at all
+    checkpoint.previous.npz   the one before
+    metrics.csv         losses by step; timing.csv: seconds by step
+    preview.png, history/     sheets of faces; loss.png: the losses as curves
+"""
+import json
+import os
+import pathlib
+import platform
+
+import numpy
+import PIL
+
+import nn
+from data.align import ALIGNMENT_VERSION
+from data.image_io import write_whole
+from gan.autoencoder import FaceAutoencoder
+from gan.training import part
+
+FORMAT_VERSION = 1
+
+
+class RunError(Exception):
+    """A run folder that cannot be used. The message is one line: what, where, what to do."""
+
+
+class RunFolder:
+    """The folder of one run, which may not exist yet."""
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.checkpoint = self.path / "checkpoint.npz"
+        self.previous = self.path / "checkpoint.previous.npz"
+        self.history = self.path / "history"
+
+    def create(self):
+        """Make the folder. Raises RunError where that is not possible."""
+        try:
+            self.history.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"the run folder {self.path} cannot be made ({error.strerror}); choose another --run") from error
+
+    def read_config(self):
+        """The configuration as a dictionary, or None for a folder without one. Raises RunError if it is not readable."""
+        file = self.path / "config.json"
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} cannot be read ({error}); restore it or choose another --run") from error
+        if not isinstance(config, dict) or config.get("format") != FORMAT_VERSION:
+            raise RunError(f"{file} is not of format {FORMAT_VERSION}; it was written by another version of this program")
+        if config.get("alignment_version") != ALIGNMENT_VERSION:
+            raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')}, "
+                           f"now {ALIGNMENT_VERSION}); train it anew")
+        return config
+
+    def write_config(self, config):
+        """Write config.json, with the versions of everything that made the run."""
+        versions = {"python": platform.python_version(), "numpy": numpy.__version__, "pillow": PIL.__version__}
+        config = {"format": FORMAT_VERSION, "alignment_version": ALIGNMENT_VERSION, **config, "versions": versions}
+        self.write("config.json", json.dumps(config, indent=2).encode())
+
+    def write(self, name, content):
+        """Write a small file (bytes) whole. Raises RunError, and leaves the old file, where that fails."""
+        with _writing(self.path / name):
+            write_whole(self.path / name, content)
+
+    def save(self, state):
+        """Write a checkpoint and keep the one before. Raises RunError where that fails; both old ones then still stand."""
+        fresh = self.path / "checkpoint.new.npz"
+        with _writing(self.checkpoint):
+            try:
+                nn.save(fresh, state)
+                if self.checkpoint.exists():
+                    os.replace(self.checkpoint, self.previous)
+                os.replace(fresh, self.checkpoint)
+            finally:
+                fresh.unlink(missing_ok=True)
+
+    def load(self):
+        """The newest checkpoint that is whole, or None if there is none. Raises RunError if there are only damaged ones."""
+        damaged = []
+        for file in (self.checkpoint, self.previous):
+            try:
+                return nn.load(file)
+            except FileNotFoundError:
+                continue
+            except (OSError, nn.serialize.FileFormatError) as error:
+                damaged.append(str(error))
+        if damaged:
+            raise RunError(f"no checkpoint in {self.path} can be read: {'; '.join(damaged)}")
+        return None
+
+
+class _writing:
+    """Turns a failed write into one line."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, (OSError, ValueError)):
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(f"{self.path} could not be written ({reason}); what was saved before still stands") from error
+
+
+def build_model(config):
+    """The network that a configuration describes, untrained."""
+    return FaceAutoencoder(config["size"], config["width"], config["mask"])
+
+
+def load_drawing_model(run):
+    """The network of a run folder with its averaged weights, for drawing: (model, configuration).
+
+    Raises RunError where the folder is missing, unfinished or damaged."""
+    folder = RunFolder(run)
+    config = folder.read_config()
+    if config is None:
+        raise RunError(f"{run} is not a run folder (no config.json); give the folder that train.py wrote")
+    state = folder.load()
+    if state is None:
+        raise RunError(f"{run} has no checkpoint yet; let train.py save one first")
+    model = build_model(config)
+    try:
+        model.load_state_dict(part(state, "model") | part(state, "average"))
+    except ValueError as error:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
+    return model.eval(), config

@@ -1,0 +1,164 @@
+"""One step of learning, and the loop around it.
+
+A step draws a batch of each person, has the autoencoder draw every face anew from a warped picture of it, and moves all
+weights against the gradient of the loss. The loop makes batches ahead in a thread of its own, keeps the learning rate's
+schedule, and hands losses to whoever watches; saving and showing are theirs.
+"""
+import collections
+import concurrent.futures
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+import nn
+from data.augment import make_batch
+from gan import objectives
+
+WARM_UP = 50  # steps in which the learning rate rises
+BATCHES_AHEAD = 3
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss became infinite or NaN; the weights are still those of the step before."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a FaceAutoencoder is trained. batch: faces of each person in a step."""
+
+    batch: int = 16
+    learning_rate: float = 5e-4
+    betas: tuple = (0.5, 0.999)
+    decay: float = 0.995  # of the weights' moving average, which draws previews and swaps
+    seed: int = 0
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One step's losses, means over both people."""
+
+    loss: float
+    mae: float
+    dssim: float
+    mask: float
+
+
+def learning_rate(peak, step, total):
+    """The rate of a step: it rises for WARM_UP steps, stays until half of the total, then falls to zero along a cosine.
+
+    The first half does not depend on the total, so that this may be fixed after the first steps have been timed."""
+    rate = peak * min(1.0, (step + 1) / WARM_UP)
+    progress = step / total if total else 0.0
+    return rate if progress <= 0.5 else rate * (1 + math.cos(math.pi * (2 * progress - 1))) / 2
+
+
+def train_autoencoder(model, optimizer, batch_a, batch_b):
+    """One step: both people's faces are drawn from their warped pictures, and every weight is moved. Returns Losses.
+
+    Raises NotFiniteError, before any weight has changed."""
+    optimizer.zero_grad()
+    drawn_a, drawn_b = model(batch_a.warped, batch_b.warped)
+    a = objectives.reconstruction(drawn_a, batch_a.target, batch_a.mask)
+    b = objectives.reconstruction(drawn_b, batch_b.target, batch_b.mask)
+    loss = a.total + b.total
+    losses = Losses(*((x.item() + y.item()) / 2 for x, y in zip(a, b)))
+    if not math.isfinite(losses.loss):
+        raise NotFiniteError(f"the loss is {losses.loss}")
+    loss.backward()
+    optimizer.step()
+    return losses
+
+
+class BatchMaker:
+    """Batches of both people, made ahead in a thread; batch k depends on the seed and k alone."""
+
+    def __init__(self, subjects, recipe, device):
+        self._sets, self._recipe, self._device = (subjects.a, subjects.b), recipe, device
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead = collections.OrderedDict()
+
+    def __call__(self, k):
+        """Batch k: one Batch for each person, on the device."""
+        for step in range(k, k + 1 + BATCHES_AHEAD):
+            if step not in self._ahead:
+                self._ahead[step] = self._thread.submit(self._make, step)
+        pair = self._ahead.pop(k).result()
+        return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in pair]
+
+    def _make(self, k):
+        recipe = self._recipe
+        return [make_batch(faces, recipe.batch, recipe.seed, side, k, flip=recipe.flip)
+                for side, faces in enumerate(self._sets)]
+
+    def close(self):
+        """End the thread; what it was making is thrown away."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+class Trainer:
+    """A model in training: its optimizer, its average, the number of steps taken, and all that is needed to continue."""
+
+    def __init__(self, model, recipe):
+        self.model, self.recipe = model, recipe
+        self.optimizer = nn.optim.Adam(model.parameters(), recipe.learning_rate, betas=recipe.betas)
+        self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
+        self.step = 0
+
+    def train_step(self, batches, total):
+        """Take the next step of `total`, on the pair of batches that `batches` makes for it."""
+        self.optimizer.lr = learning_rate(self.recipe.learning_rate, self.step, total)
+        losses = train_autoencoder(self.model, self.optimizer, *batches(self.step))
+        self.average.update()
+        self.step += 1
+        return losses
+
+    def held_out_losses(self, subjects):
+        """Losses of the averaged weights on the held-out faces, as they are (not warped)."""
+        with self.average_weights(), nn.no_grad():
+            sides = []
+            for faces, side in ((subjects.a, "a"), (subjects.b, "b")):
+                target, mask = faces.crops(faces.held_out)
+                face, drawn_mask = self.model.draw(target, side, side)
+                drawn = face if drawn_mask is None else np.concatenate([face, drawn_mask], axis=-1)
+                sides.append(objectives.reconstruction(drawn, target, mask))
+        return Losses(*((float(x) + float(y)) / 2 for x, y in zip(*sides)))
+
+    def average_weights(self):
+        """Context manager: within it the model has its averaged weights."""
+        return _Swapped(self.average)
+
+    def state_dict(self):
+        """Everything that changes in training, as a flat dictionary of arrays."""
+        names = [name for name, _ in self.model.named_parameters()]
+        averages = dict(zip(names, (nn.backend.to_numpy(a) for a in self.average.averages)))
+        return {"step": np.array(self.step), "average_updates": np.array(self.average.updates),
+                **{f"model.{name}": array for name, array in self.model.state_dict().items()},
+                **{f"average.{name}": array for name, array in averages.items()},
+                **{f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}}
+
+    def load_state_dict(self, state):
+        """Continue from a state_dict. Raises ValueError that names what does not fit."""
+        self.model.load_state_dict(part(state, "model"))
+        self.optimizer.load_state_dict(part(state, "optimizer"))
+        averages = part(state, "average")
+        for i, (name, parameter) in enumerate(self.model.named_parameters()):
+            self.average.averages[i] = nn.backend.to_device(averages[name], parameter.device)
+        self.average.updates, self.step = int(state["average_updates"]), int(state["step"])
+
+
+def part(state, prefix):
+    """The entries of a flat dictionary below `prefix.`, without it."""
+    return {name[len(prefix) + 1:]: array for name, array in state.items() if name.startswith(prefix + ".")}
+
+
+class _Swapped:
+    def __init__(self, average):
+        self.average = average
+
+    def __enter__(self):
+        self.average.swap()
+
+    def __exit__(self, *error):
+        self.average.swap()
