@@ -42,9 +42,7 @@ class Module:
         """This module and all within it."""
         yield self
         for value in vars(self).values():
-            for part in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(part, Module):
-                    yield from part.modules()
+            yield from _modules_within(value)
 
     def state_dict(self):
         """{name: array} of all parameters and buffers; copies, in host memory."""
@@ -119,6 +117,15 @@ class Sequential(Module):
         for layer in self:
             x = layer(x)
         return x
+
+
+def _modules_within(value):
+    """The modules of an attribute and all within them; lists are entered."""
+    if isinstance(value, Module):
+        yield from value.modules()
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _modules_within(part)
 
 
 def _walk(name, value):
