@@ -37,10 +37,6 @@ class FaceSetError(ValueError):
     """A face set that cannot be used. The message is one line: what, where, what to do."""
 
 
-class _Skip(Exception):
-    """Why one face is left out."""
-
-
 @dataclass
 class FaceSet:
     """Faces as training takes them."""
@@ -107,7 +103,7 @@ def load_faces(folder, landmarks_csv, size, seed=0):
     folder, table = pathlib.Path(folder), pathlib.Path(landmarks_csv)
     if not folder.is_dir():
         raise FaceSetError(f"the folder {folder} does not exist; give a folder of pictures")
-    rows, skipped = _read_table(table, folder)
+    rows, skipped = read_landmarks(table, folder)
     named = {(table.parent / row[0]).resolve() for row in rows} | {(table.parent / file).resolve() for file, _ in skipped}
     pictures = list_pictures(folder)
     if not pictures and not rows:
@@ -150,8 +146,13 @@ def _in_threads(function, items):
         return list(pool.map(function, items))
 
 
-def _read_table(table, folder):
-    """(rows (file, width, height, landmarks) of files in the folder, skipped)."""
+def read_landmarks(table, folder):
+    """The rows of a landmarks CSV whose files lie in `folder`.
+
+    Returns (rows, skipped): rows are (file, width, height, landmarks (68, 2)) with the file as written, relative to the CSV; skipped
+    are (file, reason) for lines that are incomplete. Raises FaceSetError where the CSV is missing, unreadable or lacks columns.
+    """
+    table, folder = pathlib.Path(table), pathlib.Path(folder)
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
@@ -182,29 +183,36 @@ def _load_face(base, row, size):
     """A face's arrays as a dict, or the reason (str) why it is skipped."""
     name, width, height, landmarks = row
     try:
-        _check_landmarks(landmarks, width, height)
         picture = read_picture(base / name)
         shape = picture.pixels.shape[:2]
-        if shape != (height, width):
-            raise _Skip(f"the picture is {shape[1]} x {shape[0]}, its row says {width:g} x {height:g}")
+        if fault := landmark_fault(landmarks, (width, height), shape):
+            return fault
         face = _cut(picture.pixels, landmarks, size)
         return face | {"shape": shape, "digest": hashlib.sha256((base / name).read_bytes()).hexdigest()}
-    except (_Skip, PictureError, OSError) as error:
+    except (PictureError, OSError) as error:
         return str(error)
 
 
-def _check_landmarks(landmarks, width, height):
+def landmark_fault(landmarks, stated, shape):
+    """Why these landmarks (68, 2) cannot be those of a picture, in a few words, or None if they can.
+
+    stated: (width, height) that their row gives; shape: (height, width) of the picture itself.
+    """
+    width, height = stated
     if not np.isfinite(landmarks).all():
-        raise _Skip("landmarks that are not finite numbers")
+        return "landmarks that are not finite numbers"
     if (landmarks < -1).any() or (landmarks > (width, height)).any():
-        raise _Skip("landmarks outside the picture")
+        return "landmarks outside the picture"
+    if shape != (height, width):
+        return f"the picture is {shape[1]} x {shape[0]}, its row says {width:g} x {height:g}"
     if np.ptp(landmarks[INNER], axis=0).max() < 1:
-        raise _Skip("landmarks that all coincide")
+        return "landmarks that all coincide"
     if np.ptp(landmarks[:, 1]) < _LEAST_HEIGHT and np.ptp(landmarks[:, 0]) < _LEAST_HEIGHT:
-        raise _Skip(f"a face of less than {_LEAST_HEIGHT} pixels")
+        return f"a face of less than {_LEAST_HEIGHT} pixels"
     fit = apply(crop_transform(landmarks, 1), landmarks)[INNER] + 0.5 - MEAN_FACE[INNER]
     if np.sqrt((fit**2).sum(axis=1).mean()) > _WORST_FIT or len(face_hull(landmarks)) < 3:
-        raise _Skip("landmarks that do not form a face; are they 68 in iBUG order?")
+        return "landmarks that do not form a face; are they 68 in iBUG order?"
+    return None
 
 
 def _cut(pixels, landmarks, size):

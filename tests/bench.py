@@ -1,0 +1,95 @@
+"""Measure speed. One JSON line for each measurement, to be set against other programs that do the same work.
+
+    python tests/bench.py step --preset classic --width 32 --batch 16 --json
+
+`step` is one training step of the arrangement alone: random pictures, mean absolute error, Adam. The data's share, DSSIM and
+the masks are left out, so that any library can be asked to do exactly this.
+"""
+import argparse
+import json
+import pathlib
+import resource
+import statistics
+import sys
+import time
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import nn  # noqa: E402  the root has to be on the path first
+import nn.functional as F  # noqa: E402
+from gan.autoencoder import FaceAutoencoder  # noqa: E402
+from gan.presets import PRESETS  # noqa: E402
+
+WARM_UP = 5
+
+
+def make_step(model, batch, device):
+    """A function that takes one training step on ready-made pictures."""
+    random = np.random.default_rng(0)
+    a, b = (nn.backend.to_device(random.random((batch, model.size, model.size, 3), dtype=np.float32), device)
+            for _ in "ab")
+    optimizer = nn.optim.Adam(model.parameters(), 5e-5, betas=(0.5, 0.999))
+
+    def step():
+        optimizer.zero_grad()
+        drawn_a, drawn_b = model(a, b)
+        loss = F.l1_loss(drawn_a[..., :3], a) + F.l1_loss(drawn_b[..., :3], b)
+        loss.backward()
+        optimizer.step()
+        return loss.item()  # on a GPU: waits until the step is done
+
+    return step
+
+
+def measure(step, count):
+    """Milliseconds of each of `count` steps, after a warm-up."""
+    for _ in range(WARM_UP):
+        step()
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        step()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    bench = commands.add_parser("step", help="one training step")
+    bench.add_argument("--preset", choices=PRESETS, default="classic")
+    bench.add_argument("--width", type=int, help="channels after the first convolution (default: the preset's)")
+    bench.add_argument("--size", type=int, help="side of the faces (default: the preset's)")
+    bench.add_argument("--batch", type=int, default=16, help="faces of each person")
+    bench.add_argument("--steps", type=int, default=15, help="measured steps")
+    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    bench.add_argument("--kernels", choices=("fast", "plain"), default="fast")
+    bench.add_argument("--threads", type=int)
+    bench.add_argument("--json", action="store_true", help="print the JSON line alone")
+    options = parser.parse_args(arguments)
+    nn.use_kernels(options.kernels)
+    if options.threads:
+        nn.kernels.parallel.set_threads(options.threads)
+    preset = PRESETS[options.preset]
+    try:
+        device = nn.choose_device(options.device)
+    except nn.DeviceError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    nn.manual_seed(0)
+    model = FaceAutoencoder(options.size or preset.size, options.width or preset.width, preset.mask).to(device)
+    times = measure(make_step(model, options.batch, device), options.steps)
+    line = {"ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2),
+            "params": sum(p.size for p in model.parameters()), "device": device,
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    if not options.json:
+        print(f"preset {preset.name}, {model.size} px, width {model.width}, {options.batch} faces of each person, "
+              f"{options.kernels} kernels, {nn.kernels.parallel.thread_count()} threads")
+    print(json.dumps(line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

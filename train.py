@@ -1,0 +1,138 @@
+"""Teach an autoencoder two faces.
+
+    python train.py                                              two people made by a program, a few minutes
+    python train.py --a DIR --b DIR --landmarks CSV --run runs/NAME    two folders of photographs
+
+A run folder that exists is continued. Ctrl-C saves and ends; starting again goes on.
+"""
+import argparse
+import contextlib
+import signal
+import sys
+
+import nn
+from data.faceset import FaceSetError
+from data.image_io import PictureError
+from gan import session
+from gan.checkpoint import RunError
+from gan.presets import PRESETS
+from gan.training import NotFiniteError
+
+
+def number(kind, low, high=float("inf")):
+    """An argparse type: a number from low to high."""
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            limit = f"from {low} to {high}" if high < float("inf") else f"of at least {low}"
+            raise argparse.ArgumentTypeError(f"expected a {'whole ' if kind is int else ''}number {limit}, got {text!r}")
+        return value
+    return parse
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parse(arguments=None):
+    """The command line as a namespace; ends with code 2 for one that makes no sense."""
+    parser = Parser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    who = parser.add_argument_group("whom to learn")
+    who.add_argument("--a", metavar="DIR", help="photographs of person A; without --a and --b: two rendered people")
+    who.add_argument("--b", metavar="DIR", help="photographs of person B")
+    who.add_argument("--landmarks", metavar="CSV", help="their 68 landmarks: file,width,height,x0,y0,...,x67,y67")
+    who.add_argument("--people", metavar="N", nargs=2, type=number(int, 0), help="numbers of the rendered people "
+                     "(default: 0 1 for seed 0)")
+    who.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person "
+                     f"(default: {session.FACES_RENDERED})")
+    run = parser.add_argument_group("the run")
+    run.add_argument("--run", default="runs/demo", metavar="DIR", help="its folder (default: %(default)s)")
+    run.add_argument("--preset", choices=PRESETS, help="size of the network (default: small)")
+    run.add_argument("--size", metavar="PX", type=number(int, 16, 1024), help="side of the faces, a multiple of 16")
+    run.add_argument("--width", metavar="W", type=number(int, 2, 1024), help="channels after the first convolution")
+    run.add_argument("--batch", metavar="N", type=number(int, 1, 4096), help="faces of each person a step (default: 16)")
+    run.add_argument("--learning-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of Adam's step size")
+    run.add_argument("--seed", metavar="N", type=number(int, 0), help="of all random numbers (default: 0)")
+    length = run.add_mutually_exclusive_group()
+    length.add_argument("--steps", metavar="N", type=number(int, 1), help="total steps of the run (default: "
+                        f"{session.STEPS_RENDERED} for rendered people, {session.STEPS_PHOTOGRAPHED} for photographs)")
+    length.add_argument("--minutes", metavar="M", type=number(float, 0.1), help="as many steps as fit")
+    how = parser.add_argument_group("how to compute")
+    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    how.add_argument("--kernels", choices=("fast", "plain"), default="fast", help="plain: the short definitions in "
+                     "nn/kernels/plain.py, to read and to change")
+    how.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="CPU threads (default: all cores)")
+    options = parser.parse_args(arguments)
+    given = [options.a is not None, options.b is not None, options.landmarks is not None]
+    if any(given) and not all(given):
+        parser.error("--a, --b and --landmarks belong together; give all three, or none to train on rendered people")
+    if options.a and (options.people or options.faces):
+        parser.error("--people and --faces are for rendered people; leave them out with --a and --b")
+    if options.size and options.size % 16:
+        parser.error(f"--size should be a multiple of 16, got {options.size}")
+    if options.width and options.width % 2:
+        parser.error(f"--width should be even, got {options.width}")
+    return options
+
+
+class Interruption:
+    """SIGINT and SIGTERM end a loop after its step, once the loop has begun to ask; before that, or a second time, they
+    end the program at once."""
+
+    def __init__(self):
+        self.signal = None
+        self._asked = False
+
+    def requested(self):
+        self._asked = True
+        return self.signal is not None
+
+    def _note(self, number, frame):
+        again = self.signal is not None
+        self.signal = number
+        if again or not self._asked:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def listening(self):
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def main(arguments=None):
+    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
+    options = parse(arguments)
+    names = {field.name for field in session.dataclasses.fields(session.Request)}
+    request = session.Request(**{name: value for name, value in vars(options).items() if name in names})
+    request.people = tuple(options.people) if options.people else None
+    nn.use_kernels(options.kernels)
+    if options.threads:
+        nn.kernels.parallel.set_threads(options.threads)
+    interruption = Interruption()
+    try:
+        with interruption.listening():
+            finished = session.train(request, say=lambda line: print(line, flush=True), stopped=interruption.requested)
+    except (RunError, FaceSetError, PictureError, NotFiniteError, nn.DeviceError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("train: interrupted; the last checkpoint, if there was one, still stands", file=sys.stderr)
+        return 128 + (interruption.signal or signal.SIGINT)
+    if not finished:
+        print("train: interrupted and saved; the same command goes on from here", file=sys.stderr)
+        return 128 + interruption.signal
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
