@@ -4,7 +4,7 @@ A file is written beside its place and renamed over it when it is complete and o
 either the old file or the new one. Nothing is ever unpickled.
 """
 import os
-import tempfile
+import secrets
 import zipfile
 import zlib
 
@@ -21,11 +21,12 @@ class FileFormatError(ValueError):
 def save(path, arrays):
     """Write {name: array or Tensor} to `path`, replacing what is there only once everything is written."""
     path = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, partial = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".part", dir=folder)
+    partial = f"{path}.{secrets.token_hex(4)}.part"
+    file = open(partial, "xb")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                archive.comment = _summary(arrays)
                 for name, value in arrays.items():
                     array = to_numpy(value.data if isinstance(value, Tensor) else as_array(value))
                     with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
@@ -41,12 +42,22 @@ def save(path, arrays):
 def load(path):
     """{name: array} of a file that `save` wrote. Raises FileNotFoundError, or FileFormatError if it is damaged."""
     arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(member, allow_pickle=False)
-                    member.read()  # to the end: there the checksum is compared
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError) as error:
-        raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                if archive.comment != _summary(name.removesuffix(".npy") for name in names):
+                    raise zipfile.BadZipFile("its list of arrays is not as save writes it")
+                for name in names:
+                    with archive.open(name) as member:
+                        arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(member, allow_pickle=False)
+                        member.read()  # to the end: there the checksum is compared
+        # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError.
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, RuntimeError, OSError) as error:
+            raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
     return arrays
+
+
+def _summary(names):
+    """What the archive says of its list of arrays, which its own checksums do not cover."""
+    return f"names, crc32 {zlib.crc32('/'.join(names).encode()):08x}".encode()
