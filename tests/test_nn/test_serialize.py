@@ -1,0 +1,152 @@
+"""Files of named arrays: what was saved comes back, a failed write harms nothing, a damaged file is told and named."""
+import os
+import stat
+
+import numpy as np
+import pytest
+
+import nn
+from nn import serialize
+from nn.serialize import FileFormatError
+
+ARRAYS = {
+    "encoder.convs.0.weight": np.random.default_rng(0).standard_normal((3, 3, 2, 4)).astype(np.float32),
+    "half": np.array([0.5, np.inf], np.float16), "double": np.array([[1e300], [np.nan]]), "steps": np.array(12),
+    "empty": np.zeros((0, 3), np.float32), "bytes": np.arange(256, dtype=np.uint8), "flags": np.array([True, False]),
+    "file": np.ones(2), "arrays": np.ones(1), "a/b.npy": np.ones(3), "naïve ★": np.ones(1), "path": np.zeros(1), "": np.ones(1),
+}
+
+
+def same(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def test_round_trip(tmp_path):
+    nn.save(tmp_path / "weights", ARRAYS)
+    loaded = nn.load(tmp_path / "weights")
+    assert list(loaded) == list(ARRAYS) and all(same(loaded[name], a) for name, a in ARRAYS.items())
+    assert os.listdir(tmp_path) == ["weights"]
+
+
+def test_any_layout_and_kind_of_value(tmp_path):
+    picture = np.arange(24.0).reshape(2, 3, 4)
+    values = {"turned": picture.transpose(2, 0, 1), "gaps": picture[:, ::2, ::-1], "tensor": nn.Tensor(picture),
+              "parameter": nn.Parameter(np.ones(2, np.float32)), "number": 2, "list": [1, 2], "scalar": np.float64(0.1)}
+    nn.save(str(tmp_path / "values.npz"), values)
+    loaded = nn.load(str(tmp_path / "values.npz"))
+    for name, value in values.items():
+        expected = value.data if isinstance(value, nn.Tensor) else np.asarray(value)
+        np.testing.assert_array_equal(loaded[name], expected.astype(loaded[name].dtype))
+    assert loaded["number"].dtype == loaded["list"].dtype == np.float32 and loaded["scalar"] == 0.1
+    loaded["turned"][0] = 7  # what was loaded may be written to
+
+
+def test_the_same_arrays_give_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        nn.save(tmp_path / name, ARRAYS)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_nothing_and_a_module(tmp_path):
+    nn.save(tmp_path / "nothing", {})
+    assert nn.load(tmp_path / "nothing") == {}
+    layer, other = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    layer(np.random.default_rng(0).standard_normal((4, 2, 2, 3)).astype(np.float32))
+    nn.save(tmp_path / "layer", layer.state_dict())
+    other.load_state_dict(nn.load(tmp_path / "layer"))
+    assert all(same(a, other.state_dict()[name]) for name, a in layer.state_dict().items())
+
+
+def fail_while_writing(monkeypatch):
+    def write(*args, **settings):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(np.lib.format, "write_array", write)
+
+
+def fail_while_flushing(monkeypatch):
+    def flush(handle):
+        raise OSError(5, "Input/output error")
+    monkeypatch.setattr(serialize.os, "fsync", flush)
+
+
+def fail_while_renaming(monkeypatch):
+    def rename(source, target):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(serialize.os, "replace", rename)
+
+
+@pytest.mark.parametrize("fail", [fail_while_writing, fail_while_flushing, fail_while_renaming])
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, fail):
+    nn.save(tmp_path / "weights", {"old": np.ones(3)})
+    before = (tmp_path / "weights").read_bytes()
+    fail(monkeypatch)
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        nn.save(tmp_path / "weights", ARRAYS)
+    assert (tmp_path / "weights").read_bytes() == before and os.listdir(tmp_path) == ["weights"]
+
+
+@pytest.mark.parametrize("value", [np.array([None, 1]), "text", {"a": 1}, [np.ones(2), np.ones(3)]])
+def test_what_is_no_array_of_numbers_is_refused(tmp_path, value):
+    with pytest.raises((TypeError, ValueError)):
+        nn.save(tmp_path / "weights", {"good": np.ones(3), "bad": value})
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_with_pickled_objects_is_refused(tmp_path):
+    np.savez(tmp_path / "objects.npz", a=np.array([{"code": 1}], dtype=object))
+    with pytest.raises(FileFormatError, match="objects.npz"):
+        nn.load(tmp_path / "objects.npz")
+
+
+def test_a_folder_that_is_missing_is_an_error_of_its_own(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        nn.load(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError):
+        nn.save(tmp_path / "missing" / "weights", ARRAYS)
+
+
+def written(tmp_path):
+    nn.save(tmp_path / "weights", {"a": np.arange(5, dtype=np.float32), "b": np.ones((2, 2))})
+    return (tmp_path / "weights").read_bytes()
+
+
+def test_a_truncated_file_is_told_and_named(tmp_path):
+    content = written(tmp_path)
+    for length in range(0, len(content)):
+        (tmp_path / "weights").write_bytes(content[:length])
+        with pytest.raises(FileFormatError, match="weights: "):
+            nn.load(tmp_path / "weights")
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x10, 0x80, 0xFF])
+def test_no_flipped_bits_pass_unseen(tmp_path, flip):
+    """Each byte in turn: either the file is refused by name, or the byte meant nothing and all arrays are as they were."""
+    content, expected, refused = written(tmp_path), nn.load(tmp_path / "weights"), set()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= flip
+        (tmp_path / "weights").write_bytes(damaged)
+        try:
+            loaded = nn.load(tmp_path / "weights")
+        except FileFormatError as error:
+            assert "weights" in str(error)
+            refused.add(place)
+        else:
+            assert list(loaded) == list(expected) and all(same(loaded[name], a) for name, a in expected.items())
+    for array in expected.values():
+        start = content.index(array.tobytes())
+        assert refused.issuperset(range(start, start + array.nbytes))
+
+
+@pytest.mark.parametrize("content", [b"not an archive", b"PK\x03\x04" + bytes(100), b"\x93NUMPY" + bytes(50)])
+def test_another_kind_of_file_is_told_and_named(tmp_path, content):
+    (tmp_path / "weights").write_bytes(content)
+    with pytest.raises(FileFormatError, match="weights: not a complete file of named arrays"):
+        nn.load(tmp_path / "weights")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_saved_file_has_the_permissions_of_any_new_file(tmp_path):
+    nn.save(tmp_path / "weights", {})
+    (tmp_path / "other").touch()
+    assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
