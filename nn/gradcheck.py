@@ -20,7 +20,7 @@ def gradcheck(function, inputs, eps=1e-6, atol=1e-5, rtol=1e-3, order=1, element
     inputs: a Tensor or array, or a list of them. Checked are the Tensors that require a gradient or, if none does, all
     floating-point inputs. Everything is computed in float64; give values away from kinks.
     order: 2 checks the gradient of the gradient as well (as gradient penalties need it).
-    elements: check element by element, after one check along a random direction; False leaves it at the direction.
+    elements: check element by element before the one check along a random direction; False leaves it at the direction.
     A mismatch raises AssertionError with the input, the index (or the direction), what backward gave and what the
     differences gave: |got - expected| <= atol + rtol * |expected| fails.
     """

@@ -9,7 +9,8 @@ from nn import backend, kernels
 
 
 class Optimizer:
-    """Base: params (a list of Parameters) and lr; subclasses write `update` and name their state arrays in `slots`."""
+    """Base: params (a list of Parameters) and lr. Subclasses name their state arrays in `slots` and write
+    update(w, g, t, *state), in place; t counts the steps that this parameter has taken, from 1."""
 
     slots = ()
 
@@ -18,16 +19,16 @@ class Optimizer:
         if not self.params:
             raise ValueError(f"{type(self).__name__}: expected at least one parameter")
         self.lr = lr
-        self.steps = 0
+        self.steps = numpy.zeros(len(self.params), numpy.int64)  # of each parameter
         for slot in self.slots:
             setattr(self, slot, [backend.array_module(p.data).zeros_like(p.data) for p in self.params])
 
     def step(self):
         """Update every parameter that has a gradient."""
-        self.steps += 1
         for i, p in enumerate(self.params):
             if p.grad is not None:
-                self.update(p.data, p.grad, *(getattr(self, slot)[i] for slot in self.slots))
+                self.steps[i] += 1
+                self.update(p.data, p.grad, int(self.steps[i]), *(getattr(self, slot)[i] for slot in self.slots))
                 p.version += 1
 
     def zero_grad(self):
@@ -37,7 +38,7 @@ class Optimizer:
 
     def state_dict(self):
         """{"steps": ..., "lr": ..., "m.0": ..., "m.1": ...}: copies, in host memory."""
-        state = {"steps": numpy.array(self.steps), "lr": numpy.array(self.lr, numpy.float64)}
+        state = {"steps": self.steps.copy(), "lr": numpy.array(self.lr, numpy.float64)}
         for slot in self.slots:
             state |= {f"{slot}.{i}": backend.to_numpy(a).copy() for i, a in enumerate(getattr(self, slot))}
         return state
@@ -52,7 +53,7 @@ class Optimizer:
             if array.shape != state[key].shape or array.dtype != state[key].dtype:
                 raise ValueError(f"{type(self).__name__}.load_state_dict: {key} should be {array.shape} {array.dtype}, "
                                  f"got {state[key].shape} {state[key].dtype}")
-        self.steps, self.lr = int(state["steps"]), float(state["lr"])
+        self.steps, self.lr = state["steps"].copy(), float(state["lr"])
         for slot in self.slots:
             for i, array in enumerate(getattr(self, slot)):
                 array[...] = backend.to_device(state[f"{slot}.{i}"], backend.device_of(array))
@@ -67,7 +68,7 @@ class SGD(Optimizer):
         super().__init__(params, lr)
         self.momentum, self.weight_decay = momentum, weight_decay
 
-    def update(self, w, g, m):
+    def update(self, w, g, t, m):
         if self.weight_decay:
             g = g + self.weight_decay * w
         m *= self.momentum
@@ -84,7 +85,7 @@ class RMSprop(Optimizer):
         super().__init__(params, lr)
         self.alpha, self.eps = alpha, eps
 
-    def update(self, w, g, v):
+    def update(self, w, g, t, v):
         v *= self.alpha
         v += (1 - self.alpha) * g * g
         w -= self.lr * g / (backend.array_module(v).sqrt(v) + self.eps)
@@ -100,13 +101,13 @@ class Adam(Optimizer):
         super().__init__(params, lr)
         self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
 
-    def update(self, w, g, m, v):
+    def update(self, w, g, t, m, v):
         if self.weight_decay:
             g = g + self.weight_decay * w
         beta1, beta2 = self.betas
         # lr * m^ / (sqrt(v^) + eps), with both corrections taken out of the loop over the elements.
-        root = (1 - beta2 ** self.steps) ** 0.5
-        rate = self.lr * root / (1 - beta1 ** self.steps)
+        root = (1 - beta2 ** t) ** 0.5
+        rate = self.lr * root / (1 - beta1 ** t)
         kernels.select(w).adam(w, g, m, v, rate, beta1, beta2, self.eps * root)
 
 
@@ -120,15 +121,15 @@ class AdaBelief(Optimizer):
         super().__init__(params, lr)
         self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
 
-    def update(self, w, g, m, s):
+    def update(self, w, g, t, m, s):
         if self.weight_decay:
             g = g + self.weight_decay * w
         beta1, beta2 = self.betas
         m += (1 - beta1) * (g - m)
         surprise = g - m
         s += (1 - beta2) * (surprise * surprise - s) + self.eps
-        corrected_m = m / (1 - beta1 ** self.steps)
-        corrected_s = s / (1 - beta2 ** self.steps)
+        corrected_m = m / (1 - beta1 ** t)
+        corrected_s = s / (1 - beta2 ** t)
         w -= self.lr * corrected_m / (backend.array_module(s).sqrt(corrected_s) + self.eps)
 
 

@@ -138,6 +138,20 @@ def test_the_state_is_a_copy(kind, settings):
     assert all((state[name] == before[name]).all() for name in state)
 
 
+@pytest.mark.parametrize("kind, rule, settings", RULES, ids=lambda v: getattr(v, "__name__", None))
+def test_every_parameter_counts_its_own_steps(kind, rule, settings):
+    always, late = nn.Parameter(START[:1].copy()), nn.Parameter(START[:1].copy())
+    optimizer = kind([always, late], **settings)
+    for step, g in enumerate(GRADIENTS[:, 0]):
+        optimizer.zero_grad()
+        always.grad = np.array([g])
+        if step >= 4:
+            late.grad = np.array([g])
+        optimizer.step()
+    np.testing.assert_allclose(always.data, rule(START[0], GRADIENTS[:, 0], **settings), rtol=1e-12)
+    np.testing.assert_allclose(late.data, rule(START[0], GRADIENTS[4:, 0], **settings), rtol=1e-12)
+
+
 @each_optimizer
 def test_parameters_without_gradient_are_left_alone(kind, settings):
     w, idle = parameters()
@@ -159,7 +173,7 @@ def test_a_state_that_does_not_fit_is_named():
         optimizer.load_state_dict(optimizer.state_dict() | {"m.1": np.ones(3)})
     with pytest.raises(ValueError, match=r"v.0 should be \(5,\) float64, got \(5,\) float32"):
         optimizer.load_state_dict(optimizer.state_dict() | {"v.0": np.ones(5, np.float32)})
-    assert optimizer.steps == 0 and not optimizer.m[0].any()
+    assert not optimizer.steps.any() and not optimizer.m[0].any()
 
 
 @pytest.mark.parametrize("kind", [SGD, RMSprop, Adam, AdaBelief])
