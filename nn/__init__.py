@@ -14,6 +14,7 @@ kernels/plain.py (convolution), layers.py, optim.py.
 from nn import functional, init, kernels, optim
 from nn.backend import DeviceError, choose_device, manual_seed
 from nn.gradcheck import gradcheck
+from nn.graph import graph
 from nn.kernels import use_kernels
 from nn.layers import (ELU, GELU, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Flatten, InstanceNorm2d,
                        LeakyReLU, Linear, LogSoftmax, MaxPool2d, PixelShuffle, ReLU, Sigmoid, Softmax, Softplus, Tanh,

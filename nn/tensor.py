@@ -179,7 +179,7 @@ class Function:
     def _link(self, inputs, arrays, output):
         self.edges = tuple(_edge(t) for t in inputs)
         self.needs = tuple(edge is not None for edge in self.edges)
-        self._inputs = tuple((getattr(a, "shape", ()), getattr(a, "dtype", None)) for a in arrays)
+        self.inputs = tuple((getattr(a, "shape", ()), getattr(a, "dtype", None)) for a in arrays)
         # Where each kept array came from: the edge of an input, this Function for the output, None for a constant.
         origins = []
         for array in self.kept:
@@ -220,7 +220,7 @@ class Function:
         if len(gradients) != len(self.edges):
             raise RuntimeError(f"backward of {type(self).__name__}: expected {len(self.edges)} gradients, "
                                f"got {len(gradients)}")
-        for i, (gradient, (shape, dtype)) in enumerate(zip(gradients, self._inputs)):
+        for i, (gradient, (shape, dtype)) in enumerate(zip(gradients, self.inputs)):
             if gradient is None or not self.needs[i]:
                 gradients[i] = None
                 continue
@@ -349,7 +349,7 @@ def _backpropagate(output, seed, wanted, create_graph, retain_graph):
     if isinstance(start, Tensor):
         gradient = seed if create_graph else seed.copy()
         return {start: gradient} if wanted is None or start in wanted else {}
-    order = _topological_order(start)
+    order = topological_order(start)
     if wanted is None:
         useful, targets, kept = set(order), None, ()
     else:
@@ -396,7 +396,7 @@ def _input_gradients(function, gy, create_graph, targets):
     return pairs
 
 
-def _topological_order(start):
+def topological_order(start):
     """All Functions from `start` down, each after every Function that consumes it (Kahn 1962); no recursion."""
     consumers, stack = {start: 0}, [start]
     while stack:

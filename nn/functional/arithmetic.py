@@ -280,5 +280,6 @@ def linear(x, w, b=None):
         raise ValueError(f"linear: expected x (..., in) and a weight (in, out), got {x.shape} and {w.shape}")
     if b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear: expected a bias of shape {w.shape[1:]}, got {b.shape}")
-    y = reshape(MatMul.apply(reshape(x, (-1, x.shape[-1])), w), x.shape[:-1] + w.shape[1:])
+    rows = x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
+    y = reshape(MatMul.apply(rows, w), x.shape[:-1] + w.shape[1:])
     return y if b is None else y + b
