@@ -63,8 +63,10 @@ def binary(name, make, formula):
 
 def extreme(name, choose):
     row(name, (distinct(2, 3),), lambda x: choose(x.reshape(-1).tolist()))
-    row(name, (distinct(2, 3, 2),), lambda x: np.array([choose(z.reshape(-1).tolist()) for z in x]), "axes", axis=(1, 2))
-    row(name, (distinct(2, 3),), lambda x: np.array([[choose(z)] for z in x.tolist()]), "keepdims", axis=-1, keepdims=True)
+    row(name, (distinct(2, 3, 2),), lambda x: np.array([choose(z.reshape(-1).tolist()) for z in x]),
+        "axes", axis=(1, 2))
+    row(name, (distinct(2, 3),), lambda x: np.array([[choose(z)] for z in x.tolist()]),
+        "keepdims", axis=-1, keepdims=True)
 
 
 def arithmetic():
@@ -123,19 +125,24 @@ def shapes():
         function=lambda x: F.reshape(x, (3, 2)))
     row("reshape", (normal(2, 3),), lambda x: np.array([*x[0], *x[1]]), "rest", lambda x: F.reshape(x, -1))
     row("transpose", (normal(2, 3),), lambda x: np.array([[x[i, j] for i in range(2)] for j in range(3)]))
-    row("transpose", (normal(2, 3, 4),), lambda x: np.einsum("abc->cab", x), "order", lambda x: F.transpose(x, 2, 0, -2))
-    row("getitem", (normal(3, 4),), lambda x: np.array([[z[1], z[3]] for z in x[1:]]), key=(slice(1, 3), slice(1, None, 2)))
-    row("getitem", (normal(3, 4),), lambda x: np.array([z[::-1] for z in x]), "backwards", key=(..., slice(None, None, -1)))
+    row("transpose", (normal(2, 3, 4),), lambda x: np.einsum("abc->cab", x),
+        "order", lambda x: F.transpose(x, 2, 0, -2))
+    row("getitem", (normal(3, 4),), lambda x: np.array([[z[1], z[3]] for z in x[1:]]),
+        key=(slice(1, 3), slice(1, None, 2)))
+    row("getitem", (normal(3, 4),), lambda x: np.array([z[::-1] for z in x]),
+        "backwards", key=(..., slice(None, None, -1)))
     row("getitem", (normal(3, 4),), lambda x: x[-1].tolist()[2], "number", key=(-1, 2))
     row("getitem", (normal(3, 4),), lambda x: x.reshape(3, 1, 4), "new_axis", key=(slice(None), None))
-    row("getitem", (normal(3, 2), np.array([2, 0, 2, 2])), lambda x, k: np.stack([x[2], x[0], x[2], x[2]]), "taken_twice",
-        lists=False)
-    row("getitem", (normal(3, 2), np.array([True, False, True])), lambda x, k: np.stack([x[0], x[2]]), "mask", lists=False)
+    row("getitem", (normal(3, 2), np.array([2, 0, 2, 2])), lambda x, k: np.stack([x[2], x[0], x[2], x[2]]),
+        "taken_twice", lists=False)
+    row("getitem", (normal(3, 2), np.array([True, False, True])), lambda x, k: np.stack([x[0], x[2]]),
+        "mask", lists=False)
     row("put_item", (normal(2, 2),), lambda x: np.array([[0, 0, 0], [x[0, 0], 0, x[0, 1]], [x[1, 0], 0, x[1, 1]]]),
         key=(slice(1, 3), slice(None, None, 2)), shape=(3, 3))
     row("put_item", (normal(3, 2), np.array([1, 3, 1])), lambda x, k: np.stack([0 * x[0], x[0] + x[2], 0 * x[0], x[1]]),
         "added_twice", lambda x, k: F.put_item(x, k, (4, 2)), lists=False)
-    row("concatenate", (normal(2, 3), normal(1, 3)), lambda a, b: np.array([*a, *b]), function=lambda *xs: F.concatenate(xs))
+    row("concatenate", (normal(2, 3), normal(1, 3)), lambda a, b: np.array([*a, *b]),
+        function=lambda *xs: F.concatenate(xs))
     row("concatenate", (normal(2, 1, 2), normal(2, 2, 2), normal(2, 1, 2)),
         lambda *xs: np.array([[*a, *b, *c] for a, b, c in zip(*xs)]), "axis", lambda *xs: F.concatenate(xs, axis=-2))
 
@@ -144,7 +151,8 @@ def shapes():
         y[:, 1:3, 3:5] = x
         return y
     row("pad", (normal(1, 2, 2, 2),), framed, border=(1, 2, 3, 1), value=0.5)
-    row("pad", (normal(2, 3, 4, 2),), lambda x: D.reflect_pad(x, (2, 1, 0, 3)), "reflect", border=(2, 1, 0, 3), mode="reflect")
+    row("pad", (normal(2, 3, 4, 2),), lambda x: D.reflect_pad(x, (2, 1, 0, 3)),
+        "reflect", border=(2, 1, 0, 3), mode="reflect")
 
 
 def activations():
@@ -168,8 +176,10 @@ def convolutions():
     x, w, b = normal(2, 4, 5, 2), normal(3, 2, 2, 3), normal(3)
     row("conv2d", (x, w, b), D.conv2d)
     row("conv2d", (x, w), D.conv2d, "no_bias")
-    row("conv2d", (x, w, b), lambda x, w, b: D.conv2d(x, w, b, (2, 1), (1, 2)), "stride_padding", stride=(2, 1), padding=(1, 2))
-    row("conv2d", (x, w, b), lambda x, w, b: each(lambda a: a if a > 0 else 0.1 * a)(D.conv2d(x, w, b)), "slope", slope=0.1)
+    row("conv2d", (x, w, b), lambda x, w, b: D.conv2d(x, w, b, (2, 1), (1, 2)),
+        "stride_padding", stride=(2, 1), padding=(1, 2))
+    row("conv2d", (x, w, b), lambda x, w, b: each(lambda a: a if a > 0 else 0.1 * a)(D.conv2d(x, w, b)),
+        "slope", slope=0.1)
     row("conv2d", (normal(1, 3, 3, 8), normal(2, 2, 8, 1)), D.conv2d, "thin")
     y, b = normal(2, 3, 2, 3), normal(2)
     row("conv_transpose2d", (y, w, b), D.conv_transpose2d)
@@ -180,9 +190,11 @@ def convolutions():
 
 def resampling():
     row("avg_pool2d", (normal(2, 4, 4, 2),), lambda x: D.pool(x, np.mean, (2, 2), (2, 2)), kernel_size=2)
-    row("avg_pool2d", (normal(1, 5, 6, 2),), lambda x: D.pool(x, np.mean, (2, 3), (1, 2)), "stride", kernel_size=(2, 3), stride=(1, 2))
+    row("avg_pool2d", (normal(1, 5, 6, 2),), lambda x: D.pool(x, np.mean, (2, 3), (1, 2)),
+        "stride", kernel_size=(2, 3), stride=(1, 2))
     row("max_pool2d", (distinct(2, 4, 5, 2),), lambda x: D.pool(x, np.max, (2, 2), (2, 2)), kernel_size=2)
-    row("max_pool2d", (distinct(1, 5, 6, 2),), lambda x: D.pool(x, np.max, (3, 2), (1, 2)), "overlap", kernel_size=(3, 2), stride=(1, 2))
+    row("max_pool2d", (distinct(1, 5, 6, 2),), lambda x: D.pool(x, np.max, (3, 2), (1, 2)),
+        "overlap", kernel_size=(3, 2), stride=(1, 2))
     row("pixel_shuffle", (normal(1, 2, 3, 8),), lambda x: D.pixel_shuffle(x, 2), factor=2)
     row("pixel_shuffle", (normal(2, 1, 2, 9),), lambda x: D.pixel_shuffle(x, 3), "factor_3", factor=3)
     row("upsample", (normal(2, 2, 3, 2),), lambda x: D.upsample_nearest(x, 2), factor=2)
@@ -201,7 +213,8 @@ def normalizations():
     row("batch_norm", (normal(2, 2, 1, 3), normal(3), positive(3), weight, bias),
         lambda x, m, v, w, b: (x - m) / np.sqrt(v + 1e-5) * w + b, "running", lists=False)
     row("instance_norm", (normal(2, 2, 3, 2),), lambda x: D.normalise(x, (1, 2), 1, 0))
-    row("instance_norm", (normal(2, 3, 2, 3), weight, bias), lambda x, w, b: D.normalise(x, (1, 2), w, b, 0.1), "affine", eps=0.1)
+    row("instance_norm", (normal(2, 3, 2, 3), weight, bias), lambda x, w, b: D.normalise(x, (1, 2), w, b, 0.1),
+        "affine", eps=0.1)
 
     def dropped(x):
         return x * (np.random.default_rng(5).random(x.shape) >= 0.3) / 0.7
@@ -220,7 +233,8 @@ def losses():
         lambda a, c: -c * math.log(D.sigmoid(a)) - (1 - c) * math.log(1 - D.sigmoid(a)))(x, t)))
     row("cross_entropy", (normal(3, 4), np.array([1, 3, 1])), D.cross_entropy)
     row("cross_entropy", (normal(2, 2, 3), np.array([[0, 2], [1, 1]])), D.cross_entropy, "pixels")
-    row("ssim", (unit(1, 5, 6, 2), unit(1, 5, 6, 2)), lambda x, y: D.ssim(x, y, 3, 0.9), "small_window", window=3, sigma=0.9)
+    row("ssim", (unit(1, 5, 6, 2), unit(1, 5, 6, 2)), lambda x, y: D.ssim(x, y, 3, 0.9),
+        "small_window", window=3, sigma=0.9)
     row("ssim", (unit(1, 11, 12, 1), unit(1, 11, 12, 1)), D.ssim)
 
 

@@ -44,7 +44,9 @@ def inner(a, b):
     return float((a * b).sum())
 
 
-every_size = pytest.mark.parametrize("kernel_size", [(1, 1), (2, 2), (3, 3), (4, 3), (5, 5), (6, 1), (7, 7), (1, 7)], ids=str)
+every_size = pytest.mark.parametrize("kernel_size", [
+    (1, 1), (2, 2), (3, 3), (4, 3), (5, 5), (6, 1), (7, 7), (1, 7)
+], ids=str)
 by_both = pytest.mark.parametrize("name", ["plain", "fast"])
 CHANNELS, STRIDES, PADDINGS = [(1, 1), (5, 1), (2, 3)], [1, 2, 3], [0, 1, 2, 3]
 
@@ -88,7 +90,8 @@ def test_forward_against_loops(shape, kernel):
 def test_the_family_is_adjoint(shape, kernel):
     """<conv(x, w), y> == <x, conv_transpose(y, w)> == <w, conv_weight(x, y)>"""
     x, w, _, y, settings = make(shape)
-    extra = tuple((n + 2 * p - k) % s for n, p, k, s in zip(x.shape[1:3], settings["padding"], w.shape, settings["stride"]))
+    extra = tuple((n + 2 * p - k) % s
+                  for n, p, k, s in zip(x.shape[1:3], settings["padding"], w.shape, settings["stride"]))
     with nn.use_kernels(*kernel):
         expected = inner(F.conv2d(x, w, **settings), y)
         transposed = F.conv_transpose2d(y, w, **settings, output_padding=extra)
@@ -278,8 +281,10 @@ WRONG = [
     (lambda: F.conv2d(X, W, slope=-0.1), r"conv2d.*slope.*-0.1"),
     (lambda: F.conv_transpose2d(X, W), r"conv_transpose2d.*expected 6 channels.*\(1, 4, 5, 2\)"),
     (lambda: F.conv_transpose2d(X, W.transpose(0, 1, 3, 2), np.ones(2)), r"conv_transpose2d.*bias.*\(6,\), got \(2,\)"),
-    (lambda: F.conv_transpose2d(X, W.transpose(0, 1, 3, 2), output_padding=1), r"output_padding.*stride \(1, 1\), got \(1, 1\)"),
-    (lambda: F.conv_transpose2d(X[:, :1], W.transpose(0, 1, 3, 2), padding=2), r"conv_transpose2d.*padding \(2, 2\) leaves nothing"),
+    (lambda: F.conv_transpose2d(X, W.transpose(0, 1, 3, 2), output_padding=1),
+     r"output_padding.*stride \(1, 1\), got \(1, 1\)"),
+    (lambda: F.conv_transpose2d(X[:, :1], W.transpose(0, 1, 3, 2), padding=2),
+     r"conv_transpose2d.*padding \(2, 2\) leaves nothing"),
 ]
 
 

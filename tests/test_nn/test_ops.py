@@ -228,8 +228,9 @@ def test_powers_at_zero():
     assert gradient_of(lambda x: x ** 2, [0, 2]) == [[0, 4]]
 
 
-@pytest.mark.parametrize("op, expected", [(F.sigmoid, [0, 1]), (F.tanh, [-1, 1]), (F.softplus, [0, 1e4]), (F.elu, [-1, 1e4]),
-                                          (F.gelu, [0, 1e4]), (F.softmax, [0, 1]), (F.log_softmax, [-2e4, 0])])
+@pytest.mark.parametrize("op, expected", [
+    (F.sigmoid, [0, 1]), (F.tanh, [-1, 1]), (F.softplus, [0, 1e4]), (F.elu, [-1, 1e4]), (F.gelu, [0, 1e4]),
+    (F.softmax, [0, 1]), (F.log_softmax, [-2e4, 0])])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nothing_overflows_far_from_zero(op, expected, dtype):
     x = nn.Tensor(np.array([-1e4, 1e4], dtype), requires_grad=True)

@@ -13,7 +13,8 @@ ARRAYS = {
     "encoder.convs.0.weight": np.random.default_rng(0).standard_normal((3, 3, 2, 4)).astype(np.float32),
     "half": np.array([0.5, np.inf], np.float16), "double": np.array([[1e300], [np.nan]]), "steps": np.array(12),
     "empty": np.zeros((0, 3), np.float32), "bytes": np.arange(256, dtype=np.uint8), "flags": np.array([True, False]),
-    "file": np.ones(2), "arrays": np.ones(1), "a/b.npy": np.ones(3), "naïve ★": np.ones(1), "path": np.zeros(1), "": np.ones(1),
+    "file": np.ones(2), "arrays": np.ones(1), "a/b.npy": np.ones(3), "naïve ★": np.ones(1), "path": np.zeros(1),
+    "": np.ones(1),
 }
 
 

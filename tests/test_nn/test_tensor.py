@@ -1,7 +1,5 @@
-"""Tensors and the graph: gradients by hand, who owns them, what is freed, what is noticed."""
-import gc
+"""Tensors: gradients by hand and who owns them, nn.grad and second derivatives, operators and dtypes."""
 import threading
-import weakref
 
 import numpy as np
 import pytest
@@ -98,147 +96,6 @@ def test_the_upstream_gradient_is_checked():
         nn.Tensor([1.0]).backward()
 
 
-def test_ten_thousand_ops_in_a_chain():
-    x = leaf(1.0)
-    y = x
-    for _ in range(10_000):
-        y = y + x * 0.5
-    y.sum().backward(retain_graph=True)
-    assert x.grad.tolist() == [5001]
-    assert nn.grad(y, x, create_graph=True)[0].data.tolist() == [5001]
-    del y
-
-
-def traces(outputs):
-    """Weak references to all Functions behind these Tensors."""
-    found, stack = set(), [t.creator for t in outputs if t.creator]
-    while stack:
-        function = stack.pop()
-        if function not in found:
-            found.add(function)
-            stack += [edge for edge in function.edges or () if isinstance(edge, Function)]
-    return [weakref.ref(f) for f in found]
-
-
-class Outcome:
-    """What a use of the graph leaves behind, and weak references to all of it."""
-
-    def __init__(self, x, *tensors):
-        self.tensors = tensors
-        self.references = [weakref.ref(t) for t in (x, *tensors)] + traces(tensors)
-
-
-def after_forward(x, y):
-    return Outcome(x, y)
-
-
-def after_backward(x, y):
-    outcome = Outcome(x, y)
-    y.backward()
-    return outcome
-
-
-def after_retained_backward(x, y):
-    y.backward(retain_graph=True)
-    return Outcome(x, y)
-
-
-def after_second_derivative(x, y):
-    (gradient,) = nn.grad(y, x, create_graph=True)
-    return Outcome(x, y, gradient)
-
-
-def after_backward_through_a_gradient(x, y):
-    (gradient,) = nn.grad(y, x, create_graph=True)
-    penalty = (gradient * gradient).sum()
-    outcome = Outcome(x, y, gradient, penalty)
-    penalty.backward()
-    return outcome
-
-
-@pytest.mark.parametrize("use", [after_forward, after_backward, after_retained_backward, after_second_derivative,
-                                 after_backward_through_a_gradient])
-def test_nothing_outlives_its_last_name(use):
-    gc.collect()
-    gc.disable()
-    try:
-        x = nn.Tensor(np.random.default_rng(0).standard_normal((2, 5, 5, 2)), requires_grad=True)
-        w = nn.Tensor(np.ones((3, 3, 2, 4)), requires_grad=True)
-        y = F.tanh(F.conv2d(x, w, slope=0.1))
-        outcome = use(x, F.softmax(y.reshape(2, -1)).max() + F.exp(y).mean() + F.elu(y).sum())
-        references = outcome.references
-        assert len(references) > 8 and references[0]() is x
-        del x, y, outcome
-        assert [r() for r in references if r() is not None] == []
-    finally:
-        gc.enable()
-
-
-def test_a_second_backward_needs_retain_graph():
-    x = leaf(3.0)
-    y = (x * x).sum()
-    y.backward(retain_graph=True)
-    y.backward()
-    assert x.grad.tolist() == [12]
-    with pytest.raises(RuntimeError, match="graph of Sum was freed.*retain_graph=True"):
-        y.backward()
-    z = x * x
-    z.sum().backward()
-    with pytest.raises(RuntimeError, match="graph of Multiply was freed"):
-        (z + 1).sum().backward()
-
-
-class Encoder(nn.Module):
-    def __init__(self):
-        self.convs = [nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1)]
-
-    def forward(self, x):
-        return self.convs[1](self.convs[0](x))
-
-
-class Network(nn.Module):
-    def __init__(self):
-        self.encoder = Encoder()
-
-    def forward(self, x):
-        return self.encoder(x)
-
-
-def overwrite(network):
-    weight = network.encoder.convs[1].weight
-    weight.data = weight.data * 2
-
-
-def optimizer_step(network):
-    optimizer = nn.optim.SGD([network.encoder.convs[1].weight], 0.1)
-    network.encoder.convs[1].weight.grad = np.ones((1, 1, 2, 2), np.float32)
-    optimizer.step()
-
-
-def load(network):
-    network.load_state_dict(network.state_dict())
-
-
-@pytest.mark.parametrize("write", [overwrite, optimizer_step, load])
-@pytest.mark.parametrize("create_graph", [False, True])
-def test_a_parameter_written_to_is_noticed_and_named(write, create_graph):
-    network = Network()
-    picture = np.ones((1, 1, 1, 1), np.float32)
-    loss = network(picture).sum()
-    write(network)
-    with pytest.raises(RuntimeError, match=r"Conv2d: parameter 'encoder.convs.1.weight' \(1, 1, 2, 2\) was overwritten"):
-        nn.grad(loss, network.parameters(), create_graph=create_graph)
-    network(picture).sum().backward()  # run again, it is fine
-
-
-def test_an_overwritten_leaf_that_backward_does_not_read_is_no_error():
-    x, y = leaf(1.0), leaf(2.0)
-    z = x + y
-    x.data = np.array([5.0])
-    z.backward()
-    assert y.grad.tolist() == [1]
-
-
 def test_nn_grad_touches_no_grad_and_takes_intermediates():
     x = leaf(2.0)
     y = x * x
@@ -257,10 +114,10 @@ def test_gradients_of_intermediates_do_not_share_memory():
 
 
 def test_an_input_that_is_not_used_is_named():
-    network, x, other = Network(), leaf(1.0), leaf(2.0)
+    network, x, other = nn.Sequential(nn.Linear(1, 1)), leaf(1.0), leaf(2.0)
     with pytest.raises(ValueError, match=r"input 1, a leaf Tensor of shape \(1,\)"):
         nn.grad(x * 2, [x, other])
-    with pytest.raises(ValueError, match="input 0, parameter 'encoder.convs.0.weight'"):
+    with pytest.raises(ValueError, match="input 0, parameter '0.weight'"):
         nn.grad(x * 2, network.parameters())
     with pytest.raises(ValueError, match="input 0.*does not require"):
         nn.grad(x * 2, nn.Tensor([1.0]))
