@@ -1,8 +1,8 @@
-"""A stand-in for CuPy on a machine without a GPU: code that would fail there on a NumPy array in the wrong place fails here.
+"""A stand-in for CuPy on a machine without a GPU: what would fail there on a misplaced NumPy array fails here.
 
-A StrictArray holds a NumPy array and refuses what CuPy's arrays refuse: to turn into a NumPy array unasked, and to meet
-one in an operator, an index or a function. Only `asarray` and `array` take NumPy arrays, only `.get()` gives them back.
-The module has no functions but those of CuPy that are named here, and its reductions give arrays of no axes, not numbers.
+A StrictArray holds a NumPy array and refuses what CuPy's arrays refuse: to turn into a NumPy array unasked, and to
+meet one in an operator, an index or a function. Only `asarray` and `array` take NumPy arrays, only `.get()` gives them
+back. The module has no functions but those of CuPy that are named here, and reductions give arrays, never numbers.
 """
 import operator
 

@@ -1,4 +1,4 @@
-"""The convolution family against naive loops, against itself as adjoints, and the two sets of kernels against each other."""
+"""The convolution family against naive loops, against itself as adjoints, and the two sets of kernels as twins."""
 import itertools
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""One test for all ops, over the table in ops.py; what holds at kinks, and other special words of one op, follow below."""
+"""One test for all ops, over the table in ops.py; what holds at kinks, and for one op alone, follows below."""
 import numpy as np
 import pytest
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import nn
-from nn import optim
+from nn import backend, optim
 from nn.optim import SGD, Adam, AdaBelief, ExponentialMovingAverage, RMSprop
+from tests.test_nn.strict_array import StrictArray, StrictModule
 
 GRADIENTS = np.random.default_rng(0).standard_normal((7, 5))
 START = np.random.default_rng(1).standard_normal(5)
@@ -91,6 +92,25 @@ def test_the_papers_formula(kind, rule, settings, kernels):
             assert (w.grad == g).all()
     expected = [rule(start, gradients, **settings) for start, gradients in zip(START, GRADIENTS.T)]
     np.testing.assert_allclose(w.data, expected, rtol=1e-12)
+
+
+@each_optimizer
+def test_on_the_strict_stand_in(kind, settings, monkeypatch):
+    module = StrictModule()
+    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+    monkeypatch.setattr(backend, "load_cupy", lambda: module)
+    here, there = parameters(), [nn.Parameter(module.asarray(p.data.copy())) for p in parameters()]
+    optimizers = kind(here, **settings), kind(there, **settings)
+    average = ExponentialMovingAverage(there)
+    for _ in range(3):
+        for optimizer in optimizers:
+            valley_step(optimizer)
+        average.update()
+        optimizers[1].load_state_dict(optimizers[0].state_dict())
+    average.swap()
+    assert all(isinstance(p.data, StrictArray) for p in there)
+    for p, q in zip(here, average.averages):
+        np.testing.assert_allclose(q.get(), p.data, rtol=1e-12)
 
 
 @each_optimizer
