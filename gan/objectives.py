@@ -21,14 +21,23 @@ class Reconstruction(NamedTuple):
     mask: nn.Tensor
 
 
+def _check(name, face, target, mask):
+    """Losses never broadcast: a mask or picture too few is a mistake."""
+    if face.shape != target.shape or mask.shape != (*face.shape[:3], 1):
+        raise ValueError(f"{name}: expected face and target of one shape (N, H, W, 3) and a mask (N, H, W, 1), got shapes "
+                         f"{face.shape}, {target.shape} and {mask.shape}")
+
+
 def masked_mae(face, target, mask):
     """The mean of |face - target| over colours and pixels, these weighted by mask + SURROUNDINGS."""
+    _check("masked_mae", face, target, mask)
     weight = mask + SURROUNDINGS
     return F.mean(F.abs(face - target) * weight) / F.mean(weight)
 
 
 def masked_dssim(face, target, mask):
     """Structural dissimilarity (1 - SSIM) / 2, from 0 (equal) to 1, of the two pictures with all but the face made black."""
+    _check("masked_dssim", face, target, mask)
     return (1 - F.ssim(face * mask, target * mask)) / 2
 
 

@@ -1,0 +1,117 @@
+"""What the tests of gan/ and the two programs share: calling a program, a few rendered faces, photographs, one small run.
+
+The small run is trained once by train.py itself; a test that changes a run folder takes a copy of it.
+"""
+import contextlib
+import io
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+
+import nn
+import train
+from data.synthetic import write_people
+from gan import evaluate, subjects
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
+
+
+class Outcome(NamedTuple):
+    """What a program left: its exit code and the lines it printed."""
+
+    code: int
+    out: list
+    err: list
+
+
+def call(main, *arguments):
+    """Run a program's main() on arguments, as the shell would."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+    return Outcome(code, out.getvalue().splitlines(), err.getvalue().splitlines())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_truths():
+    """Figures over 8 swaps instead of 64: rendering is most of a small run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "TRUTH_FACES", 8)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _fast_kernels():
+    """A test that chooses kernels does not choose them for the next one."""
+    yield
+    nn.use_kernels("fast")
+
+
+@pytest.fixture(scope="session")
+def program():
+    """call(main, *arguments) -> Outcome"""
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_options():
+    """Options of a run that takes a second."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def train_small():
+    """train_small(run, *arguments) -> Outcome: train.py on two rendered people, small."""
+    return lambda run, *arguments: call(train.main, *SMALL, "--run", run, *arguments)
+
+
+@pytest.fixture(scope="session")
+def faces():
+    """Subjects: 12 rendered faces each of two people, 32 pixels."""
+    return subjects.rendered((0, 1), 12, 32, seed=0)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, train_small):
+    """(folder of a finished small run of 12 steps, the Outcome of the program that made it); not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return folder, train_small(folder, "--steps", "12")
+
+
+@pytest.fixture
+def run_copy(small_run, tmp_path):
+    """A copy of the small run, to be changed."""
+    return shutil.copytree(small_run[0], tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory):
+    """A folder with person_000, person_001 (8 pictures of 96 pixels each) and landmarks.csv; not to be changed."""
+    folder = tmp_path_factory.mktemp("people")
+    write_people(folder, 2, 8, 96, seed=0)
+    return folder
+
+
+@pytest.fixture
+def photographs(people, tmp_path):
+    """A copy of the people, to be spoiled, and the options that train on it."""
+    folder = shutil.copytree(people, tmp_path / "photographs")
+    return folder, ("--preset", "tiny", "--width", "4", "--batch", "2", "--a", folder / "person_000",
+                    "--b", folder / "person_001", "--landmarks", folder / "landmarks.csv")
+
+
+@pytest.fixture(scope="session")
+def start():
+    """start(*arguments) -> a process of the real program, with its text streams piped and a group of its own."""
+    def begin(*arguments):
+        return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, start_new_session=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return begin
