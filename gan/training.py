@@ -67,8 +67,16 @@ def train_autoencoder(model, optimizer, batch_a, batch_b):
     if not math.isfinite(losses.loss):
         raise NotFiniteError(f"the loss is {losses.loss}")
     loss.backward()
+    _check_gradients(model)
     optimizer.step()
     return losses
+
+
+def _check_gradients(model):
+    """A finite loss may have a slope that is not: Adam would carry it into every weight. One number leaves the device."""
+    sums = [p.grad.sum() for p in model.parameters() if p.grad is not None]
+    if not math.isfinite(float(nn.backend.array_module(*sums).stack(sums).sum())):
+        raise NotFiniteError("a gradient is not finite")
 
 
 class BatchMaker:
@@ -130,9 +138,9 @@ class Trainer:
         return _Swapped(self.average)
 
     def state_dict(self):
-        """Everything that changes in training, as a flat dictionary of arrays."""
+        """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""
         names = [name for name, _ in self.model.named_parameters()]
-        averages = dict(zip(names, (nn.backend.to_numpy(a) for a in self.average.averages)))
+        averages = dict(zip(names, (nn.backend.to_numpy(a).copy() for a in self.average.averages)))
         return {"step": np.array(self.step), "average_updates": np.array(self.average.updates),
                 **{f"model.{name}": array for name, array in self.model.state_dict().items()},
                 **{f"average.{name}": array for name, array in averages.items()},
@@ -140,11 +148,17 @@ class Trainer:
 
     def load_state_dict(self, state):
         """Continue from a state_dict. Raises ValueError that names what does not fit."""
+        averages = part(state, "average")
+        for name, parameter in self.model.named_parameters():
+            if name not in averages or averages[name].shape != parameter.shape:
+                found = averages[name].shape if name in averages else "nothing"
+                raise ValueError(f"load_state_dict: average.{name} should be {parameter.shape}, the file has {found}")
+        if not {"step", "average_updates"} <= state.keys():
+            raise ValueError("load_state_dict: missing in the file: step or average_updates")
         self.model.load_state_dict(part(state, "model"))
         self.optimizer.load_state_dict(part(state, "optimizer"))
-        averages = part(state, "average")
-        for i, (name, parameter) in enumerate(self.model.named_parameters()):
-            self.average.averages[i] = nn.backend.to_device(averages[name], parameter.device)
+        self.average.averages = [nn.backend.to_device(averages[name].copy(), parameter.device)
+                                 for name, parameter in self.model.named_parameters()]
         self.average.updates, self.step = int(state["average_updates"]), int(state["step"])
 
 
