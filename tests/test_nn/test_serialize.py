@@ -93,10 +93,26 @@ def test_what_is_no_array_of_numbers_is_refused(tmp_path, value):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_file_with_pickled_objects_is_refused(tmp_path):
-    np.savez(tmp_path / "objects.npz", a=np.array([{"code": 1}], dtype=object))
-    with pytest.raises(FileFormatError, match="objects.npz"):
-        nn.load(tmp_path / "objects.npz")
+def test_a_file_with_pickled_objects_is_refused(tmp_path, monkeypatch):
+    write = np.lib.format.write_array
+    monkeypatch.setattr(np.lib.format, "write_array", lambda file, array, allow_pickle: write(file, array))
+    nn.save(tmp_path / "objects", {"a": np.array([{"code": 1}], dtype=object)})
+    with pytest.raises(FileFormatError, match="objects: .*allow_pickle=False"):
+        nn.load(tmp_path / "objects")
+
+
+def test_an_archive_that_save_did_not_write_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    with pytest.raises(FileFormatError, match="other.npz: .*not as save writes it"):
+        nn.load(tmp_path / "other.npz")
+
+
+def test_an_array_cannot_lose_its_end(tmp_path):
+    nn.save(tmp_path / "weights", {"a": np.arange(2000.0)})
+    content = (tmp_path / "weights").read_bytes()
+    (tmp_path / "weights").write_bytes(content.replace(b"(2000,)", b"(1000,)"))
+    with pytest.raises(FileFormatError, match="weights: .*CRC"):
+        nn.load(tmp_path / "weights")
 
 
 def test_a_folder_that_is_missing_is_an_error_of_its_own(tmp_path):
