@@ -22,6 +22,11 @@ from gan.training import part
 
 FORMAT_VERSION = 1
 
+_OR_NOTHING = type(None)
+_FIELDS = {"preset": str, "size": int, "width": int, "mask": bool, "batch": int, "learning_rate": (int, float), "seed": int,
+           "steps": (int, _OR_NOTHING), "people": (list, _OR_NOTHING), "faces": (int, _OR_NOTHING),
+           "a": (str, _OR_NOTHING), "b": (str, _OR_NOTHING), "landmarks": (str, _OR_NOTHING)}
+
 
 class RunError(Exception):
     """A run folder that cannot be used. The message is one line: what, where, what to do."""
@@ -57,6 +62,9 @@ class RunFolder:
         if config.get("alignment_version") != ALIGNMENT_VERSION:
             raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')}, "
                            f"now {ALIGNMENT_VERSION}); train it anew")
+        wrong = [name for name, kind in _FIELDS.items() if name not in config or not isinstance(config[name], kind)]
+        if wrong:
+            raise RunError(f"{file} lacks a usable value of {', '.join(wrong)}; restore it or choose another --run")
         return config
 
     def write_config(self, config):
@@ -71,7 +79,7 @@ class RunFolder:
             write_whole(self.path / name, content)
 
     def save(self, state):
-        """Write a checkpoint and keep the one before. Raises RunError where that fails; both old ones then still stand."""
+        """Write a checkpoint and keep the one before. Raises RunError where that fails; the newest old one then still stands."""
         fresh = self.path / "checkpoint.new.npz"
         with _writing(self.checkpoint):
             try:
@@ -79,6 +87,10 @@ class RunFolder:
                 if self.checkpoint.exists():
                     os.replace(self.checkpoint, self.previous)
                 os.replace(fresh, self.checkpoint)
+            except OSError:
+                if not self.checkpoint.exists() and self.previous.exists():
+                    os.replace(self.previous, self.checkpoint)
+                raise
             finally:
                 fresh.unlink(missing_ok=True)
 
@@ -88,12 +100,12 @@ class RunFolder:
         for file in (self.checkpoint, self.previous):
             try:
                 return nn.load(file)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, nn.serialize.FileFormatError) as error:
                 damaged.append(str(error))
         if damaged:
-            raise RunError(f"no checkpoint in {self.path} can be read: {'; '.join(damaged)}")
+            raise RunError(f"no checkpoint in {self.path} can be read: {'; '.join(damaged)}; restore one or choose another --run")
         return None
 
 
@@ -128,8 +140,8 @@ def load_drawing_model(run):
     state = folder.load()
     if state is None:
         raise RunError(f"{run} has no checkpoint yet; let train.py save one first")
-    model = build_model(config)
     try:
+        model = build_model(config)
         model.load_state_dict(part(state, "model") | part(state, "average"))
     except ValueError as error:
         raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error

@@ -1,0 +1,200 @@
+"""A run's folder: the newest whole checkpoint counts, a failed write costs nothing, and what does not fit is said in one line."""
+import errno
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+import nn
+from gan.checkpoint import FORMAT_VERSION, RunError, RunFolder, build_model, load_drawing_model
+from gan.training import part
+
+STATES = [{"step": np.array(k), "model.w": np.full(3, k, np.float32)} for k in range(4)]
+
+
+def one_line(error):
+    text = str(error.value)
+    assert "\n" not in text and len(text) > 20
+    return text
+
+
+def step_of(folder):
+    return int(folder.load()["step"])
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    return run
+
+
+@pytest.fixture
+def saved(folder):
+    folder.save(STATES[1])
+    folder.save(STATES[2])
+    return folder
+
+
+def full_disk(*arguments, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_newest_checkpoint_and_the_one_before(saved):
+    assert step_of(saved) == 2
+    assert int(nn.load(saved.previous)["step"]) == 1
+    saved.save(STATES[3])
+    assert step_of(saved) == 3 and int(nn.load(saved.previous)["step"]) == 2
+    assert sorted(p.name for p in saved.path.iterdir()) == ["checkpoint.npz", "checkpoint.previous.npz", "history"]
+
+
+def test_no_folder_and_an_empty_one_have_no_checkpoint(folder, tmp_path):
+    assert folder.load() is None and folder.read_config() is None
+    assert RunFolder(tmp_path / "nowhere").load() is None
+
+
+@pytest.mark.parametrize("spoil", [damage, lambda path: path.write_bytes(b""), lambda path: path.unlink(),
+                                   lambda path: path.write_bytes(path.read_bytes()[:-40])])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, spoil):
+    spoil(saved.checkpoint)
+    assert step_of(saved) == 1
+
+
+def test_two_damaged_checkpoints_are_an_error(saved):
+    damage(saved.checkpoint)
+    damage(saved.previous)
+    with pytest.raises(RunError, match="checkpoint.npz.*checkpoint.previous.npz") as error:
+        saved.load()
+    assert "--run" in one_line(error)
+
+
+def test_a_first_checkpoint_that_is_damaged_is_an_error(folder):
+    folder.save(STATES[1])
+    damage(folder.checkpoint)
+    with pytest.raises(RunError):
+        folder.load()
+
+
+@pytest.mark.parametrize("place", ["fsync", "replace"])
+def test_a_full_disk_keeps_the_old_checkpoint(saved, monkeypatch, place):
+    monkeypatch.setattr(os, place, full_disk)
+    with pytest.raises(RunError, match="No space left on device") as error:
+        saved.save(STATES[3])
+    monkeypatch.undo()
+    assert "checkpoint.npz" in one_line(error)
+    assert step_of(saved) == 2
+    assert sorted(p.name for p in saved.path.iterdir()) == ["checkpoint.npz", "checkpoint.previous.npz", "history"]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_whichever_rename_fails_a_checkpoint_stands_under_its_name(saved, monkeypatch, failing):
+    calls, replace = [], os.replace
+
+    def failing_once(source, target):
+        calls.append(target)
+        if len(calls) == failing:
+            full_disk()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing_once)
+    with pytest.raises(RunError):
+        saved.save(STATES[3])
+    assert int(nn.load(saved.checkpoint)["step"]) == 2 == step_of(saved)
+
+
+def test_a_full_disk_keeps_the_old_small_file(folder, monkeypatch):
+    folder.write("config.json", b"old")
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(RunError, match="config.json.*No space left"):
+        folder.write("config.json", b"new")
+    assert (folder.path / "config.json").read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunError, match="--run") as error:
+            RunFolder(path).create()
+        assert str(path) in one_line(error)
+
+    def refused(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refused)
+    with pytest.raises(RunError, match="Permission denied"):
+        RunFolder(tmp_path / "closed" / "run").create()
+
+
+def test_config_round_trip(run_copy):
+    folder = RunFolder(run_copy)
+    config = folder.read_config()
+    assert config["format"] == FORMAT_VERSION and config["preset"] == "tiny" and config["width"] == 4
+    assert {"python", "numpy", "pillow"} == config["versions"].keys()
+    folder.write_config(config)
+    assert folder.read_config() == config
+
+
+def changed(run, **values):
+    file = run / "config.json"
+    config = json.loads(file.read_text()) | values
+    file.write_text(json.dumps({name: value for name, value in config.items() if value != "gone"}))
+
+
+@pytest.mark.parametrize("values, word", [
+    ({"format": FORMAT_VERSION + 1}, "format"),
+    ({"alignment_version": 999}, "aligned"),
+    ({"size": "gone"}, "size"),
+    ({"width": "wide"}, "width"),
+    ({"size": 40}, "multiple of 16"),
+    ({"people": "gone", "a": "gone"}, "people"),
+])
+def test_a_config_that_does_not_serve(run_copy, values, word):
+    changed(run_copy, **values)
+    with pytest.raises(RunError, match=word) as error:
+        load_drawing_model(run_copy)
+    assert str(run_copy) in one_line(error)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
+def test_a_config_that_is_not_one(run_copy, content):
+    (run_copy / "config.json").write_bytes(content)
+    with pytest.raises(RunError, match="config.json"):
+        RunFolder(run_copy).read_config()
+
+
+def test_the_drawing_model_has_the_averaged_weights(small_run):
+    model, config = load_drawing_model(small_run[0])
+    state = RunFolder(small_run[0]).load()
+    for name, parameter in model.named_parameters():
+        np.testing.assert_array_equal(parameter.data, state[f"average.{name}"], err_msg=name)
+    np.testing.assert_array_equal(model.colours_b.numpy(), state["model.colours_b"])
+    assert any(not np.array_equal(state[f"average.{name}"], state[f"model.{name}"]) for name in part(state, "average"))
+    assert config["size"] == model.size == 32
+
+
+def test_build_model_follows_the_configuration():
+    model = build_model({"size": 48, "width": 2, "mask": False})
+    assert (model.size, model.width, model.mask) == (48, 2, False)
+
+
+def test_folders_that_hold_no_drawing_model(tmp_path, run_copy):
+    with pytest.raises(RunError, match="no config.json"):
+        load_drawing_model(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="no config.json"):
+        load_drawing_model(run_copy / "config.json")
+    changed(run_copy, width=6)
+    with pytest.raises(RunError, match="does not fit its config.json") as error:
+        load_drawing_model(run_copy)
+    one_line(error)
+    (run_copy / "checkpoint.npz").unlink()
+    (run_copy / "checkpoint.previous.npz").unlink(missing_ok=True)
+    with pytest.raises(RunError, match="no checkpoint yet"):
+        load_drawing_model(run_copy)
