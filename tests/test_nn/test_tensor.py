@@ -277,11 +277,3 @@ def test_making_and_leaving_tensors():
         nn.Tensor("picture")
     assert "requires_grad=True" in repr(x) and "Multiply" in repr(x * 2)
     assert Parameter(array).requires_grad
-
-
-def test_the_graph_as_text():
-    layer, x = nn.Sequential(nn.Linear(2, 3)), leaf([1.0, 2.0], dtype=np.float32)
-    lines = nn.graph((layer(x) * x[:, :1] * 2.0).mean()).split("\n")
-    assert [line.split()[0] for line in lines] == [str(k + 1) for k in range(len(lines))]
-    assert "MatMul(leaf (1, 2), 0.weight (2, 3))" in lines[0] + lines[1] and "0.bias (3,)" in "".join(lines)
-    assert lines[-1].split()[1].startswith(("Divide([", "Multiply([")) and nn.graph(x) == "leaf (1, 2)"
