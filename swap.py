@@ -12,19 +12,13 @@ import pathlib
 import shutil
 import sys
 
+from data.cli import Parser
 from data.faceset import FaceSetError, landmark_fault, read_landmarks
 from data.image_io import PICTURE_SUFFIXES, DigitalSource, PictureError, list_pictures, read_picture, save_picture
 from gan.checkpoint import RunError
 from gan.swapper import SwapError, Swapper
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def parse(arguments=None):

@@ -11,33 +11,13 @@ import signal
 import sys
 
 import nn
+from data.cli import Parser, number
 from data.faceset import FaceSetError
 from data.image_io import PictureError
 from gan import session
 from gan.checkpoint import RunError
 from gan.presets import PRESETS
 from gan.training import NotFiniteError
-
-
-def number(kind, low, high=float("inf")):
-    """An argparse type: a number from low to high."""
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            limit = f"from {low} to {high}" if high < float("inf") else f"of at least {low}"
-            raise argparse.ArgumentTypeError(f"expected a {'whole ' if kind is int else ''}number {limit}, got {text!r}")
-        return value
-    return parse
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def parse(arguments=None):

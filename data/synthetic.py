@@ -9,7 +9,6 @@ see `head.py`. A picture is drawn at twice its size, one colour a sample, and ea
     python -m data.synthetic OUTPUT_FOLDER --people 2 --count 200
 """
 
-import argparse
 import concurrent.futures
 import csv
 import multiprocessing
@@ -22,6 +21,7 @@ import numpy as np
 
 from data import shading
 from data.blend import face_mask
+from data.cli import Parser, number
 from data.head import PIVOT, Expression, grid_normals, project_landmarks
 from data.image_io import DigitalSource, PictureError, save_picture
 from data.patterns import bump, smoothstep
@@ -250,27 +250,13 @@ def contact_sheet(seed=0, people=8, poses=12, size=128):
     return np.concatenate(rows, axis=0)
 
 
-def _number(low, high):
-    def parse(text):
-        value = int(text) if text.lstrip("-").isdigit() else None
-        if value is None or not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
-        return value
-    return parse
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments=None):
-    parser = _Parser(prog="python -m data.synthetic", description="Write pictures of rendered people and their exact landmarks.")
+    parser = Parser(prog="python -m data.synthetic", description="Write pictures of rendered people and their exact landmarks.")
     parser.add_argument("output", metavar="OUTPUT_FOLDER", nargs="?", help="gets person_000, person_001, ... and landmarks.csv")
-    parser.add_argument("--people", type=_number(1, 1000), default=2, metavar="N")
-    parser.add_argument("--count", type=_number(1, 100000), default=200, metavar="N", help="pictures a person")
-    parser.add_argument("--size", type=_number(16, 1024), default=256, metavar="PIXELS")
-    parser.add_argument("--seed", type=_number(0, 2**31 - 1), default=0, metavar="N", help="the first person's number; the next ones follow")
+    parser.add_argument("--people", type=number(int, 1, 1000), default=2, metavar="N")
+    parser.add_argument("--count", type=number(int, 1, 100000), default=200, metavar="N", help="pictures a person")
+    parser.add_argument("--size", type=number(int, 16, 1024), default=256, metavar="PIXELS")
+    parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="the first person's number; the next ones follow")
     parser.add_argument("--sheet", metavar="FILE", help="write a contact sheet of 8 people in 12 poses")
     options = parser.parse_args(arguments)
     if options.output is None and options.sheet is None:

@@ -11,12 +11,12 @@ Both are taken of each face at the network's size, before any colour transfer, a
 
     python -m gan.evaluate RUN [--json]
 """
-import argparse
 import json
 import sys
 
 import numpy as np
 
+from data.cli import Parser
 from data.faceset import FaceSetError
 from gan import subjects as people
 from gan.checkpoint import RunError, load_drawing_model
@@ -77,7 +77,7 @@ def subjects_of(config):
 
 def main(arguments=None):
     """Command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m gan.evaluate", description="Held-out figures of a run.")
+    parser = Parser(prog="python -m gan.evaluate", description="Held-out figures of a run.")
     parser.add_argument("run", metavar="RUN", help="the run folder that train.py wrote")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)

@@ -54,6 +54,14 @@ def learning_rate(peak, step, total):
     return rate if progress <= 0.5 else rate * (1 + math.cos(math.pi * (2 * progress - 1))) / 2
 
 
+def warp_strength(step, total):
+    """How far a step's inputs are warped: fully in the first half, then less and less, to nothing at the end.
+
+    The warp keeps the network from copying pixels, but blurs what it learns: at last it sees faces as it will have to swap
+    them."""
+    return min(1.0, 2 * (1 - step / total)) if total else 1.0
+
+
 def train_autoencoder(model, optimizer, batch_a, batch_b):
     """One step: both people's faces are drawn from their warped pictures, and every weight is moved. Returns Losses.
 
@@ -80,24 +88,24 @@ def _check_gradients(model):
 
 
 class BatchMaker:
-    """Batches of both people, made ahead in a thread; batch k depends on the seed and k alone."""
+    """Batches of both people, made ahead in a thread; batch k depends on the seed, k and the run's total alone."""
 
     def __init__(self, subjects, recipe, device):
         self._sets, self._recipe, self._device = (subjects.a, subjects.b), recipe, device
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead = collections.OrderedDict()
 
-    def __call__(self, k):
-        """Batch k: one Batch for each person, on the device."""
+    def __call__(self, k, total):
+        """Batch k of a run of `total` steps (None: not known yet): one Batch for each person, on the device."""
         for step in range(k, k + 1 + BATCHES_AHEAD):
             if step not in self._ahead:
-                self._ahead[step] = self._thread.submit(self._make, step)
+                self._ahead[step] = self._thread.submit(self._make, step, warp_strength(step, total))
         pair = self._ahead.pop(k).result()
         return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in pair]
 
-    def _make(self, k):
+    def _make(self, k, warp):
         recipe = self._recipe
-        return [make_batch(faces, recipe.batch, recipe.seed, side, k, flip=recipe.flip)
+        return [make_batch(faces, recipe.batch, recipe.seed, side, k, flip=recipe.flip, warp=warp)
                 for side, faces in enumerate(self._sets)]
 
     def close(self):
@@ -117,7 +125,7 @@ class Trainer:
     def train_step(self, batches, total):
         """Take the next step of `total`, on the pair of batches that `batches` makes for it."""
         self.optimizer.lr = learning_rate(self.recipe.learning_rate, self.step, total)
-        losses = train_autoencoder(self.model, self.optimizer, *batches(self.step))
+        losses = train_autoencoder(self.model, self.optimizer, *batches(self.step, total))
         self.average.update()
         self.step += 1
         return losses

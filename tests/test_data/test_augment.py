@@ -191,3 +191,10 @@ def test_a_batch_costs_little(faces):
         make_batch(faces, 32, 0, 0, k)
         costs.append(time.thread_time() - start)
     assert min(costs) < 0.045
+
+
+def test_without_warp_the_input_is_the_target_and_the_rest_of_the_batch_is_as_ever(faces):
+    warped, plain = (make_batch(faces, 4, 3, 0, 7, warp=warp) for warp in (1.0, 0.0))
+    np.testing.assert_array_equal(plain.warped, plain.target)
+    np.testing.assert_array_equal(plain.target, warped.target)
+    np.testing.assert_array_equal(plain.mask, warped.mask)

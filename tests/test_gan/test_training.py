@@ -8,7 +8,7 @@ import pytest
 import nn
 from gan import objectives
 from gan.autoencoder import FaceAutoencoder
-from gan.training import WARM_UP, BatchMaker, NotFiniteError, Recipe, Trainer, learning_rate, part, train_autoencoder
+from gan.training import WARM_UP, BatchMaker, NotFiniteError, Recipe, Trainer, learning_rate, part, train_autoencoder, warp_strength
 
 TOTAL = 8
 RECIPE = Recipe(batch=2, learning_rate=2e-3, seed=4)
@@ -70,7 +70,7 @@ def test_one_step_moves_every_weight(faces):
     optimizer = nn.optim.Adam(net.parameters(), 1e-3)
     before = {name: p.data.copy() for name, p in net.named_parameters()}
     with batches(faces) as make:
-        train_autoencoder(net, optimizer, *make(0))
+        train_autoencoder(net, optimizer, *make(0, TOTAL))
     for name, parameter in net.named_parameters():
         assert not np.array_equal(parameter.data, before[name]), name
 
@@ -80,7 +80,7 @@ def test_steps_on_one_batch_lower_its_loss(faces, mask):
     net = model(mask=mask)
     optimizer = nn.optim.Adam(net.parameters(), 2e-3)
     with batches(faces) as make:
-        pair = make(0)
+        pair = make(0, TOTAL)
     losses = [train_autoencoder(net, optimizer, *pair) for _ in range(40)]
     assert losses[-1].loss < 0.6 * losses[0].loss
     assert losses[-1].mae < losses[0].mae and losses[-1].dssim < losses[0].dssim
@@ -106,11 +106,11 @@ def test_not_finite_stops_before_any_weight_has_changed(faces, spoil):
     with batches(faces) as make:
         for _ in range(2):
             one.train_step(make, TOTAL)
-        pair = make(2)
+        pair = make(2, TOTAL)
     spoil(one.model, pair)
     before = one.state_dict()
     with pytest.raises(NotFiniteError, match="the loss is (nan|inf)"):
-        one.train_step(lambda step: pair, TOTAL)
+        one.train_step(lambda step, total: pair, TOTAL)
     after = one.state_dict()
     del before["optimizer.lr"], after["optimizer.lr"]  # set for the step that was not taken
     assert_same(before, after)
@@ -120,7 +120,7 @@ def test_not_finite_gradients_are_noticed_too(faces, monkeypatch):
     """A finite loss whose slope is not: the weights would be lost all the same."""
     one = trainer()
     with batches(faces) as make:
-        pair = make(0)
+        pair = make(0, TOTAL)
     backward = nn.Tensor.backward
 
     def overflowing(self, *arguments, **options):
@@ -136,17 +136,17 @@ def test_not_finite_gradients_are_noticed_too(faces, monkeypatch):
 
 def test_batch_k_is_the_same_in_whatever_order(faces):
     with batches(faces) as make:
-        wanted = [arrays(make(k)) for k in range(8)]
+        wanted = [arrays(make(k, TOTAL)) for k in range(8)]
     for order in ([5, 0, 7, 2], [3], [6, 5, 4, 3, 2, 1, 0]):
         with batches(faces) as make:
             for k in order:
-                for got, expected in zip(arrays(make(k)), wanted[k], strict=True):
+                for got, expected in zip(arrays(make(k, TOTAL)), wanted[k], strict=True):
                     np.testing.assert_array_equal(got, expected)
 
 
 def test_batches_differ_by_number_side_and_seed(faces):
     with batches(faces) as make, batches(faces, Recipe(batch=2, seed=5)) as other:
-        first, second, elsewhere = make(0), make(1), other(0)
+        first, second, elsewhere = make(0, TOTAL), make(1, TOTAL), other(0, TOTAL)
     for batch in (second[0], first[1], elsewhere[0]):
         assert not np.array_equal(first[0].warped, batch.warped)
     assert [batch.warped.shape for batch in first] == [(2, 32, 32, 3)] * 2
@@ -240,3 +240,17 @@ def test_held_out_losses_are_those_of_the_averaged_weights(faces):
             drawn = np.concatenate(one.model.draw(target, side, side), axis=-1)
             expected.append(float(objectives.reconstruction(drawn, target, mask).total))
     assert losses.loss == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+def test_the_warp_is_full_in_the_first_half_and_gone_at_the_end():
+    strengths = [warp_strength(step, TOTAL) for step in range(TOTAL + 1)]
+    assert strengths[: TOTAL // 2 + 1] == [1.0] * (TOTAL // 2 + 1) and strengths[-1] == 0
+    assert all(a > b for a, b in zip(strengths[TOTAL // 2:], strengths[TOTAL // 2 + 1:]))
+    assert warp_strength(7, None) == 1
+
+
+def test_batches_near_the_end_are_not_warped(faces):
+    def push(step):
+        with batches(faces) as make:
+            return np.abs(make(step, 1000)[0].warped - make(step, 1000)[0].target).mean()
+    assert push(999) < 0.05 * push(0)

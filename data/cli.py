@@ -1,0 +1,23 @@
+"""What the command lines share: errors of one line, and numbers within limits."""
+import argparse
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that ends with code 2 and one line, without repeating the usage, for arguments that make no sense."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def number(kind, low, high=float("inf")):
+    """An argparse type: an int or float (`kind`) from low to high."""
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            limit = f"from {low} to {high}" if high < float("inf") else f"of at least {low}"
+            raise argparse.ArgumentTypeError(f"expected a {'whole ' if kind is int else ''}number {limit}, got {text!r}")
+        return value
+    return parse
