@@ -1,12 +1,13 @@
 """Watching a run: a progress line, metrics.csv, sheets of faces, curves of the losses."""
 import csv
+import io
 import sys
 import time
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data.image_io import DigitalSource, save_picture
+from data.image_io import DigitalSource, save_picture, write_whole
 
 COLUMNS = ["step", "loss", "mae", "dssim", "mask", "held_out"]
 PREVIEW_FACES = 8
@@ -43,8 +44,8 @@ class Metrics:
         self._timing.flush()
 
     def close(self):
-        self._metrics.close()
-        self._timing.close()
+        with self._timing, self._metrics:  # both, even if the disk is full
+            pass
 
 
 def _read_rows(path):
@@ -56,19 +57,21 @@ def _read_rows(path):
 
 
 def _rewritten(path, columns, rows):
-    """The file, rewritten with these rows and open to append to."""
-    file = open(path, "w", newline="", encoding="utf-8")
-    writer = csv.DictWriter(file, columns, extrasaction="ignore")
+    """The file, rewritten with these rows as a whole, and open to append to."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    return file
+    write_whole(path, text.getvalue().encode())
+    return open(path, "a", newline="", encoding="utf-8")
 
 
 class Progress:
     """One line that is rewritten on a terminal, or a line every ten seconds elsewhere."""
 
-    def __init__(self, stream=sys.stderr):
-        self._stream, self._tty = stream, stream.isatty()
+    def __init__(self, stream=None):
+        self._stream = stream or sys.stderr
+        self._tty = self._stream.isatty()
         self._shown = 0.0
         self._smoothed = None
 
@@ -101,13 +104,10 @@ def duration(seconds):
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def preview_steps(total):
-    """The steps after which a preview is made, at growing intervals: 1, 2, 5, 10, 20, 50, ... and the last."""
-    steps, power = [], 1
-    while power <= total:
-        steps += [factor * power for factor in (1, 2, 5) if factor * power <= total]
-        power *= 10
-    return sorted({*steps, total})
+def preview_due(step, total):
+    """Whether a preview is made after a step: at growing intervals, 1, 2, 5, 10, 20, 50, ..., and after the last."""
+    leading = step // 10 ** (len(str(step)) - 1)
+    return step == total or (leading in (1, 2, 5) and step == leading * 10 ** (len(str(step)) - 1))
 
 
 def preview_sheet(model, subjects, truth):

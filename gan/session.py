@@ -67,7 +67,7 @@ def train(request, say=print, stopped=lambda: False):
     folder.write_config(config)
     trainer = _trainer(config, subjects, state, device, folder)
     _announce(trainer, config, subjects, device, say)
-    session = _Session(folder, config, subjects, trainer, began, request.minutes, say)
+    session = _Session(folder, config, subjects, trainer, began, say)
     try:
         finished = session.run(stopped)
     except OSError as error:
@@ -87,17 +87,19 @@ def _configuration(request, folder):
     for name, value in asked.items():
         kept = tuple(config[name]) if isinstance(config[name], list) else config[name]
         if value != kept:
-            raise RunError(f"{folder.path} was trained with {name} {_shown(kept)}, not {_shown(value)}; "
+            raise RunError(f"{folder.path} was trained with {name} {_shown(name, kept)}, not {value}; "
                            "leave the option out, or choose another --run")
     if request.steps is not None:
-        config["steps"] = request.steps
-    elif request.minutes is not None:
-        config["steps"] = None
+        config |= {"steps": request.steps, "minutes": None}
+    elif request.minutes is not None and request.minutes != config.get("minutes"):
+        config |= {"steps": None, "minutes": request.minutes}
     return config
 
 
-def _shown(value):
-    return "of rendered people" if value is None else value
+def _shown(name, value):
+    if value is None:
+        return "of photographs" if name in ("people", "faces") else "of rendered people"
+    return value
 
 
 def _new_configuration(request, asked):
@@ -110,6 +112,7 @@ def _new_configuration(request, asked):
         steps = STEPS_PHOTOGRAPHED if photographed else STEPS_RENDERED
     config = {"preset": preset.name, "size": preset.size, "width": preset.width, "mask": preset.mask,
               "batch": recipe.batch, "learning_rate": recipe.learning_rate, "seed": seed, "steps": steps,
+              "minutes": request.minutes,
               "a": None, "b": None, "landmarks": None,
               "people": None if photographed else (2 * seed, 2 * seed + 1),
               "faces": None if photographed else FACES_RENDERED}
@@ -153,7 +156,10 @@ def _record(config, subjects, say):
 
 def _trainer(config, subjects, state, device, folder):
     nn.manual_seed(config["seed"])
-    model = build_model(config)
+    try:
+        model = build_model(config)
+    except ValueError as error:
+        raise RunError(f"{folder.path}: config.json describes no network ({error})") from error
     for side, faces in (("a", subjects.a), ("b", subjects.b)):
         model.learn_colours(*faces.crops(faces.train), side)
     recipe = Recipe(batch=config["batch"], learning_rate=config["learning_rate"], seed=config["seed"])
@@ -161,7 +167,7 @@ def _trainer(config, subjects, state, device, folder):
     if state is not None:
         try:
             trainer.load_state_dict(state)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise RunError(f"{folder.path}: the checkpoint does not fit its config.json ({error}); "
                            "choose another --run") from error
     return trainer
@@ -180,9 +186,9 @@ def _announce(trainer, config, subjects, device, say):
 class _Session:
     """The loop, and what happens beside the steps."""
 
-    def __init__(self, folder, config, subjects, trainer, began, minutes, say):
+    def __init__(self, folder, config, subjects, trainer, began, say):
         self.folder, self.config, self.subjects, self.trainer, self.say = folder, config, subjects, trainer, say
-        self.began, self.minutes = began, minutes
+        self.began = began
         self.truth = subjects.truth(monitor.PREVIEW_FACES)
         self.first_step = trainer.step
         self.saved = time.monotonic()
@@ -223,7 +229,7 @@ class _Session:
         step, total = self.trainer.step, self.config["steps"]
         if step - self.first_step == TIMED_STEPS:
             self.tell_time()
-        due = step == total or step in monitor.preview_steps(total or step)
+        due = monitor.preview_due(step, total)
         measured = due or step % HELD_OUT_EVERY == 0
         held_out = self.trainer.held_out_losses(self.subjects).loss if measured else None
         self.metrics.add(step, losses, held_out)
@@ -235,7 +241,7 @@ class _Session:
     def tell_time(self):
         """Say how long it will take; with --minutes, fix the total that fits."""
         if self.config["steps"] is None:
-            left = self.minutes * 60 * _SPARE - (time.monotonic() - self.began)
+            left = self.config["minutes"] * 60 * _SPARE - (time.monotonic() - self.began)
             self.config["steps"] = self.trainer.step + max(1, int(left * self.rate()))
             self.folder.write_config(self.config)
         remaining = self.config["steps"] - self.trainer.step
