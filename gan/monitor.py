@@ -89,9 +89,10 @@ class Progress:
         self._stream.flush()
 
     def end(self):
-        """Leave the line standing."""
+        """Leave the line standing; what is written next begins below it."""
         if self._tty and self._shown:
             self._stream.write("\n")
+        self._shown = 0.0
 
 
 def duration(seconds):
@@ -106,8 +107,8 @@ def duration(seconds):
 
 def preview_due(step, total):
     """Whether a preview is made after a step: at growing intervals, 1, 2, 5, 10, 20, 50, ..., and after the last."""
-    leading = step // 10 ** (len(str(step)) - 1)
-    return step == total or (leading in (1, 2, 5) and step == leading * 10 ** (len(str(step)) - 1))
+    power = 10 ** (len(str(step)) - 1)
+    return step in (power, 2 * power, 5 * power, total)
 
 
 def preview_sheet(model, subjects, truth):

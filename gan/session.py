@@ -192,20 +192,22 @@ class _Session:
         self.truth = subjects.truth(monitor.PREVIEW_FACES)
         self.first_step = trainer.step
         self.saved = time.monotonic()
+        self.stepping = 0.0  # seconds spent in steps alone
 
     def run(self, stopped):
         trainer, recipe = self.trainer, self.trainer.recipe
         self.metrics = monitor.Metrics(self.folder.path, trainer.step)
         progress = monitor.Progress()
         batches = BatchMaker(self.subjects, recipe, trainer.model.encoder.squeeze.weight.device)
-        self.started = time.monotonic()
         try:
             while not self.finished() and not stopped():
+                started = time.monotonic()
                 try:
                     losses = trainer.train_step(batches, self.config["steps"])
                 except NotFiniteError as error:
                     raise NotFiniteError(f"{error} at step {trainer.step + 1}; the last checkpoint still stands: start again "
                                          "from it, or anew with a lower --learning-rate") from error
+                self.stepping += time.monotonic() - started
                 self.after_step(losses)
                 progress.show(trainer.step, self.config["steps"], self.rate(), losses)
             progress.end()
@@ -213,6 +215,7 @@ class _Session:
             if self.finished():
                 self.conclude()
         finally:
+            progress.end()
             batches.close()
             self.metrics.close()
         return self.finished()
@@ -221,8 +224,8 @@ class _Session:
         return self.config["steps"] is not None and self.trainer.step >= self.config["steps"]
 
     def rate(self):
-        """Steps a second in this session."""
-        return (self.trainer.step - self.first_step) / (time.monotonic() - self.started)
+        """Steps a second in this session, without the previews: these are many at first and rare later."""
+        return (self.trainer.step - self.first_step) / self.stepping
 
     def after_step(self, losses):
         """Whatever is due after a step: the total, the held-out loss, a preview, a checkpoint."""

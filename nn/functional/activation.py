@@ -19,7 +19,8 @@ class LeakyReLU(Function):
     def forward(self, x, slope):
         positive = x > 0
         self.gain = positive + (~positive) * x.dtype.type(slope)
-        return x * self.gain
+        # Not 0 * x: infinity times zero is not a number.
+        return x * self.gain if slope else backend.array_module(x).maximum(x, 0)
 
     def backward(self, gy):
         return gy * self.gain

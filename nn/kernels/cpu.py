@@ -153,9 +153,9 @@ def _sum_planes(planes, padding, y):
 
 
 def _leaky_relu(y, slope):
-    """In place; max(y, slope*y) is leaky ReLU for slopes up to 1."""
+    """In place; max(y, slope*y) is leaky ReLU for slopes up to 1 (and 0 * y would make NaN of infinity)."""
     if slope <= 1:
-        numpy.maximum(y, slope * y, out=y)
+        numpy.maximum(y, slope * y if slope else 0, out=y)
     else:
         y[y < 0] *= slope
 

@@ -21,7 +21,10 @@ def conv2d(x, w, b, stride, padding, slope):
     if b is not None:
         y += b
     y = y.reshape(n, oh, ow, w.shape[3])
-    return y if slope is None else backend.array_module(y).where(y > 0, y, slope * y)
+    if slope is None:
+        return y
+    xp = backend.array_module(y)
+    return xp.where(y > 0, y, slope * y) if slope else xp.maximum(y, 0)  # 0 * y would make NaN of infinity
 
 
 def conv2d_transpose(y, w, b, stride, padding, size):

@@ -288,3 +288,13 @@ def test_wrong_shapes_and_settings_are_named(call, message):
 def test_losses_never_broadcast(loss):
     with pytest.raises(ValueError, match=rf"{loss.__name__}.*\(2, 12, 12, 1\) and \(2, 12, 12, 3\)"):
         loss(np.ones((2, 12, 12, 1)), np.ones((2, 12, 12, 3)))
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fast"])
+def test_relu_of_infinity(kernels):
+    x = np.array([-np.inf, -1, 0, 2, np.inf], np.float32)
+    expected = np.array([0, 0, 0, 2, np.inf], np.float32)
+    np.testing.assert_array_equal(F.relu(x), expected)
+    with nn.use_kernels(kernels):
+        pictures, one = x.reshape(5, 1, 1, 1), np.ones((1, 1, 1, 1), np.float32)
+        np.testing.assert_array_equal(F.conv2d(pictures, one, slope=0.0).ravel(), expected)
