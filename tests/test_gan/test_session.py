@@ -1,0 +1,249 @@
+"""What a run writes, and how one session continues another: bit for bit, with the total, the metrics and the folder agreed."""
+import csv
+import json
+import signal
+
+import numpy as np
+import pytest
+
+import gan.training
+import nn
+import train
+from data.image_io import DigitalSource, read_label, read_picture
+from gan import monitor, session
+from gan.checkpoint import RunFolder
+from gan.training import Trainer
+
+STEPS = 12  # of the small run
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def config_of(run):
+    return json.loads((run / "config.json").read_text())
+
+
+def assert_same_end(run, other):
+    """The same weights, optimizer and averages, and the same metrics."""
+    state, expected = RunFolder(run).load(), RunFolder(other).load()
+    assert state.keys() == expected.keys()
+    for name in state:
+        np.testing.assert_array_equal(state[name], expected[name], err_msg=name)
+    assert (run / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """at_step(k, action): the action is taken within step k, before its end."""
+    def arrange(k, action):
+        take = Trainer.train_step
+
+        def watched(self, *arguments):
+            if self.step + 1 == k:
+                action(self)
+            return take(self, *arguments)
+
+        monkeypatch.setattr(Trainer, "train_step", watched)
+    return arrange
+
+
+def test_what_a_finished_run_holds(small_run):
+    run, outcome = small_run
+    assert outcome.code == 0
+    names = {"checkpoint.npz", "config.json", "metrics.csv", "timing.csv", "preview.png", "loss.png", "history"}
+    assert {p.name for p in run.iterdir()} - {"checkpoint.previous.npz"} == names
+    assert int(RunFolder(run).load()["step"]) == STEPS
+    assert [p.name for p in sorted((run / "history").iterdir())] == [f"{k:07d}.png" for k in (1, 2, 5, 10, 12)]
+
+
+def test_config_says_what_the_run_is(small_run):
+    config = config_of(small_run[0])
+    assert {"preset": "tiny", "size": 32, "width": 4, "batch": 2, "faces": 12, "people": [0, 1], "seed": 0,
+            "steps": STEPS}.items() <= config.items()
+    for side in "ab":
+        learned = config["learned_from"][side]
+        assert learned["train"] + learned["held_out"] == 12 and len(learned["sha256"]) == 64
+
+
+def test_metrics_have_a_row_a_step_and_no_times(small_run):
+    metrics, timing = rows(small_run[0] / "metrics.csv"), rows(small_run[0] / "timing.csv")
+    assert list(metrics[0]) == ["step", "loss", "mae", "dssim", "mask", "held_out"] and list(timing[0]) == ["step", "seconds"]
+    assert [int(row["step"]) for row in metrics] == list(range(1, STEPS + 1)) == [int(row["step"]) for row in timing]
+    for row in metrics:
+        loss, mae, dssim, mask = (float(row[name]) for name in ("loss", "mae", "dssim", "mask"))
+        assert loss == pytest.approx(mae + dssim + 0.25 * mask, rel=1e-4)
+    assert [int(row["step"]) for row in metrics if row["held_out"]] == [1, 2, 5, 10, 12]
+    seconds = [float(row["seconds"]) for row in timing]
+    assert seconds == sorted(seconds)
+
+
+def test_the_preview_shows_every_row_and_is_labelled(small_run):
+    preview = small_run[0] / "preview.png"
+    scale = 3  # of 32 pixels, to about 96
+    assert read_picture(preview).pixels.shape == (2 * 4 * 32 * scale, 64 + monitor.PREVIEW_FACES * 32 * scale, 3)
+    assert read_label(preview) == DigitalSource.TRAINED
+    assert read_label(small_run[0] / "loss.png") == DigitalSource.ALGORITHMIC
+    np.testing.assert_array_equal(read_picture(preview).pixels,
+                                  read_picture(small_run[0] / "history" / f"{STEPS:07d}.png").pixels)
+
+
+def test_what_is_printed(small_run):
+    lines = small_run[1].out
+    text = "\n".join(lines)
+    for part in ("rendering 12 faces", "32 px, width 4", "parameters", "MiB", "on cpu", "PSNR dB", "preview.png"):
+        assert part in text, part
+    assert sum(line.lstrip().startswith(("A drawn", "B drawn", "A swapped", "B swapped", "A left", "B left"))
+               for line in lines) == 6
+
+
+def test_a_finished_run_says_so_and_is_left_alone(run_copy, train_small):
+    before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
+    for arguments in ([], ["--steps", STEPS], ["--steps", 5]):
+        outcome = train_small(run_copy, *arguments)
+        assert outcome.code == 0 and outcome.err == [] and len(outcome.out) == 1
+        assert "finished" in outcome.out[0] and "--steps" in outcome.out[0]
+    assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
+
+
+def test_more_steps_continue_a_finished_run(run_copy, train_small):
+    outcome = train_small(run_copy, "--steps", "15")
+    assert outcome.code == 0 and f"continuing after step {STEPS}" in outcome.out
+    assert [int(row["step"]) for row in rows(run_copy / "metrics.csv")] == list(range(1, 16))
+    assert int(RunFolder(run_copy).load()["step"]) == 15 == config_of(run_copy)["steps"]
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("cut", [1, 7])
+def test_a_signal_saves_and_going_on_ends_as_uninterrupted(small_run, train_small, tmp_path, at_step, number, code, cut):
+    at_step(cut, lambda trainer: signal.raise_signal(number))
+    stopped = train_small(tmp_path / "run", "--steps", STEPS)
+    assert stopped.code == code and "saved" in stopped.err[-1]
+    assert int(RunFolder(tmp_path / "run").load()["step"]) == cut
+    assert len(rows(tmp_path / "run" / "metrics.csv")) == cut
+    at_step(-1, None)
+    resumed = train_small(tmp_path / "run")  # the folder knows its total
+    assert resumed.code == 0 and f"continuing after step {cut}" in resumed.out
+    assert_same_end(tmp_path / "run", small_run[0])
+
+
+def test_a_second_signal_ends_at_once(train_small, tmp_path, at_step):
+    def twice(trainer):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    at_step(5, twice)
+    outcome = train_small(tmp_path / "run", "--steps", STEPS)
+    assert outcome.code == 130 and "interrupted" in outcome.err[-1]
+    assert RunFolder(tmp_path / "run").load() is None
+
+
+def test_handlers_of_signals_are_given_back(small_run, train_small):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train_small(small_run[0])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_what_was_written_after_the_checkpoint_is_cut_off(small_run, train_small, tmp_path, at_step):
+    """A killed session leaves rows that its checkpoint does not know, the last one perhaps in part."""
+    run = tmp_path / "run"
+    at_step(6, lambda trainer: signal.raise_signal(signal.SIGINT))
+    train_small(run, "--steps", STEPS)
+    at_step(-1, None)
+    with open(run / "metrics.csv", "a") as file:
+        file.write("7,9,9,9,9,\n8,9,9,9,9,\n9,9")
+    with open(run / "timing.csv", "a") as file:
+        file.write("7,99999\n8")
+    assert train_small(run).code == 0
+    assert_same_end(run, small_run[0])
+    assert max(float(row["seconds"]) for row in rows(run / "timing.csv")) < 9999
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):
+    make = gan.training.make_batch
+
+    def spoiled(faces, count, seed, side, k, **options):
+        batch = make(faces, count, seed, side, k, **options)
+        if k == STEPS + 3:
+            batch.warped[:] = np.nan
+        return batch
+
+    monkeypatch.setattr(gan.training, "make_batch", spoiled)
+    before = (run_copy / "checkpoint.npz").read_bytes()
+    outcome = train_small(run_copy, "--steps", STEPS + 10)
+    assert outcome.code == 1
+    assert f"at step {STEPS + 4}" in outcome.err[-1] and "checkpoint" in outcome.err[-1] and "Traceback" not in str(outcome)
+    assert (run_copy / "checkpoint.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("options, word", [
+    (["--size", "48"], "size 32"), (["--width", "6"], "width 4"), (["--preset", "small"], "preset tiny"),
+    (["--people", "0", "2"], "people"), (["--seed", "1"], "seed 0"), (["--batch", "3"], "batch 2"), (["--faces", "13"], "faces 12"),
+])
+def test_a_run_is_not_continued_as_another(run_copy, program, options, word):
+    before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
+    outcome = program(train.main, "--run", run_copy, "--steps", STEPS + 1, *options)
+    assert (outcome.code, len(outcome.err)) == (1, 1)
+    assert word in outcome.err[0] and str(run_copy) in outcome.err[0] and "--run" in outcome.err[0]
+    assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_of_rendered_people_is_not_continued_with_photographs(run_copy, program, photographs):
+    outcome = program(train.main, "--run", run_copy, "--steps", STEPS + 1, *photographs[1][6:])
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "rendered people" in outcome.err[0]
+
+
+def test_a_run_of_photographs_is_not_continued_with_rendered_people(program, photographs, tmp_path):
+    assert program(train.main, *photographs[1], "--run", tmp_path / "run", "--steps", 1).code == 0
+    outcome = program(train.main, "--run", tmp_path / "run", "--people", 0, 1, "--steps", 2)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "photographs" in outcome.err[0]
+
+
+def test_a_checkpoint_that_does_not_fit_its_config(run_copy, train_small):
+    state = RunFolder(run_copy).load()
+    del state["average.decoder_a.out.bias"]
+    nn.save(run_copy / "checkpoint.npz", state)
+    outcome = train_small(run_copy, "--steps", STEPS + 1)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "decoder_a.out.bias" in outcome.err[0]
+
+
+def test_minutes_fix_the_total_and_record_it(train_small, tmp_path, monkeypatch):
+    """1000 minutes at a rate so slow that the seconds this test takes do not count."""
+    monkeypatch.setattr(session, "TIMED_STEPS", 3)
+    monkeypatch.setattr(session._Session, "rate", lambda self: 1e-4)  # steps a second
+    outcome = train_small(tmp_path / "run", "--minutes", "1000")
+    total = 3 + int(1000 * 60 * session._SPARE * 1e-4)
+    assert outcome.code == 0
+    assert config_of(tmp_path / "run")["steps"] == total == int(RunFolder(tmp_path / "run").load()["step"])
+    assert any(line.startswith(f"{total} steps, expected time") for line in outcome.out)
+    again = train_small(tmp_path / "run", "--minutes", "1000")
+    assert again.code == 0 and "finished" in again.out[0]
+
+
+def test_a_run_of_minutes_that_was_stopped_before_its_total_was_known_goes_on(train_small, tmp_path, at_step, monkeypatch):
+    monkeypatch.setattr(session, "TIMED_STEPS", 4)
+    monkeypatch.setattr(session._Session, "rate", lambda self: 0.001)
+    at_step(2, lambda trainer: signal.raise_signal(signal.SIGINT))
+    assert train_small(tmp_path / "run", "--minutes", "0.2").code == 130
+    assert config_of(tmp_path / "run")["steps"] is None
+    assert train_small(tmp_path / "run").code == 0
+    assert config_of(tmp_path / "run")["steps"] == 2 + 4 + 1
+
+
+def test_before_the_total_is_known_previews_are_as_rare_as_after(train_small, tmp_path, at_step):
+    at_step(9, lambda trainer: signal.raise_signal(signal.SIGINT))
+    train_small(tmp_path / "run", "--minutes", "5")
+    assert [p.name for p in sorted((tmp_path / "run" / "history").iterdir())] == ["0000001.png", "0000002.png", "0000005.png"]
+
+
+def test_the_same_command_makes_the_same_run(small_run, train_small, tmp_path):
+    train_small(tmp_path / "run", "--steps", STEPS)
+    assert_same_end(tmp_path / "run", small_run[0])
+
+
+def test_plain_kernels_train_too(small_run, train_small, tmp_path):
+    assert train_small(tmp_path / "run", "--steps", 3, "--kernels", "plain").code == 0
+    plain, fast = rows(tmp_path / "run" / "metrics.csv"), rows(small_run[0] / "metrics.csv")
+    assert [float(row["loss"]) for row in plain] == pytest.approx([float(row["loss"]) for row in fast[:3]], rel=1e-3)
