@@ -105,6 +105,9 @@ def main(arguments=None):
     except (RunError, FaceSetError, PictureError, NotFiniteError, nn.DeviceError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"train: out of memory ({error}); choose a smaller --batch, --size or --width", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("train: interrupted; the last checkpoint, if there was one, still stands", file=sys.stderr)
         return 128 + (interruption.signal or signal.SIGINT)

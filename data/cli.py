@@ -16,7 +16,7 @@ def number(kind, low, high=float("inf")):
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value <= high:
+        if value is None or not low <= value <= high or value == float("inf"):
             limit = f"from {low} to {high}" if high < float("inf") else f"of at least {low}"
             raise argparse.ArgumentTypeError(f"expected a {'whole ' if kind is int else ''}number {limit}, got {text!r}")
         return value

@@ -148,8 +148,8 @@ def label_rows(rows, scale=None):
 
 def save_preview(run, sheet, step):
     """preview.png, and a copy of it in history/."""
-    for path in (run.path / "preview.png", run.history / f"{step:07d}.png"):
-        save_picture(path, sheet, DigitalSource.TRAINED)
+    save_picture(run.path / "preview.png", sheet, DigitalSource.TRAINED)
+    write_whole(run.history / f"{step:07d}.png", (run.path / "preview.png").read_bytes())
 
 
 def save_loss_plot(run, rows):

@@ -262,8 +262,7 @@ class _Session:
         self.saved = time.monotonic()
 
     def conclude(self):
-        """The last picture and the held-out figures."""
-        self.preview()
+        """The held-out figures."""
         with self.trainer.average_weights():
             found = evaluate.figures(self.trainer.model, self.subjects, self.subjects.truth(evaluate.TRUTH_FACES))
         self.say("\n".join(evaluate.table(found)))

@@ -15,7 +15,7 @@ import pytest
 import nn
 import train
 from data.synthetic import write_people
-from gan import evaluate, subjects
+from gan import evaluate, monitor, subjects
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
@@ -41,10 +41,11 @@ def call(main, *arguments):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_truths():
-    """Figures over 8 swaps instead of 64: rendering is most of a small run's time."""
+def _few_pictures():
+    """Figures over 8 swaps instead of 64, previews of 4 faces: pictures are most of a small run's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "TRUTH_FACES", 8)
+        patch.setattr(monitor, "PREVIEW_FACES", 4)
         yield
 
 

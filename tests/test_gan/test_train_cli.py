@@ -1,0 +1,266 @@
+"""train.py as it is met at the command line: arguments, folders of photographs, and one line for whatever is wrong."""
+import csv
+import errno
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import sys
+import zlib
+
+import pytest
+
+import nn
+import train
+from gan import subjects
+from gan.checkpoint import RunFolder
+
+
+def one_error(outcome, code, *words):
+    """The program ended with the code, and one line on stderr that has the words."""
+    assert (outcome.code, len(outcome.err)) == (code, 1), outcome
+    for word in words:
+        assert str(word) in outcome.err[0], outcome.err[0]
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["--steps", "0"], "--steps"), (["--steps", "many"], "whole number"), (["--steps", "1.5"], "whole number"),
+    (["--minutes", "inf"], "--minutes"), (["--minutes", "nan"], "--minutes"), (["--steps", "5", "--minutes", "1"], "not allowed"),
+    (["--preset", "huge"], "--preset"), (["--size", "40"], "multiple of 16"), (["--size", "0"], "--size"),
+    (["--width", "5"], "even"), (["--batch", "0"], "--batch"), (["--learning-rate", "-1"], "--learning-rate"),
+    (["--learning-rate", "inf"], "--learning-rate"), (["--device", "tpu"], "--device"), (["--people", "1"], "--people"),
+    (["--a", "x"], "belong together"), (["--a", "x", "--b", "y"], "belong together"), (["--landmarks", "x"], "belong together"),
+    (["--a", "x", "--b", "y", "--landmarks", "z", "--faces", "9"], "rendered people"), (["--frob"], "--frob"), (["x"], "x"),
+])
+def test_wrong_arguments_end_with_2_and_one_line(program, tmp_path, arguments, word):
+    one_error(program(train.main, "--run", tmp_path / "run", *arguments), 2, word)
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_and_the_default_run(program):
+    outcome = program(train.main, "--help")
+    assert outcome.code == 0 and "--landmarks" in "\n".join(outcome.out)
+    assert train.parse([]).run == "runs/demo"
+
+
+def without_cupy(patch):
+    patch.setitem(sys.modules, "cupy", None)
+
+
+def without_gpu(patch):
+    cuda = type(sys)("cupy.cuda")
+    cuda.is_available = lambda: False
+    cupy = type(sys)("cupy")
+    cupy.cuda = cuda
+    patch.setitem(sys.modules, "cupy", cupy)
+
+
+@pytest.mark.parametrize("missing, word", [(without_cupy, "CuPy is not installed"), (without_gpu, "no CUDA GPU")])
+def test_cuda_says_which_of_the_two_is_missing(train_small, tmp_path, monkeypatch, missing, word):
+    missing(monkeypatch)
+    one_error(train_small(tmp_path / "run", "--steps", 1, "--device", "cuda"), 1, word)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_a_file(train_small, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for run in (tmp_path / "file", tmp_path / "file" / "run"):
+        one_error(train_small(run, "--steps", 1), 1, run, "--run")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_folder_that_may_not_be_made(train_small, tmp_path, monkeypatch):
+    def refused(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refused)
+    one_error(train_small(tmp_path / "run", "--steps", 1), 1, "Permission denied", "--run")
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_for_the_metrics(run_copy, train_small, monkeypatch):
+    """The files open, but what is written to them does not arrive."""
+    from gan import monitor
+
+    monkeypatch.setattr(monitor, "_rewritten", lambda path, columns, rows: open("/dev/full", "a", newline=""))
+    before = (run_copy / "checkpoint.npz").stat().st_size
+    outcome = train_small(run_copy, "--steps", 13)
+    assert outcome.code == 1 and "No space left" in outcome.err[-1] and "Traceback" not in "".join(outcome.err)
+    assert (run_copy / "checkpoint.npz").stat().st_size == before and RunFolder(run_copy).load() is not None
+
+
+def test_a_disk_that_is_full_for_anything(run_copy, train_small, monkeypatch):
+    before = {name: (run_copy / name).read_bytes() for name in ("checkpoint.npz", "config.json", "metrics.csv", "preview.png")}
+
+    def full_disk(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    one_error(train_small(run_copy, "--steps", 13), 1, "No space left", run_copy)
+    assert {name: (run_copy / name).read_bytes() for name in before} == before
+
+
+def test_a_machine_without_the_memory(train_small, tmp_path, monkeypatch):
+    def too_much(*arguments):
+        raise MemoryError("Unable to allocate 7.45 TiB")
+
+    monkeypatch.setattr(subjects, "rendered", too_much)
+    one_error(train_small(tmp_path / "run", "--steps", 1), 1, "7.45 TiB", "--batch")
+
+
+def run_on(program, photographs, tmp_path, *arguments):
+    return program(train.main, *photographs[1], "--run", tmp_path / "run", "--steps", 1, *arguments)
+
+
+def test_photographs_train_and_their_sets_are_described(program, photographs, tmp_path):
+    outcome = run_on(program, photographs, tmp_path)
+    text = "\n".join(outcome.out)
+    assert outcome.code == 0 and "reading the faces" in text and "A drawn as A" in text
+    assert "swapped" not in text  # photographs have no exact truth
+    assert "8 faces" in text or "8 usable" in text
+    assert {"checkpoint.npz", "preview.png", "loss.png", "metrics.csv"} <= {p.name for p in (tmp_path / "run").iterdir()}
+
+
+def enormous_png():
+    """A PNG header that claims 60,000 x 60,000 pixels."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def edit(folder, change):
+    """Rewrite the landmarks file: change(rows) edits its rows, the header first, in place."""
+    table = folder / "landmarks.csv"
+    with open(table, newline="") as file:
+        rows = list(csv.reader(file))
+    change(rows)
+    with open(table, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_bad_files_among_good_ones_are_skipped_counted_and_named(program, photographs, tmp_path):
+    a = photographs[0] / "person_000"
+    content = (a / "00000.png").read_bytes()
+    spoiled = {"00000.png": content[:len(content) // 2], "00001.png": b"", "00002.png": b"not a picture at all",
+               "00003.png": enormous_png()}
+    for name, data in spoiled.items():
+        (a / name).write_bytes(data)
+    outcome = run_on(program, photographs, tmp_path)
+    text = "\n".join(outcome.out)
+    assert outcome.code == 0 and "person_000: 4 skipped" in text
+    for name in spoiled:
+        assert any(name in line for line in outcome.out), name
+    for word in ("cut short", "0 bytes", "not a picture", "million pixels"):
+        assert word in text, word
+
+
+def test_bad_rows_among_good_ones_are_skipped_counted_and_named(program, photographs, tmp_path):
+    def spoil(rows):
+        rows[1][5] = "left"
+        rows[2][0] = "person_000/none.png"
+        rows[3][3] = "-500"
+        del rows[4][100:]
+
+    edit(photographs[0], spoil)
+    outcome = run_on(program, photographs, tmp_path)
+    text = "\n".join(outcome.out)
+    assert outcome.code == 0 and "person_000: 5 skipped" in text  # the picture without its row is one more
+    for word in ("not a number", "none.png", "does not exist", "outside the picture", "no row"):
+        assert word in text, word
+
+
+def missing(folder):
+    shutil.rmtree(folder / "person_001")
+
+
+def empty(folder):
+    missing(folder)
+    (folder / "person_001").mkdir()
+
+
+def without_pictures(folder):
+    empty(folder)
+    (folder / "person_001" / "notes.txt").write_text("no pictures here")
+
+
+def too_few(folder):
+    for name in range(3, 8):
+        (folder / "person_001" / f"0000{name}.png").write_bytes(b"")
+
+
+def a_file(folder):
+    missing(folder)
+    (folder / "person_001").write_text("a file")
+
+
+@pytest.mark.parametrize("spoil, word", [(missing, "does not exist"), (empty, "no"), (without_pictures, "no"),
+                                         (too_few, "3 usable faces, at least 4"), (a_file, "does not exist")])
+def test_folders_that_cannot_be_used(program, photographs, tmp_path, spoil, word):
+    spoil(photographs[0])
+    one_error(run_on(program, photographs, tmp_path), 1, photographs[0] / "person_001", word)
+    assert not (tmp_path / "run").exists()
+
+
+def drop_columns(folder):
+    edit(folder, lambda rows: [row.__delitem__(slice(-2, None)) for row in rows])
+
+
+def only_nonsense(folder):
+    edit(folder, lambda rows: [row.__setitem__(7, "?") for row in rows[1:]])
+
+
+@pytest.mark.parametrize("spoil, word", [
+    (lambda folder: (folder / "landmarks.csv").unlink(), "does not exist"),
+    (lambda folder: (folder / "landmarks.csv").write_bytes(b""), "columns"),
+    (lambda folder: (folder / "landmarks.csv").write_bytes(bytes(range(128, 256))), "UTF-8"),
+    (drop_columns, "x67, y67"), (only_nonsense, "not a number"),
+    (lambda folder: edit(folder, lambda rows: rows.__delitem__(slice(1, None))), "no usable row"),
+])
+def test_landmarks_that_cannot_be_used(program, photographs, tmp_path, spoil, word):
+    spoil(photographs[0])
+    one_error(run_on(program, photographs, tmp_path), 1, "landmarks.csv", word)
+
+
+def read_until(stream, part):
+    for line in stream:
+        if part in line:
+            return
+    raise AssertionError(f"the program ended without saying {part!r}")
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_program_itself_stops_at_a_signal_and_goes_on(start, small_options, tmp_path, number, code):
+    run = tmp_path / "run"
+    arguments = ["train.py", *small_options, "--run", run, "--steps", 1_000_000]
+    steps = [0]
+    for word in ("expected time", "continuing after step"):
+        with start(*arguments) as process:
+            read_until(process.stdout, word)
+            os.killpg(process.pid, number)  # as a terminal does: to the program and all it started
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == code and "Traceback" not in out + err
+        steps.append(int(RunFolder(run).load()["step"]))
+        assert "saved" in err.splitlines()[-1] or steps[-1] == steps[-2]
+    assert 20 <= steps[1] <= steps[2]
+    with open(run / "metrics.csv", newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, steps[2] + 1))
+
+
+def test_a_signal_while_people_are_rendered_is_one_line(start, tmp_path):
+    with start("train.py", "--run", tmp_path / "run", "--faces", 5000) as process:
+        read_until(process.stdout, "rendering")
+        os.killpg(process.pid, signal.SIGINT)
+        err = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and len(err.splitlines()) == 1 and "interrupted" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_threads_are_set(train_small, tmp_path):
+    before = nn.kernels.parallel.thread_count()
+    try:
+        assert train_small(tmp_path / "run", "--steps", 1, "--threads", 1).code == 0
+        assert nn.kernels.parallel.thread_count() == 1
+    finally:
+        nn.kernels.parallel.set_threads(before)
