@@ -14,6 +14,7 @@ import csv
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -200,6 +201,21 @@ def _render_share(person, poses, size):
     return [render(person, pose, size) for pose in poses]
 
 
+def _render_in_worker(person, poses, size):
+    """A share, open to Ctrl-C: there it ends as an exception that the pool carries home, elsewhere the worker would print its trace."""
+    _interruptible(True)
+    try:
+        return _render_share(person, poses, size)
+    finally:
+        _interruptible(False)
+
+
+def _interruptible(wanted):
+    """Let Ctrl-C through, or hold it back until then, in this thread and in processes that it starts (where the system can)."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK if wanted else signal.SIG_BLOCK, {signal.SIGINT})
+
+
 def render_many(person, poses, size, workers=None):
     """Render each of `poses` and return the list, in order, bit for bit what `render` gives; on all cores where that pays.
 
@@ -212,7 +228,12 @@ def render_many(person, poses, size, workers=None):
     shares = [poses[len(poses) * k // workers:len(poses) * (k + 1) // workers] for k in range(workers)]
     try:
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return [made for share in pool.map(_render_share, [person] * workers, shares, [size] * workers) for made in share]
+            _interruptible(False)
+            try:
+                made = pool.map(_render_in_worker, [person] * workers, shares, [size] * workers)  # starts the workers
+            finally:
+                _interruptible(True)
+            return [rendering for share in made for rendering in share]
     except (OSError, concurrent.futures.BrokenExecutor):
         return _render_share(person, poses, size)
 

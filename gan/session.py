@@ -14,7 +14,7 @@ from gan.checkpoint import RunError, RunFolder, build_model
 from gan.presets import PRESETS
 from gan.training import BatchMaker, NotFiniteError, Recipe, Trainer
 
-STEPS_RENDERED = 800  # under five minutes on two cores
+STEPS_RENDERED = 1000  # under five minutes on two cores
 STEPS_PHOTOGRAPHED = 20_000
 FACES_RENDERED = 300  # of each person
 SAVE_SECONDS = 60
@@ -111,7 +111,7 @@ def _new_configuration(request, asked):
     if steps is None and request.minutes is None:
         steps = STEPS_PHOTOGRAPHED if photographed else STEPS_RENDERED
     config = {"preset": preset.name, "size": preset.size, "width": preset.width, "mask": preset.mask,
-              "batch": recipe.batch, "learning_rate": recipe.learning_rate, "seed": seed, "steps": steps,
+              "batch": recipe.batch, "learning_rate": preset.learning_rate, "seed": seed, "steps": steps,
               "minutes": request.minutes,
               "a": None, "b": None, "landmarks": None,
               "people": None if photographed else (2 * seed, 2 * seed + 1),

@@ -28,7 +28,7 @@ class Recipe:
     """How a FaceAutoencoder is trained. batch: faces of each person in a step."""
 
     batch: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     betas: tuple = (0.9, 0.99)
     decay: float = 0.995  # of the weights' moving average, which draws previews and swaps
     seed: int = 0

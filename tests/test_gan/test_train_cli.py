@@ -7,13 +7,14 @@ import shutil
 import signal
 import struct
 import sys
+import time
 import zlib
 
 import pytest
 
 import nn
 import train
-from gan import subjects
+from gan import monitor, subjects
 from gan.checkpoint import RunFolder
 
 
@@ -81,8 +82,6 @@ def test_a_run_folder_that_may_not_be_made(train_small, tmp_path, monkeypatch):
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_is_full_for_the_metrics(run_copy, train_small, monkeypatch):
     """The files open, but what is written to them does not arrive."""
-    from gan import monitor
-
     monkeypatch.setattr(monitor, "_rewritten", lambda path, columns, rows: open("/dev/full", "a", newline=""))
     before = (run_copy / "checkpoint.npz").stat().st_size
     outcome = train_small(run_copy, "--steps", 13)
@@ -248,9 +247,23 @@ def test_the_program_itself_stops_at_a_signal_and_goes_on(start, small_options, 
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, steps[2] + 1))
 
 
-def test_a_signal_while_people_are_rendered_is_one_line(start, tmp_path):
+def wait_for_workers(process):
+    """Until the program has started processes to render with; they are then still loading their modules."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
+        children = [child for task in tasks for child in (task / "children").read_text().split()]
+        commands = [pathlib.Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+        if any(b"spawn_main" in command for command in commands):
+            return
+    raise AssertionError("no worker was seen")
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists() or os.cpu_count() < 2, reason="needs /proc and two cores")
+@pytest.mark.parametrize("wait", [lambda process: read_until(process.stdout, "rendering"), wait_for_workers])
+def test_a_signal_while_people_are_rendered_is_one_line(start, tmp_path, wait):
     with start("train.py", "--run", tmp_path / "run", "--faces", 5000) as process:
-        read_until(process.stdout, "rendering")
+        wait(process)
         os.killpg(process.pid, signal.SIGINT)
         err = process.communicate(timeout=120)[1]
     assert process.returncode == 130 and len(err.splitlines()) == 1 and "interrupted" in err
