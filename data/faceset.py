@@ -205,10 +205,15 @@ def landmark_fault(landmarks, stated, shape):
         return "landmarks outside the picture"
     if shape != (height, width):
         return f"the picture is {shape[1]} x {shape[0]}, its row says {width:g} x {height:g}"
+    if np.ptp(landmarks[INNER], axis=0).max() >= 1 and np.ptp(landmarks, axis=0).max() < _LEAST_HEIGHT:
+        return f"a face of less than {_LEAST_HEIGHT} pixels"
+    return shape_fault(landmarks)
+
+
+def shape_fault(landmarks):
+    """Why these landmarks (68, 2), wherever they lie, are not those of a face, in a few words, or None if they may be."""
     if np.ptp(landmarks[INNER], axis=0).max() < 1:
         return "landmarks that all coincide"
-    if np.ptp(landmarks[:, 1]) < _LEAST_HEIGHT and np.ptp(landmarks[:, 0]) < _LEAST_HEIGHT:
-        return f"a face of less than {_LEAST_HEIGHT} pixels"
     fit = apply(crop_transform(landmarks, 1), landmarks)[INNER] + 0.5 - MEAN_FACE[INNER]
     if np.sqrt((fit**2).sum(axis=1).mean()) > _WORST_FIT or len(face_hull(landmarks)) < 3:
         return "landmarks that do not form a face; are they 68 in iBUG order?"

@@ -6,12 +6,13 @@ import logging
 
 import numpy as np
 
-from data.align import crop_transform, scale_of, warp
+from data.align import apply, crop_transform, scale_of, warp
 from data.blend import face_mask, match_colours, paste
-from data.align import apply
+from data.faceset import shape_fault
 from gan.checkpoint import load_drawing_model
 
 SOFT = 2.0  # a face larger than this many times the network's output is named: it will look soft
+_FARTHEST = 1e6  # pixels; farther off lies no picture
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +63,19 @@ def _solid(mask):
 
 def _checked(image, landmarks, direction):
     image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise SwapError(f"expected a uint8 picture (H, W, 3), got {image.dtype} {image.shape}")
     if direction not in ("ab", "ba"):
         raise SwapError(f"direction should be 'ab' or 'ba', got {direction!r}")
     if landmarks is None:
         raise SwapError("the landmarks of the face are needed; give its row of a landmarks CSV")
-    landmarks = np.asarray(landmarks, np.float64)
-    if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
-        raise SwapError(f"expected 68 finite landmarks (68, 2), got shape {landmarks.shape}")
-    if np.ptp(landmarks[17:], axis=0).max() < 2:
-        raise SwapError("the landmarks all coincide; they do not form a face")
+    try:
+        landmarks = np.asarray(landmarks, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SwapError(f"expected landmarks (68, 2), got something else ({error})") from error
+    if landmarks.shape != (68, 2) or not (np.abs(landmarks) < _FARTHEST).all():
+        raise SwapError(f"expected 68 finite landmarks (68, 2) of a face, in pixels, got shape {landmarks.shape}")
+    fault = shape_fault(landmarks)
+    if fault:
+        raise SwapError(f"expected the landmarks of a face, got {fault}")
     return image, landmarks

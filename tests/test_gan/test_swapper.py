@@ -1,0 +1,162 @@
+"""The swap of one picture: what comes back, what stays untouched, and pictures or landmarks that cannot be used."""
+import csv
+import logging
+
+import numpy as np
+import pytest
+
+from data.align import apply, crop_transform, invert
+from data.blend import face_mask
+from data.image_io import read_picture
+from gan.checkpoint import RunError
+from gan.swapper import SwapError, Swapper
+
+
+@pytest.fixture(scope="module")
+def swapper(small_run):
+    return Swapper.load(small_run[0])
+
+
+@pytest.fixture(scope="module")
+def photo(people):
+    """A picture (96, 96, 3) of person 0 and its landmarks."""
+    with open(people / "landmarks.csv", newline="") as file:
+        row = list(csv.reader(file))[1]
+    return read_picture(people / row[0]).pixels, np.array(row[3:], np.float64).reshape(68, 2)
+
+
+def placed(photo, height, width, left, top, scale=1):
+    """The photo within a larger noisy picture: (picture, landmarks)."""
+    pixels, landmarks = photo
+    pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    picture[top:top + len(pixels), left:left + len(pixels)] = pixels
+    return picture, (landmarks + 0.5) * scale - 0.5 + (left, top)
+
+
+@pytest.mark.parametrize("direction", ["ab", "ba"])
+def test_what_comes_back(swapper, photo, direction):
+    picture, landmarks = placed(photo, 150, 200, 70, 30)
+    before = picture.copy()
+    swapped, mask = swapper.swap(picture, landmarks, direction, return_mask=True)
+    assert swapped.dtype == np.uint8 and swapped.shape == picture.shape
+    assert mask.dtype == np.float32 and mask.shape == (150, 200) and 0 <= mask.min() and mask.max() <= 1
+    np.testing.assert_array_equal(picture, before)
+    np.testing.assert_array_equal(swapped[mask == 0], picture[mask == 0])
+    assert (mask == 0).any() and np.abs(swapped[mask > 0.5].astype(int) - picture[mask > 0.5]).mean() > 1
+    np.testing.assert_array_equal(swapper.swap(picture, landmarks, direction), swapped)
+
+
+def test_directions_differ_and_ab_is_the_default(swapper, photo):
+    ab, ba = (swapper.swap(*photo, direction) for direction in ("ab", "ba"))
+    assert not np.array_equal(ab, ba)
+    np.testing.assert_array_equal(swapper.swap(*photo), ab)
+
+
+def test_the_change_lies_within_the_crop_of_the_face(swapper, photo):
+    picture, landmarks = placed(photo, 150, 200, 70, 30)
+    mask = swapper.swap(picture, landmarks, return_mask=True)[1]
+    y, x = np.nonzero(mask)
+    side = 1000
+    inside = apply(crop_transform(landmarks, side), np.stack([x, y], axis=-1))
+    assert inside.min() > -0.5 and inside.max() < side - 0.5
+
+
+class OwnMask:
+    """A model that draws a white face and the mask that is asked for."""
+
+    size = 32
+
+    def __init__(self, mask):
+        self.mask = mask
+
+    def draw(self, faces, person, side):
+        return np.ones_like(faces), None if self.mask is None else np.full((*faces.shape[:3], 1), self.mask, np.float32)
+
+
+def test_without_a_drawn_mask_the_landmarks_own_is_used(photo):
+    picture, landmarks = placed(photo, 150, 200, 70, 30)
+    mask = Swapper(OwnMask(None)).swap(picture, landmarks, return_mask=True)[1]
+    own = face_mask(landmarks, (150, 200))
+    assert np.abs(mask - own).mean() < 0.01 and np.minimum(mask, own).sum() > 0.9 * np.maximum(mask, own).sum()
+
+
+def test_a_network_that_draws_no_face_changes_nothing(photo):
+    swapped, mask = Swapper(OwnMask(0.05)).swap(*photo, return_mask=True)
+    assert not mask.any()
+    np.testing.assert_array_equal(swapped, photo[0])
+
+
+def test_the_drawn_mask_is_what_changes(photo):
+    mask = Swapper(OwnMask(0.5)).swap(*photo, return_mask=True)[1]
+    middle = np.rint(photo[1][30]).astype(int)
+    assert mask[middle[1], middle[0]] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("left, top", [(-60, 0), (0, -70), (60, 40)])
+def test_a_face_that_is_partly_outside(swapper, photo, left, top):
+    pixels, landmarks = photo
+    picture = np.ascontiguousarray(np.roll(pixels, (top, left), (0, 1)))
+    swapped, mask = swapper.swap(picture, landmarks + (left, top), return_mask=True)
+    np.testing.assert_array_equal(swapped[mask == 0], picture[mask == 0])
+
+
+def test_a_face_far_outside_changes_nothing(swapper, photo):
+    swapped, mask = swapper.swap(photo[0], photo[1] + 5000, return_mask=True)
+    assert not mask.any()
+    np.testing.assert_array_equal(swapped, photo[0])
+
+
+def test_arrays_that_are_views_or_write_protected(swapper, photo):
+    expected = swapper.swap(*photo)
+    wide = np.zeros((96, 192, 3), np.uint8)
+    wide[:, ::2] = photo[0]
+    view = wide[:, ::2]
+    view.flags.writeable = False
+    np.testing.assert_array_equal(swapper.swap(view, photo[1].astype(np.float32).tolist()),
+                                  swapper.swap(photo[0], photo[1].astype(np.float32)))
+    np.testing.assert_array_equal(swapper.swap(view, photo[1]), expected)
+
+
+def face_side(landmarks):
+    """Side of the crop in pixels of the picture."""
+    return np.linalg.norm(invert(crop_transform(landmarks, 1))[:, 0])
+
+
+def test_a_face_larger_than_twice_the_network_is_named(swapper, photo, caplog):
+    assert face_side(photo[1]) > 2 * 32
+    swapper.swap(*photo)
+    assert len(caplog.records) == 1 and caplog.records[0].levelno == logging.WARNING
+    assert f"{face_side(photo[1]) / 32:.1f} times" in caplog.text and "32 pixels" in caplog.text
+    caplog.clear()
+    swapper.swap(photo[0][::2, ::2], photo[1] / 2)
+    assert face_side(photo[1] / 2) < 2 * 32 and not caplog.records
+
+
+@pytest.mark.parametrize("change, word", [
+    (lambda points: None, "landmarks"), (lambda points: points[:67], "(67, 2)"), (lambda points: points.T, "(2, 68)"),
+    (lambda points: points * np.nan, "finite"), (lambda points: points * 0 + 40, "coincide"),
+    (lambda points: points * (1, 0) + (0, 40), "face"), (lambda points: points * 1e200, "face"),
+    (lambda points: "left", "landmarks"), (lambda points: np.random.default_rng(0).permutation(points), "face"),
+])
+def test_landmarks_that_cannot_be_used(swapper, photo, change, word):
+    with pytest.raises(SwapError) as error:
+        swapper.swap(photo[0], change(photo[1]))
+    assert word in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("picture", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3)),
+                                     np.zeros((0, 9, 3), np.uint8), np.zeros((1, 9, 9, 3), np.uint8)])
+def test_pictures_that_cannot_be_used(swapper, photo, picture):
+    with pytest.raises(SwapError, match="uint8"):
+        swapper.swap(picture, photo[1])
+
+
+def test_directions_that_are_none(swapper, photo):
+    with pytest.raises(SwapError, match="'aa'"):
+        swapper.swap(*photo, direction="aa")
+
+
+def test_runs_that_are_none(tmp_path):
+    with pytest.raises(RunError, match="config.json"):
+        Swapper.load(tmp_path)
