@@ -49,9 +49,9 @@ class Swapper:
         crop = warp(image, transform, self.model.size)
         own_mask = face_mask(apply(transform, landmarks), crop.shape[:2])
         face, drawn_mask = (None if x is None else x[0] for x in self.model.draw(crop[None], direction[0], direction[1]))
-        # The new face goes where the network draws one; without a drawn mask, where the old face was.
-        mask = own_mask if drawn_mask is None else _solid(drawn_mask[..., 0])
-        face = match_colours(face, crop, np.minimum(mask, own_mask) if (np.minimum(mask, own_mask) > 0).any() else own_mask)
+        # The new face goes where the network draws one, and where the old one was: its brows must not show beside the new.
+        mask = own_mask if drawn_mask is None else np.maximum(own_mask, _solid(drawn_mask[..., 0]))
+        face = match_colours(face, crop, own_mask)
         swapped, changed = paste(image, face, mask, transform)
         return (swapped, changed) if return_mask else swapped
 
