@@ -1,0 +1,80 @@
+"""Does it learn? Preset `tiny` on rendered people reaches what nothing without learning reaches, and its swap shows the other person."""
+import numpy as np
+import pytest
+
+import nn
+from gan import evaluate, subjects
+from gan.checkpoint import build_model
+from gan.presets import PRESETS
+from gan.training import BatchMaker, Recipe, Trainer
+
+STEPS, FACES, TRUTHS = 200, 48, 16
+
+
+@pytest.fixture(scope="module")
+def people():
+    """Two rendered people who look different: left as it is, a face is about 10 dB from the other one's."""
+    return subjects.rendered((6, 9), FACES, PRESETS["tiny"].size, seed=7)
+
+
+@pytest.fixture(scope="module")
+def truth(people):
+    return people.truth(TRUTHS)
+
+
+def new_model(people):
+    preset = PRESETS["tiny"]
+    nn.manual_seed(0)
+    model = build_model({"size": preset.size, "width": preset.width, "mask": preset.mask})
+    for side, faces in (("a", people.a), ("b", people.b)):
+        model.learn_colours(*faces.crops(faces.train), side)
+    return model
+
+
+@pytest.fixture(scope="module")
+def learned(people, truth):
+    """Figures after STEPS steps."""
+    recipe = Recipe(batch=8)
+    trainer = Trainer(new_model(people), recipe)
+    batches = BatchMaker(people, recipe, "cpu")
+    try:
+        for _ in range(STEPS):
+            trainer.train_step(batches, STEPS)
+    finally:
+        batches.close()
+    with trainer.average_weights():
+        return evaluate.figures(trainer.model, people, truth)
+
+
+def mean_psnr(drawn, target, mask):
+    return float(evaluate.psnr(np.broadcast_to(drawn, target.shape), target, mask).mean())
+
+
+def best_constant(target, mask):
+    """PSNR of each face's own best single colour, which even knows the face."""
+    colour = (target * mask).sum((1, 2), keepdims=True) / mask.sum((1, 2), keepdims=True)
+    return mean_psnr(colour, target, mask)
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_a_reconstruction_is_better_than_anything_that_does_not_learn(people, truth, learned, side):
+    faces = people.a if side == "a" else people.b
+    target, mask = faces.crops(faces.held_out)
+    mean_face = faces.crops(faces.train)[0].mean(axis=0)
+    untrained = evaluate.figures(new_model(people), people, truth)[f"reconstruction_{side}"]["psnr"]
+    without = {"untrained": untrained, "colour": best_constant(target, mask), "mean face": mean_psnr(mean_face, target, mask)}
+    assert learned[f"reconstruction_{side}"]["psnr"] > max(without.values()) + 2, (learned, without)
+
+
+@pytest.mark.parametrize("direction", ["ab", "ba"])
+def test_a_swap_is_nearer_to_the_other_person_than_the_face_left_as_it_is(learned, direction):
+    assert learned[f"swap_{direction}"]["psnr"] > learned[f"left_{direction}"]["psnr"] + 3, learned
+    assert learned[f"swap_{direction}"]["ssim"] > learned[f"left_{direction}"]["ssim"], learned
+
+
+@pytest.mark.parametrize("direction", ["ab", "ba"])
+def test_a_swap_follows_the_pose_and_the_light(people, truth, learned, direction):
+    """It is better than the mean face of the other person, which has their colours and features but one pose for all."""
+    other, target, mask = (people.b, truth.b, truth.mask_b) if direction == "ab" else (people.a, truth.a, truth.mask_a)
+    mean_face = other.crops(other.train)[0].mean(axis=0)
+    assert learned[f"swap_{direction}"]["psnr"] > mean_psnr(mean_face, target, mask) + 1.5
