@@ -81,16 +81,23 @@ def test_without_a_drawn_mask_the_landmarks_own_is_used(photo):
     assert np.abs(mask - own).mean() < 0.01 and np.minimum(mask, own).sum() > 0.9 * np.maximum(mask, own).sum()
 
 
-def test_a_network_that_draws_no_face_changes_nothing(photo):
-    swapped, mask = Swapper(OwnMask(0.05)).swap(*photo, return_mask=True)
-    assert not mask.any()
-    np.testing.assert_array_equal(swapped, photo[0])
-
-
-def test_the_drawn_mask_is_what_changes(photo):
-    mask = Swapper(OwnMask(0.5)).swap(*photo, return_mask=True)[1]
+def test_a_drawn_mask_of_nothing_leaves_the_old_faces_hull(photo):
+    mask = Swapper(OwnMask(0.05)).swap(*photo, return_mask=True)[1]
+    hull = face_mask(photo[1], photo[0].shape[:2])
+    assert np.abs(mask - hull).mean() < 0.01
     middle = np.rint(photo[1][30]).astype(int)
-    assert mask[middle[1], middle[0]] == pytest.approx(0.5, abs=0.01)
+    assert mask[middle[1], middle[0]] == pytest.approx(1, abs=0.01)
+
+
+def test_beyond_the_hull_the_drawn_mask_decides(photo):
+    mask = Swapper(OwnMask(0.5)).swap(*photo, return_mask=True)[1]
+    transform = crop_transform(photo[1], 1)
+    y, x = np.mgrid[:96, :96]
+    place = apply(transform, np.stack([x, y], axis=-1).astype(float)) + 0.5  # in crops, 0 to 1
+    inside = ((place > 0.15) & (place < 0.85)).all(axis=-1)
+    beyond = inside & (face_mask(photo[1], (96, 96)) == 0)
+    assert beyond.sum() > 20
+    np.testing.assert_allclose(mask[beyond], 0.5, atol=0.05)
 
 
 @pytest.mark.parametrize("left, top", [(-60, 0), (0, -70), (60, 40)])
