@@ -24,6 +24,7 @@ import nn
 import nn.functional as F
 
 SLOPE = 0.1  # of the leaky ReLUs
+DRAWN_AT_ONCE = 64  # faces: more would take memory and no less time
 
 
 class Down(nn.Conv2d):
@@ -111,9 +112,12 @@ class FaceAutoencoder(nn.Module):
         its mask (n, S, S, 1), or None where the network draws none; arrays in host memory. No graph is recorded."""
         colours = self.colours_a if person == "a" else self.colours_b
         decoder = self.decoder_a if side == "a" else self.decoder_b
+        drawn = []
         with nn.no_grad():
-            faces = nn.Tensor(faces).to(colours.device)
-            drawn = decoder(self.encoder(_normalise(faces, colours))).numpy()
+            for start in range(0, len(faces), DRAWN_AT_ONCE):
+                part = nn.Tensor(faces[start:start + DRAWN_AT_ONCE]).to(colours.device)
+                drawn.append(decoder(self.encoder(_normalise(part, colours))).numpy())
+        drawn = np.concatenate(drawn)
         return drawn[..., :3], drawn[..., 3:] if self.mask else None
 
 
@@ -130,12 +134,20 @@ def _initialise(layer):
     return layer
 
 
+PROGRAM_BYTES = 100 << 20  # Python and its libraries
+
+
 def training_bytes(model, batch):
-    """Expected memory of training, in bytes, from the shapes: weights, their gradients, two moments and the average; and
-    for 2 * batch faces each layer's output, its gradient, and about once more for what ops compute in between."""
+    """Expected peak memory of training, in bytes, from the shapes.
+
+    Always there: the program, and weights, their gradients, two moments and the average. On top of it, the larger of two: in a
+    step, for 2 * batch faces, what each layer keeps and what ops compute in between (together 2.4 times the layers' outputs, by
+    measuring); while a checkpoint is saved, copies of weights, moments and average.
+    """
     weights = sum(p.size for p in model.parameters())
     s, w = model.size, model.width
     downs = sum((s >> k) ** 2 * (w << k - 1) for k in range(1, 5))
     ups = sum((s >> k) ** 2 * 2 * c for k, c in ((3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)))  # before and after shuffling
     pictures = s * s * (3 + 12 * (4 if model.mask else 3))
-    return 4 * (5 * weights + 2 * batch * (3 * (downs + ups) + pictures))
+    step = round(2 * batch * (2.4 * (downs + ups) + pictures))
+    return PROGRAM_BYTES + 4 * (5 * weights + max(step, 4 * weights))
