@@ -210,6 +210,13 @@ def _render_in_worker(person, poses, size):
         _interruptible(False)
 
 
+def _start_workers(pool, *arguments):
+    """Begin to render, in a thread of its own: only the main thread is interrupted by Ctrl-C, and a half started worker would print
+    its trace. The workers inherit that Ctrl-C is held back."""
+    _interruptible(False)
+    return pool.map(_render_in_worker, *arguments)
+
+
 def _interruptible(wanted):
     """Let Ctrl-C through, or hold it back until then, in this thread and in processes that it starts (where the system can)."""
     if hasattr(signal, "pthread_sigmask"):
@@ -228,11 +235,8 @@ def render_many(person, poses, size, workers=None):
     shares = [poses[len(poses) * k // workers:len(poses) * (k + 1) // workers] for k in range(workers)]
     try:
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            _interruptible(False)
-            try:
-                made = pool.map(_render_in_worker, [person] * workers, shares, [size] * workers)  # starts the workers
-            finally:
-                _interruptible(True)
+            with concurrent.futures.ThreadPoolExecutor(1) as starter:
+                made = starter.submit(_start_workers, pool, [person] * workers, shares, [size] * workers).result()
             return [rendering for share in made for rendering in share]
     except (OSError, concurrent.futures.BrokenExecutor):
         return _render_share(person, poses, size)

@@ -174,10 +174,7 @@ def save_loss_plot(run, rows):
     save_picture(run.path / "loss.png", np.asarray(figure.canvas.buffer_rgba())[..., :3], DigitalSource.ALGORITHMIC)
 
 
-def _smooth(values, share=0.05):
-    """Exponential moving average, started at the first value."""
-    smoothed, current = np.empty_like(values), values[0]
-    for i, value in enumerate(values):
-        current += share * (value - current)
-        smoothed[i] = current
-    return smoothed
+def _smooth(values, window=25):
+    """The mean over a window around each value, narrower at the ends."""
+    window = np.ones(min(window, len(values)))
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")

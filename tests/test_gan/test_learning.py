@@ -8,7 +8,7 @@ from gan.checkpoint import build_model
 from gan.presets import PRESETS
 from gan.training import BatchMaker, Recipe, Trainer
 
-STEPS, FACES, TRUTHS = 200, 48, 16
+STEPS, FACES, TRUTHS = 160, 48, 16
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,12 @@ def test_a_reconstruction_is_better_than_anything_that_does_not_learn(people, tr
     mean_face = faces.crops(faces.train)[0].mean(axis=0)
     untrained = evaluate.figures(new_model(people), people, truth)[f"reconstruction_{side}"]["psnr"]
     without = {"untrained": untrained, "colour": best_constant(target, mask), "mean face": mean_psnr(mean_face, target, mask)}
-    assert learned[f"reconstruction_{side}"]["psnr"] > max(without.values()) + 2, (learned, without)
+    assert learned[f"reconstruction_{side}"]["psnr"] > max(without.values()) + 1.5, (learned, without)
 
 
 @pytest.mark.parametrize("direction", ["ab", "ba"])
 def test_a_swap_is_nearer_to_the_other_person_than_the_face_left_as_it_is(learned, direction):
-    assert learned[f"swap_{direction}"]["psnr"] > learned[f"left_{direction}"]["psnr"] + 3, learned
+    assert learned[f"swap_{direction}"]["psnr"] > learned[f"left_{direction}"]["psnr"] + 6, learned
     assert learned[f"swap_{direction}"]["ssim"] > learned[f"left_{direction}"]["ssim"], learned
 
 
@@ -77,4 +77,4 @@ def test_a_swap_follows_the_pose_and_the_light(people, truth, learned, direction
     """It is better than the mean face of the other person, which has their colours and features but one pose for all."""
     other, target, mask = (people.b, truth.b, truth.mask_b) if direction == "ab" else (people.a, truth.a, truth.mask_a)
     mean_face = other.crops(other.train)[0].mean(axis=0)
-    assert learned[f"swap_{direction}"]["psnr"] > mean_psnr(mean_face, target, mask) + 1.5
+    assert learned[f"swap_{direction}"]["psnr"] > mean_psnr(mean_face, target, mask) + 0.5
