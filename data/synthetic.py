@@ -35,6 +35,7 @@ _DISTANCE = 15.0             # from the camera to the pivot, in head units: abou
 _UNIT = 0.2113               # one head unit as a share of the picture's side: brow to chin fills 46 % of it
 _CENTRE_Y = 0.115            # the height in head space that lies in the middle of the picture
 _SKIN, _BODY, _HAIR, _INNER_HAIR = 0, 1, 2, 3
+_SHARE = 16  # poses that a worker renders at a time: when interrupted, it ends within a moment
 _POSES = 3                   # the stream of random numbers that poses are drawn from
 
 
@@ -201,26 +202,13 @@ def _render_share(person, poses, size):
     return [render(person, pose, size) for pose in poses]
 
 
-def _render_in_worker(person, poses, size):
-    """A share, open to Ctrl-C: there it ends as an exception that the pool carries home, elsewhere the worker would print its trace."""
-    _interruptible(True)
-    try:
-        return _render_share(person, poses, size)
-    finally:
-        _interruptible(False)
-
-
 def _start_workers(pool, *arguments):
-    """Begin to render, in a thread of its own: only the main thread is interrupted by Ctrl-C, and a half started worker would print
-    its trace. The workers inherit that Ctrl-C is held back."""
-    _interruptible(False)
-    return pool.map(_render_in_worker, *arguments)
+    """Begin to render with Ctrl-C held back, which the workers inherit: it goes to them too, and they would print their traces.
 
-
-def _interruptible(wanted):
-    """Let Ctrl-C through, or hold it back until then, in this thread and in processes that it starts (where the system can)."""
+    To be called in a thread of its own: the main thread could be interrupted while a worker is half started."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK if wanted else signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    return pool.map(_render_share, *arguments)
 
 
 def render_many(person, poses, size, workers=None):
@@ -232,12 +220,17 @@ def render_many(person, poses, size, workers=None):
     workers = min(workers or os.cpu_count() or 1, len(poses) // 8)
     if workers <= 1:
         return _render_share(person, poses, size)
-    shares = [poses[len(poses) * k // workers:len(poses) * (k + 1) // workers] for k in range(workers)]
+    shares = [poses[k:k + _SHARE] for k in range(0, len(poses), _SHARE)]
+    several = [person] * len(shares), shares, [size] * len(shares)
     try:
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            with concurrent.futures.ThreadPoolExecutor(1) as starter:
-                made = starter.submit(_start_workers, pool, [person] * workers, shares, [size] * workers).result()
-            return [rendering for share in made for rendering in share]
+            try:
+                with concurrent.futures.ThreadPoolExecutor(1) as starter:
+                    made = starter.submit(_start_workers, pool, *several).result()
+                return [rendering for share in made for rendering in share]
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
     except (OSError, concurrent.futures.BrokenExecutor):
         return _render_share(person, poses, size)
 
