@@ -64,7 +64,8 @@ def test_parameter_names():
              "encoder.up.conv"]
     for side in "ab":
         parts += [f"decoder_{side}.ups.{k}.conv" for k in range(3)] + [f"decoder_{side}.out"]
-    assert {name for name, _ in small().named_parameters()} == {f"{part}.{kind}" for part in parts for kind in ("weight", "bias")}
+    names = {f"{part}.{kind}" for part in parts for kind in ("weight", "bias")}
+    assert {name for name, _ in small().named_parameters()} == names
 
 
 def test_the_colours_of_each_person_are_in_the_state():

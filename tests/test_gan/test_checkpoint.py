@@ -1,4 +1,4 @@
-"""A run's folder: the newest whole checkpoint counts, a failed write costs nothing, and what does not fit is said in one line."""
+"""A run's folder: the newest whole checkpoint counts, a failed write costs nothing, what does not fit is one line."""
 import errno
 import json
 import os

@@ -1,4 +1,4 @@
-"""Held-out figures: PSNR and SSIM by their definitions, what is compared with what, and the same figures from a saved run."""
+"""Held-out figures: PSNR and SSIM by their definitions, what is compared, and the same figures from a saved run."""
 import json
 
 import numpy as np

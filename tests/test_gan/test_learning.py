@@ -1,4 +1,4 @@
-"""Does it learn? Preset `tiny` on rendered people reaches what nothing without learning reaches, and its swap shows the other person."""
+"""Does it learn? Preset `tiny` on rendered people reaches what nothing without learning does, and swaps to the other person."""
 import numpy as np
 import pytest
 
@@ -62,7 +62,8 @@ def test_a_reconstruction_is_better_than_anything_that_does_not_learn(people, tr
     target, mask = faces.crops(faces.held_out)
     mean_face = faces.crops(faces.train)[0].mean(axis=0)
     untrained = evaluate.figures(new_model(people), people, truth)[f"reconstruction_{side}"]["psnr"]
-    without = {"untrained": untrained, "colour": best_constant(target, mask), "mean face": mean_psnr(mean_face, target, mask)}
+    without = {"untrained": untrained, "colour": best_constant(target, mask),
+               "mean face": mean_psnr(mean_face, target, mask)}
     assert learned[f"reconstruction_{side}"]["psnr"] > max(without.values()) + 1.5, (learned, without)
 
 

@@ -1,4 +1,4 @@
-"""What a run writes, and how one session continues another: bit for bit, with the total, the metrics and the folder agreed."""
+"""What a run writes, and how one session continues another: bit for bit, with total, metrics and folder agreed."""
 import csv
 import json
 import signal
@@ -70,7 +70,8 @@ def test_config_says_what_the_run_is(small_run):
 
 def test_metrics_have_a_row_a_step_and_no_times(small_run):
     metrics, timing = rows(small_run[0] / "metrics.csv"), rows(small_run[0] / "timing.csv")
-    assert list(metrics[0]) == ["step", "loss", "mae", "dssim", "mask", "held_out"] and list(timing[0]) == ["step", "seconds"]
+    assert list(metrics[0]) == ["step", "loss", "mae", "dssim", "mask", "held_out"]
+    assert list(timing[0]) == ["step", "seconds"]
     assert [int(row["step"]) for row in metrics] == list(range(1, STEPS + 1)) == [int(row["step"]) for row in timing]
     for row in metrics:
         loss, mae, dssim, mask = (float(row[name]) for name in ("loss", "mae", "dssim", "mask"))
@@ -180,7 +181,8 @@ def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_checkpoint(run
 
 @pytest.mark.parametrize("options, word", [
     (["--size", "48"], "size 32"), (["--width", "6"], "width 4"), (["--preset", "small"], "preset tiny"),
-    (["--people", "0", "2"], "people"), (["--seed", "1"], "seed 0"), (["--batch", "3"], "batch 2"), (["--faces", "13"], "faces 12"),
+    (["--people", "0", "2"], "people"), (["--seed", "1"], "seed 0"), (["--batch", "3"], "batch 2"),
+    (["--faces", "13"], "faces 12"),
 ])
 def test_a_run_is_not_continued_as_another(run_copy, program, options, word):
     before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
@@ -235,7 +237,8 @@ def test_a_run_of_minutes_that_was_stopped_before_its_total_was_known_goes_on(tr
 def test_before_the_total_is_known_previews_are_as_rare_as_after(train_small, tmp_path, at_step):
     at_step(9, lambda trainer: signal.raise_signal(signal.SIGINT))
     train_small(tmp_path / "run", "--minutes", "5")
-    assert [p.name for p in sorted((tmp_path / "run" / "history").iterdir())] == ["0000001.png", "0000002.png", "0000005.png"]
+    history = sorted((tmp_path / "run" / "history").iterdir())
+    assert [p.name for p in history] == ["0000001.png", "0000002.png", "0000005.png"]
 
 
 def test_the_same_command_makes_the_same_run(small_run, train_small, tmp_path):

@@ -48,7 +48,8 @@ def photo(tmp_path, people):
 @pytest.fixture
 def run_swap(program, small_run, photo):
     """run_swap(input, output, *arguments) -> Outcome"""
-    return lambda source, target, *arguments: program(swap.main, small_run[0], source, target, "--landmarks", photo.table, *arguments)
+    return lambda source, target, *arguments: program(swap.main, small_run[0], source, target,
+                                                      "--landmarks", photo.table, *arguments)
 
 
 def one_error(outcome, code, *words):
@@ -187,7 +188,8 @@ def test_output_that_is_the_input(run_swap, photo):
 
 @pytest.mark.parametrize("source, target, words", [
     (NAME, "nowhere/out.png", ["nowhere", "create it"]), (NAME, "out.xyz", ["out.xyz", "not a picture"]),
-    (NAME, "out", ["out", "not a picture"]), (NAME, "out.mp4", ["out.mp4"]), ("none.png", "out.png", ["none.png", "does not exist"]),
+    (NAME, "out", ["out", "not a picture"]), (NAME, "out.mp4", ["out.mp4"]),
+    ("none.png", "out.png", ["none.png", "does not exist"]),
     ("clip.mp4", "out.mp4", ["clip.mp4", "video"]), ("other.png", "out.png", ["landmarks.csv", "other.png", "no row"]),
     ("cut.png", "out.png", ["cut.png", "cut short"]), (".", "photos/other.png", ["other.png", "is a file"]),
 ])
@@ -221,8 +223,10 @@ def test_a_run_that_cannot_be_used(program, photo, tmp_path, run_copy):
         one_error(program(swap.main, run, source, tmp_path / "out.png", "--landmarks", photo.table), 1, word)
 
 
-@pytest.mark.parametrize("arguments, word", [([], "required"), (["run", "in"], "required"), (["run", "in.png", "out.png"], "--landmarks"),
-                                             (["run", "in.png", "out.png", "--landmarks", "x", "--direction", "aa"], "'aa'")])
+@pytest.mark.parametrize("arguments, word", [
+    ([], "required"), (["run", "in"], "required"), (["run", "in.png", "out.png"], "--landmarks"),
+    (["run", "in.png", "out.png", "--landmarks", "x", "--direction", "aa"], "'aa'"),
+])
 def test_wrong_arguments(program, arguments, word):
     one_error(program(swap.main, *arguments), 2, word)
 

@@ -27,11 +27,13 @@ def one_error(outcome, code, *words):
 
 @pytest.mark.parametrize("arguments, word", [
     (["--steps", "0"], "--steps"), (["--steps", "many"], "whole number"), (["--steps", "1.5"], "whole number"),
-    (["--minutes", "inf"], "--minutes"), (["--minutes", "nan"], "--minutes"), (["--steps", "5", "--minutes", "1"], "not allowed"),
+    (["--minutes", "inf"], "--minutes"), (["--minutes", "nan"], "--minutes"),
+    (["--steps", "5", "--minutes", "1"], "not allowed"),
     (["--preset", "huge"], "--preset"), (["--size", "40"], "multiple of 16"), (["--size", "0"], "--size"),
     (["--width", "5"], "even"), (["--batch", "0"], "--batch"), (["--learning-rate", "-1"], "--learning-rate"),
     (["--learning-rate", "inf"], "--learning-rate"), (["--device", "tpu"], "--device"), (["--people", "1"], "--people"),
-    (["--a", "x"], "belong together"), (["--a", "x", "--b", "y"], "belong together"), (["--landmarks", "x"], "belong together"),
+    (["--a", "x"], "belong together"), (["--a", "x", "--b", "y"], "belong together"),
+    (["--landmarks", "x"], "belong together"),
     (["--a", "x", "--b", "y", "--landmarks", "z", "--faces", "9"], "rendered people"), (["--frob"], "--frob"), (["x"], "x"),
 ])
 def test_wrong_arguments_end_with_2_and_one_line(program, tmp_path, arguments, word):
@@ -90,7 +92,8 @@ def test_a_disk_that_is_full_for_the_metrics(run_copy, train_small, monkeypatch)
 
 
 def test_a_disk_that_is_full_for_anything(run_copy, train_small, monkeypatch):
-    before = {name: (run_copy / name).read_bytes() for name in ("checkpoint.npz", "config.json", "metrics.csv", "preview.png")}
+    names = ("checkpoint.npz", "config.json", "metrics.csv", "preview.png")
+    before = {name: (run_copy / name).read_bytes() for name in names}
 
     def full_disk(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -8,7 +8,8 @@ import pytest
 import nn
 from gan import objectives
 from gan.autoencoder import FaceAutoencoder
-from gan.training import WARM_UP, BatchMaker, NotFiniteError, Recipe, Trainer, learning_rate, part, train_autoencoder, warp_strength
+from gan.training import (WARM_UP, BatchMaker, NotFiniteError, Recipe, Trainer, learning_rate, part, train_autoencoder,
+                          warp_strength)
 
 TOTAL = 8
 RECIPE = Recipe(batch=2, learning_rate=2e-3, seed=4)
