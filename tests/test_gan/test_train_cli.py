@@ -256,8 +256,8 @@ def wait_for_workers(process):
     while process.poll() is None and time.monotonic() < deadline:
         tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
         children = [child for task in tasks for child in (task / "children").read_text().split()]
-        commands = [pathlib.Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
-        if any(b"spawn_main" in command for command in commands):
+        loaded = [pathlib.Path(f"/proc/{child}/maps").read_bytes() for child in children]
+        if any(b"numpy" in libraries for libraries in loaded):  # not earlier: then Python would not yet print a trace
             return
     raise AssertionError("no worker was seen")
 
