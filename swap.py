@@ -9,12 +9,11 @@ the CSV. Pictures of a folder without a row pass unchanged and are counted.
 import argparse
 import logging
 import pathlib
-import shutil
 import sys
 
 from data.cli import Parser
 from data.faceset import FaceSetError, landmark_fault, read_landmarks
-from data.image_io import PICTURE_SUFFIXES, DigitalSource, PictureError, list_pictures, read_picture, save_picture
+from data.image_io import PICTURE_SUFFIXES, DigitalSource, PictureError, list_pictures, read_picture, save_picture, write_whole
 from gan.checkpoint import RunError
 from gan.swapper import SwapError, Swapper
 
@@ -90,7 +89,7 @@ def swap_folder(swapper, options):
                     print(f"{target}: {note}")
                 swapped += 1
             else:
-                shutil.copyfile(source, target)
+                write_whole(target, source.read_bytes())
                 unchanged += 1
         except (PictureError, SwapError) as error:
             print(f"swap: {source}: {error}", file=sys.stderr)

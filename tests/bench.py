@@ -3,8 +3,9 @@
     python tests/bench.py step --preset classic --width 32 --batch 16 --json
     python tests/bench.py batches --batch 16
 
-`batches` is the making of one batch of each person, in milliseconds of one core. `step` is one training step of the arrangement alone: random pictures, mean absolute error, Adam. The data's share, DSSIM and
-the masks are left out, so that any library can be asked to do exactly this.
+`step` is one training step of the arrangement alone: random pictures, mean absolute error, Adam. The data's share, DSSIM and
+the masks are left out, so that any library can be asked to do exactly this. `batches` is the making of one batch of each
+person, in milliseconds of one core.
 """
 import argparse
 import json
