@@ -87,8 +87,8 @@ def _configuration(request, folder):
     for name, value in asked.items():
         kept = tuple(config[name]) if isinstance(config[name], list) else config[name]
         if value != kept:
-            raise RunError(f"{folder.path} was trained with {name} {_shown(name, kept)}, not {value}; "
-                           "leave the option out, or choose another --run")
+            raise RunError(f"{folder.path} was trained {_difference(name, kept, value)}; leave the option out, or choose "
+                           "another --run")
     if request.steps is not None:
         config |= {"steps": request.steps, "minutes": None}
     elif request.minutes is not None and request.minutes != config.get("minutes"):
@@ -96,10 +96,11 @@ def _configuration(request, folder):
     return config
 
 
-def _shown(name, value):
-    if value is None:
-        return "of photographs" if name in ("people", "faces") else "of rendered people"
-    return value
+def _difference(name, kept, asked):
+    if kept is None:
+        return "on photographs, not on rendered people" if name in ("people", "faces") else \
+            "on rendered people, not on photographs"
+    return f"with {name} {kept}, not {asked}"
 
 
 def _new_configuration(request, asked):
