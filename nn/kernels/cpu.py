@@ -18,7 +18,8 @@ import numpy
 
 from nn.kernels import parallel
 
-CHUNK_BYTES = 1 << 20  # columns of this size stay in a core's cache
+CHUNK_BYTES = 1 << 22  # columns of this size stay near a core, and are worth a call
+PRODUCT = 1 << 22  # multiplications from which a product is worth cutting up
 BLOCK = 1 << 15  # numbers of an optimizer's vectors that are worked on at a time
 forced_chunks = None  # the number of chunks, where a caller of use_kernels gave one
 
@@ -158,6 +159,25 @@ def _leaky_relu(y, slope):
         numpy.maximum(y, slope * y if slope else 0, out=y)
     else:
         y[y < 0] *= slope
+
+
+def matmul(x, w):
+    """As plain.matmul; a large product of two matrices is cut into as many parts as there are threads."""
+    threads = parallel.thread_count()
+    if x.ndim != 2 or w.ndim != 2 or x.shape[0] * x.shape[1] * w.shape[1] < PRODUCT or x.dtype != w.dtype:
+        return x @ w
+    y = numpy.empty((x.shape[0], w.shape[1]), x.dtype)
+    axis = int(y.shape[1] > y.shape[0])  # the longer side of y is cut
+    edges = [y.shape[axis] * k // threads for k in range(threads + 1)]
+
+    def work(part):
+        if axis:
+            numpy.matmul(x, w[:, part], out=y[:, part])
+        else:
+            numpy.matmul(x[part], w, out=y[part])
+
+    parallel.run(work, [slice(a, b) for a, b in zip(edges, edges[1:]) if b > a])
+    return y
 
 
 def leaky_relu_backward(gy, y, slope):

@@ -1,13 +1,12 @@
 """Work on parts of a batch at the same time. NumPy releases the interpreter's lock in its loops and products, so plain
-threads do; while they run, BLAS is held to one thread each, or the two would fight for the cores.
+threads do. NumPy's BLAS is held to one thread for good: its own threads would fight with these for the cores, and having
+worked once, they keep a core busy with waiting for a while (on two cores a training step took 1.4 times as long).
 """
 import concurrent.futures
-import contextlib
 import ctypes
 import functools
 import glob
 import os
-import threading
 
 import numpy
 
@@ -20,8 +19,6 @@ def _available_cores():
 
 
 _threads = _available_cores()
-_lock = threading.Lock()
-_running = 0
 
 
 def thread_count():
@@ -30,12 +27,11 @@ def thread_count():
 
 
 def set_threads(count):
-    """Use `count` threads, in kernels and in BLAS. The same count gives the same bits."""
+    """Use `count` threads. The same count gives the same bits."""
     global _threads
     if count < 1:
         raise ValueError(f"threads: expected at least 1, got {count}")
     _threads = count
-    _set_blas_threads(count)
     _pool.cache_clear()
 
 
@@ -48,35 +44,11 @@ def run(work, parts):
     """[work(part) for part in parts], on all threads; the results in the order of the parts."""
     if _threads == 1 or len(parts) == 1:
         return [work(part) for part in parts]
-    with _single_threaded_blas():
-        return list(_pool().map(work, parts))
+    return list(_pool().map(work, parts))
 
 
-@contextlib.contextmanager
-def _single_threaded_blas():
-    global _running
-    with _lock:
-        _running += 1
-        if _running == 1:
-            _set_blas_threads(1)
-    try:
-        yield
-    finally:
-        with _lock:
-            _running -= 1
-            if _running == 0:
-                _set_blas_threads(_threads)
-
-
-def _set_blas_threads(count):
-    setter = _blas_setter()
-    if setter is not None:
-        setter(count)
-
-
-@functools.cache
-def _blas_setter():
-    """The function of NumPy's own OpenBLAS that sets its thread count, or None where NumPy brings another BLAS."""
+def _hold_blas():
+    """Set NumPy's own OpenBLAS to one thread. Another BLAS is left as it is."""
     root = os.path.dirname(numpy.__file__)
     for pattern in (root + ".libs/*openblas*", root + "/.dylibs/*openblas*"):
         for path in glob.glob(pattern):
@@ -84,5 +56,8 @@ def _blas_setter():
             for name in ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
                          "openblas_set_num_threads64_", "openblas_set_num_threads"):
                 if hasattr(library, name):
-                    return getattr(library, name)
-    return None
+                    getattr(library, name)(1)
+                    return
+
+
+_hold_blas()

@@ -58,6 +58,11 @@ def _windows(x, kernel_size, stride, size):
             yield (p, q), x[:, p:p + stride[0] * (size[0] - 1) + 1:stride[0], q:q + stride[1] * (size[1] - 1) + 1:stride[1]]
 
 
+def matmul(x, w):
+    """x @ w, as numpy.matmul."""
+    return x @ w
+
+
 def leaky_relu_backward(gy, y, slope):
     """gy where y > 0, slope * gy elsewhere."""
     return backend.array_module(gy).where(y > 0, gy, slope * gy)
