@@ -1,0 +1,42 @@
+"""Large products are cut into parts, one a thread: the parts must make the whole, whichever side is cut."""
+import numpy as np
+import pytest
+
+from nn.kernels import cpu, parallel, plain
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = parallel.thread_count()
+    parallel.set_threads(request.param)
+    yield request.param
+    parallel.set_threads(before)
+
+
+@pytest.mark.parametrize("rows, inner, columns", [(700, 80, 90), (90, 80, 700), (301, 301, 301), (2, 4096, 2048)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_in_parts_is_the_product(threads, monkeypatch, rows, inner, columns, dtype):
+    assert rows * inner * columns >= cpu.PRODUCT
+    cut = []
+    run = parallel.run
+    monkeypatch.setattr(parallel, "run", lambda work, parts: cut.append(len(parts)) or run(work, parts))
+    random = np.random.default_rng(0)
+    x = random.standard_normal((rows, inner)).astype(dtype)
+    w = random.standard_normal((columns, inner)).astype(dtype).T  # a transposed view, as backward() makes them
+    y = cpu.matmul(x, w)
+    assert y.dtype == dtype and cut == [threads]
+    np.testing.assert_allclose(y, plain.matmul(x, w), rtol=1e-4 if dtype == np.float32 else 1e-10,
+                               atol=1e-4 if dtype == np.float32 else 1e-10)
+
+
+def test_small_and_stacked_products_are_left_to_numpy(monkeypatch):
+    monkeypatch.setattr(parallel, "run", None)
+    random = np.random.default_rng(0)
+    for x, w in ((random.random((8, 8)), random.random((8, 8))), (random.random((4, 200, 200)), random.random((200, 200)))):
+        np.testing.assert_array_equal(cpu.matmul(x, w), x @ w)
+
+
+def test_the_same_thread_count_gives_the_same_bits(threads):
+    random = np.random.default_rng(0)
+    x, w = random.random((300, 300), np.float32), random.random((300, 300), np.float32)
+    np.testing.assert_array_equal(cpu.matmul(x, w), cpu.matmul(x, w))
