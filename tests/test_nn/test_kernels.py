@@ -1,4 +1,7 @@
 """Large products are cut into parts, one a thread: the parts must make the whole, whichever side is cut."""
+import ctypes
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -40,3 +43,13 @@ def test_the_same_thread_count_gives_the_same_bits(threads):
     random = np.random.default_rng(0)
     x, w = random.random((300, 300), np.float32), random.random((300, 300), np.float32)
     np.testing.assert_array_equal(cpu.matmul(x, w), cpu.matmul(x, w))
+
+
+def test_numpys_own_blas_is_held_to_one_thread():
+    root = pathlib.Path(np.__file__).resolve().parent
+    counts = []
+    for path in [*root.parent.glob("numpy.libs/*openblas*"), *root.glob(".dylibs/*openblas*")]:
+        library = ctypes.CDLL(str(path))
+        counts += [getattr(library, name)() for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")
+                   if hasattr(library, name)]
+    assert all(count == 1 for count in counts)
