@@ -26,7 +26,7 @@ from data.cli import Parser, number
 from data.head import PIVOT, Expression, grid_normals, project_landmarks
 from data.image_io import DigitalSource, PictureError, save_picture
 from data.patterns import bump, smoothstep
-from data.people import Person, Pose, random_pose
+from data.people import Person, Pose, random_pose  # noqa: F401  Pose belongs to what this file offers
 from data.raster import rasterise, soft_shadow
 
 RENDERER_VERSION = 1
@@ -243,11 +243,11 @@ def write_people(folder, people, count, size, seed):
     """Write `count` pictures of each of `people` people and their landmarks.csv. Returns the number of pictures."""
     folder = pathlib.Path(folder)
     rows = []
-    for number in range(people):
-        name = f"person_{number:03d}"
+    for index in range(people):
+        name = f"person_{index:03d}"
         (folder / name).mkdir(parents=True, exist_ok=True)
-        poses = [random_pose(np.random.default_rng([seed, number, k, _POSES])) for k in range(count)]
-        for k, made in enumerate(render_many(Person(seed + number), poses, size)):
+        poses = [random_pose(np.random.default_rng([seed, index, k, _POSES])) for k in range(count)]
+        for k, made in enumerate(render_many(Person(seed + index), poses, size)):
             path = folder / name / f"{k:05d}.png"
             save_picture(path, _pixels(made), source=DigitalSource.ALGORITHMIC)
             rows.append([f"{name}/{path.name}", size, size, *(f"{v:.3f}" for v in made.landmarks.ravel())])
