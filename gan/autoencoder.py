@@ -140,9 +140,9 @@ PROGRAM_BYTES = 100 << 20  # Python and its libraries
 def training_bytes(model, batch):
     """Expected peak memory of training, in bytes, from the shapes.
 
-    Always there: the program, and weights, their gradients, two moments and the average. On top of it, the larger of two: in a
+    Always there: the program, and weights, their gradients, two moments and two averages. On top of it, the larger of two: in a
     step, for 2 * batch faces, what each layer keeps and what ops compute in between (together 2.4 times the layers' outputs, by
-    measuring); while a checkpoint is saved, copies of weights, moments and average.
+    measuring); while a checkpoint is saved, copies of weights, moments and averages.
     """
     weights = sum(p.size for p in model.parameters())
     s, w = model.size, model.width
@@ -150,4 +150,4 @@ def training_bytes(model, batch):
     ups = sum((s >> k) ** 2 * 2 * c for k, c in ((3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)))  # before and after shuffling
     pictures = s * s * (3 + 12 * (4 if model.mask else 3))
     step = round(2 * batch * (2.4 * (downs + ups) + pictures))
-    return PROGRAM_BYTES + 4 * (5 * weights + max(step, 4 * weights))
+    return PROGRAM_BYTES + 4 * (6 * weights + max(step, 5 * weights))

@@ -130,7 +130,7 @@ def build_model(config):
 
 
 def load_drawing_model(run):
-    """The network of a run folder with its averaged weights, for drawing: (model, configuration).
+    """The network of a run folder with the averaged weights that drew held-out faces best: (model, configuration).
 
     Raises RunError where the folder is missing, unfinished or damaged."""
     folder = RunFolder(run)
@@ -142,7 +142,7 @@ def load_drawing_model(run):
         raise RunError(f"{run} has no checkpoint yet; let train.py save one first")
     try:
         model = build_model(config)
-        model.load_state_dict(part(state, "model") | part(state, "average"))
+        model.load_state_dict(part(state, "model") | part(state, "best"))
     except ValueError as error:
         raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
     return model.eval(), config

@@ -235,7 +235,7 @@ class _Session:
             self.tell_time()
         due = monitor.preview_due(step, total)
         measured = due or step % HELD_OUT_EVERY == 0
-        held_out = self.trainer.held_out_losses(self.subjects).loss if measured else None
+        held_out = self.trainer.measure(self.subjects).loss if measured else None
         self.metrics.add(step, losses, held_out)
         if due:
             self.preview()
@@ -252,7 +252,7 @@ class _Session:
         self.say(f"{self.config['steps']} steps, expected time {monitor.duration(remaining / self.rate())}")
 
     def preview(self):
-        with self.trainer.average_weights():
+        with self.trainer.best_weights():
             sheet = monitor.preview_sheet(self.trainer.model, self.subjects, self.truth)
         monitor.save_preview(self.folder, sheet, self.trainer.step)
         monitor.save_loss_plot(self.folder, self.metrics.rows)
@@ -264,8 +264,11 @@ class _Session:
 
     def conclude(self):
         """The held-out figures."""
-        with self.trainer.average_weights():
+        with self.trainer.best_weights():
             found = evaluate.figures(self.trainer.model, self.subjects, self.subjects.truth(evaluate.TRUTH_FACES))
         self.say("\n".join(evaluate.table(found)))
+        if self.trainer.best_step < self.trainer.step:
+            self.say(f"the held-out faces were drawn best after step {self.trainer.best_step}: those weights draw the pictures; "
+                     "if that is long ago, more faces will help, and more steps will not")
         self.say(f"{monitor.duration(self.metrics.elapsed())} of training; look at {self.folder.path / 'preview.png'} and "
                  f"{self.folder.path / 'loss.png'}")

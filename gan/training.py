@@ -6,6 +6,7 @@ schedule, and hands losses to whoever watches; saving and showing are theirs.
 """
 import collections
 import concurrent.futures
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -115,13 +116,19 @@ class BatchMaker:
 
 
 class Trainer:
-    """A model in training: its optimizer, its average, the number of steps taken, and all that is needed to continue."""
+    """A model in training: its optimizer, its average, the number of steps taken, and all that is needed to continue.
+
+    Trained for too long on few faces, a network learns these by heart and fails on all others. So the averages that drew the
+    held-out faces best are kept, from whichever step: those draw the pictures.
+    """
 
     def __init__(self, model, recipe):
         self.model, self.recipe = model, recipe
         self.optimizer = nn.optim.Adam(model.parameters(), recipe.learning_rate, betas=recipe.betas)
         self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
         self.step = 0
+        self.best = [array.copy() for array in self.average.averages]
+        self.best_loss, self.best_step = math.inf, 0
 
     def train_step(self, batches, total):
         """Take the next step of `total`, on the pair of batches that `batches` makes for it."""
@@ -144,33 +151,54 @@ class Trainer:
                 sides.append(objectives.reconstruction(drawn, target, mask))
         return Losses(*((float(x) + float(y)) / 2 for x, y in zip(*sides)))
 
+    def measure(self, subjects):
+        """held_out_losses, and if these are the lowest so far, the averages are kept as the best."""
+        losses = self.held_out_losses(subjects)
+        if losses.loss < self.best_loss:
+            self.best = [array.copy() for array in self.average.averages]
+            self.best_loss, self.best_step = losses.loss, self.step
+        return losses
+
     def average_weights(self):
         """Context manager: within it the model has its averaged weights."""
-        return _Swapped(self.average)
+        return _exchanged(self.model, self.average.averages)
+
+    def best_weights(self):
+        """Context manager: within it the model has the averages that drew the held-out faces best."""
+        return _exchanged(self.model, self.best)
 
     def state_dict(self):
         """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""
         names = [name for name, _ in self.model.named_parameters()]
-        averages = dict(zip(names, (nn.backend.to_numpy(a).copy() for a in self.average.averages)))
+        copies = {f"{kind}.{name}": nn.backend.to_numpy(array).copy()
+                  for kind, arrays in (("average", self.average.averages), ("best", self.best))
+                  for name, array in zip(names, arrays)}
         return {"step": np.array(self.step), "average_updates": np.array(self.average.updates),
+                "best_step": np.array(self.best_step), "best_loss": np.array(self.best_loss), **copies,
                 **{f"model.{name}": array for name, array in self.model.state_dict().items()},
-                **{f"average.{name}": array for name, array in averages.items()},
                 **{f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}}
 
     def load_state_dict(self, state):
         """Continue from a state_dict. Raises ValueError that names what does not fit."""
-        averages = part(state, "average")
-        for name, parameter in self.model.named_parameters():
-            if name not in averages or averages[name].shape != parameter.shape:
-                found = averages[name].shape if name in averages else "nothing"
-                raise ValueError(f"load_state_dict: average.{name} should be {parameter.shape}, the file has {found}")
-        if not {"step", "average_updates"} <= state.keys():
-            raise ValueError("load_state_dict: missing in the file: step or average_updates")
+        missing = {"step", "average_updates", "best_step", "best_loss"} - state.keys()
+        if missing:
+            raise ValueError(f"load_state_dict: missing in the file: {', '.join(sorted(missing))}")
+        average, best = self._arrays(state, "average"), self._arrays(state, "best")
         self.model.load_state_dict(part(state, "model"))
         self.optimizer.load_state_dict(part(state, "optimizer"))
-        self.average.averages = [nn.backend.to_device(averages[name].copy(), parameter.device)
-                                 for name, parameter in self.model.named_parameters()]
+        self.average.averages, self.best = average, best
         self.average.updates, self.step = int(state["average_updates"]), int(state["step"])
+        self.best_step, self.best_loss = int(state["best_step"]), float(state["best_loss"])
+
+    def _arrays(self, state, kind):
+        """Copies of the arrays `kind.NAME` in the parameters' order, checked, on the parameters' devices."""
+        arrays, found = [], part(state, kind)
+        for name, parameter in self.model.named_parameters():
+            if name not in found or found[name].shape != parameter.shape:
+                got = found[name].shape if name in found else "nothing"
+                raise ValueError(f"load_state_dict: {kind}.{name} should be {parameter.shape}, the file has {got}")
+            arrays.append(nn.backend.to_device(found[name].copy(), parameter.device))
+        return arrays
 
 
 def part(state, prefix):
@@ -178,12 +206,15 @@ def part(state, prefix):
     return {name[len(prefix) + 1:]: array for name, array in state.items() if name.startswith(prefix + ".")}
 
 
-class _Swapped:
-    def __init__(self, average):
-        self.average = average
-
-    def __enter__(self):
-        self.average.swap()
-
-    def __exit__(self, *error):
-        self.average.swap()
+@contextlib.contextmanager
+def _exchanged(model, arrays):
+    """Within it the model's parameters are `arrays`; afterwards they are what they were before."""
+    parameters = model.parameters()
+    before = [p.data for p in parameters]
+    try:
+        for p, array in zip(parameters, arrays):
+            p.data = array
+        yield
+    finally:
+        for p, array in zip(parameters, before):
+            p.data = array
