@@ -8,7 +8,7 @@ import pytest
 import nn
 from gan import objectives
 from gan.autoencoder import FaceAutoencoder
-from gan.training import (WARM_UP, BatchMaker, NotFiniteError, Recipe, Trainer, learning_rate, part, train_autoencoder,
+from gan.training import (WARM_UP, BatchMaker, Losses, NotFiniteError, Recipe, Trainer, learning_rate, part, train_autoencoder,
                           warp_strength)
 
 TOTAL = 8
@@ -255,3 +255,22 @@ def test_batches_near_the_end_are_not_warped(faces):
         with batches(faces) as make:
             return np.abs(make(step, 1000)[0].warped - make(step, 1000)[0].target).mean()
     assert push(999) < 0.05 * push(0)
+
+
+def test_the_best_averages_are_kept_and_draw(faces, monkeypatch):
+    one = trainer()
+    losses = iter([0.5, 0.3, 0.4])
+    monkeypatch.setattr(Trainer, "held_out_losses", lambda self, subjects: Losses(next(losses), 0, 0, 0))
+    averages = []
+    with batches(faces) as make:
+        for _ in range(3):
+            one.train_step(make, TOTAL)
+            averages.append(part(one.state_dict(), "average"))
+            one.measure(faces)
+    assert (one.best_step, one.best_loss) == (2, 0.3)
+    with one.best_weights():
+        assert_same(averages[1], {name: p.data for name, p in one.model.named_parameters()})
+    two = trainer(seed=9)
+    two.load_state_dict(one.state_dict())
+    assert_same(one.state_dict(), two.state_dict())
+    assert two.best_loss == 0.3
