@@ -33,12 +33,13 @@ class Batch(NamedTuple):
     mask: np.ndarray  # (n, S, S, 1) where the face is in target
 
 
-def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0):
+def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0, light=1.0):
     """Batch k of a side.
 
     faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
     flip: mirror about half of the faces (switch it off for a person with a parting, a scar or an accessory on one side).
     warp: how far features are pushed about, 1 as is usual, 0 not at all. It changes nothing else of the batch.
+    light: how far strength, tint and saturation are changed, 1 for a little; more for few pictures, whose light is not all there is.
     Safe to call from any thread. Returns a Batch.
     """
     rng = np.random.default_rng([seed, PURPOSE_TRAINING, side, k])
@@ -49,7 +50,7 @@ def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0):
     rounds = -(-count // len(pool))
     chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     x, y = _positions(rng, count, faces.size, flip, warp)
-    matrices = _colour_matrices(rng, count)
+    matrices = _colour_matrices(rng, count, light)
     batch = Batch(*(np.empty((count, faces.size, faces.size, channels), np.float32) for channels in (3, 3, 1)))
     together = max(1, _CACHED // (2 * faces.size**2))
     for start in range(0, count, together):
@@ -110,14 +111,14 @@ def _interpolation(size):
     return (nearness * nearness * (3 - 2 * nearness)).astype(np.float32)
 
 
-def _colour_matrices(rng, count):
+def _colour_matrices(rng, count, light=1.0):
     """(n, 4, 3) float32: the light's strength, tint and the colours' saturation, changed a little; row 3 takes the mask's channel out.
 
     Contrast changes about mid-grey would need a constant, which the mask cannot give: strength alone serves, as light is a factor.
     """
-    strength = rng.uniform(0.88, 1.12, (count, 1, 1))
-    tint = rng.uniform(0.96, 1.04, (count, 1, 3))
-    saturation = rng.uniform(0.85, 1.15, (count, 1, 1))
+    strength = rng.uniform(1 - 0.12 * light, 1 + 0.12 * light, (count, 1, 1))
+    tint = rng.uniform(1 - 0.04 * light, 1 + 0.04 * light, (count, 1, 3))
+    saturation = rng.uniform(1 - 0.15 * light, 1 + 0.15 * light, (count, 1, 1))
     luma = np.array([0.299, 0.587, 0.114])[:, None]  # Rec. 601, on sRGB values as stored
     colours = saturation * np.eye(3) + (1 - saturation) * luma
     matrices = np.zeros((count, 4, 3), np.float32)

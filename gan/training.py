@@ -27,7 +27,8 @@ class NotFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a FaceAutoencoder is trained. batch: faces of each person in a step."""
+    """How a FaceAutoencoder is trained. batch: faces of each person in a step. light: how far their light is changed.
+    fading_warp: whether inputs are warped less and less in the second half (warp_strength)."""
 
     batch: int = 16
     learning_rate: float = 2e-3
@@ -35,6 +36,8 @@ class Recipe:
     decay: float = 0.995  # of the weights' moving average, which draws previews and swaps
     seed: int = 0
     flip: bool = True
+    light: float = 1.0
+    fading_warp: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,15 @@ class BatchMaker:
         """Batch k of a run of `total` steps (None: not known yet): one Batch for each person, on the device."""
         for step in range(k, k + 1 + BATCHES_AHEAD):
             if step not in self._ahead:
-                self._ahead[step] = self._thread.submit(self._make, step, warp_strength(step, total))
+                warp = warp_strength(step, total) if self._recipe.fading_warp else 1.0
+                self._ahead[step] = self._thread.submit(self._make, step, warp)
         pair = self._ahead.pop(k).result()
         return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in pair]
 
     def _make(self, k, warp):
         recipe = self._recipe
-        return [make_batch(faces, recipe.batch, recipe.seed, side, k, flip=recipe.flip, warp=warp)
+        return [make_batch(faces, recipe.batch, recipe.seed, side, k, flip=recipe.flip, warp=warp,
+                           light=recipe.light)
                 for side, faces in enumerate(self._sets)]
 
     def close(self):

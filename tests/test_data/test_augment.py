@@ -27,7 +27,7 @@ def faces():
 @pytest.fixture
 def same_light(monkeypatch):
     """Colours as they are, so that they tell places."""
-    monkeypatch.setattr(augment, "_colour_matrices", lambda rng, count: np.tile(np.eye(4, 3, dtype=np.float32), (count, 1, 1)))
+    monkeypatch.setattr(augment, "_colour_matrices", lambda rng, count, light: np.tile(np.eye(4, 3, dtype=np.float32), (count, 1, 1)))
 
 
 def equal(a, b):
@@ -186,3 +186,10 @@ def test_without_warp_the_input_is_the_target_and_the_rest_of_the_batch_is_as_ev
     np.testing.assert_array_equal(plain.warped, plain.target)
     np.testing.assert_array_equal(plain.target, warped.target)
     np.testing.assert_array_equal(plain.mask, warped.mask)
+
+
+def test_light_is_changed_as_far_as_asked():
+    def spread(light):
+        matrices = augment._colour_matrices(np.random.default_rng(0), 400, light)[:, :3]
+        return np.abs(matrices - np.eye(3)).max()
+    assert spread(0.0) == 0 and spread(2.0) > 1.5 * spread(1.0)

@@ -274,3 +274,10 @@ def test_the_best_averages_are_kept_and_draw(faces, monkeypatch):
     two.load_state_dict(one.state_dict())
     assert_same(one.state_dict(), two.state_dict())
     assert two.best_loss == 0.3
+
+
+def test_a_warp_that_does_not_fade(faces):
+    recipe = Recipe(batch=2, seed=4, fading_warp=False)
+    with batches(faces, recipe) as make:
+        last = make(999, 1000)[0]
+    assert np.abs(last.warped - last.target).mean() > 0.005
