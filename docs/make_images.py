@@ -47,8 +47,7 @@ def main():
     IMAGES.mkdir(parents=True, exist_ok=True)
     save_picture(IMAGES / "swap.png", swap_sheet(run), DigitalSource.COMPOSITE)
     save_picture(IMAGES / "people.png", contact_sheet(people=6, poses=9, size=96), DigitalSource.ALGORITHMIC)
-    for name in ("preview.png", "loss.png"):
-        shutil.copyfile(run / name, IMAGES / name)
+    shutil.copyfile(run / "preview.png", IMAGES / "preview.png")
 
 
 if __name__ == "__main__":
