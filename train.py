@@ -7,6 +7,7 @@ A run folder that exists is continued. Ctrl-C saves and ends; starting again goe
 """
 import argparse
 import contextlib
+import dataclasses
 import signal
 import sys
 
@@ -92,7 +93,7 @@ class Interruption:
 def main(arguments=None):
     """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
     options = parse(arguments)
-    names = {field.name for field in session.dataclasses.fields(session.Request)}
+    names = {field.name for field in dataclasses.fields(session.Request)}
     request = session.Request(**{name: value for name, value in vars(options).items() if name in names})
     request.people = tuple(options.people) if options.people else None
     nn.use_kernels(options.kernels)
