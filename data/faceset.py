@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.align import INNER, MEAN_FACE, apply, crop_transform, warp
-from data.blend import face_hull, face_mask
+from data.align import INNER, MEAN_FACE, apply, crop_transform, invert, scale_of, warp
 from data.image_io import PictureError, list_pictures, read_picture
+from data.mask import face_hull, face_mask
 from data.survey import report  # noqa: F401  the word on two sets belongs beside what makes them
 
 DENSITY = 1.5  # canvas pixels per crop pixel
@@ -29,12 +29,26 @@ LEAST_FACES = 4
 HELD_OUT_SHARE = 0.18
 
 _LEAST_HEIGHT = 12  # pixels of a face in its picture; below that there is nothing to learn
+_SAME = np.eye(2, 3)  # the transform that changes nothing
+_EDGE = 0.04  # of the crop: over this width the mask falls to 0 where the picture ends
 _WORST_FIT = 0.12  # root mean square distance from the mean face, in crops; real faces reach 0.1 in full profile, shuffled points 0.19
 _COLUMNS = ["file", "width", "height"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
 
 
 class FaceSetError(ValueError):
     """A face set that cannot be used. The message is one line: what, where, what to do."""
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """A face that some program cut out of a picture, with what its file tells of it."""
+
+    pixels: np.ndarray  # (h, w, 3) uint8
+    landmarks: np.ndarray  # (68, 2) in these pixels
+    source: str  # name of the picture or clip that it was cut from
+    frame: int | None = None  # of the clip
+    transform: np.ndarray | None = None  # (2, 3) source pixels -> these pixels, where it is known
+    shape: tuple | None = None  # (height, width) of the source, where it is known
 
 
 @dataclass
@@ -121,6 +135,50 @@ def load_faces(folder, landmarks_csv, size, seed=0):
     return _assemble(folder.name, size, files, [face for _, face in faces], clips_of(files, shapes), seed, skipped)
 
 
+def load_aligned(name, paths, read, size, seed=0, skipped=()):
+    """Read faces that were cut out before.
+
+    name:  of the set, for messages. paths: picture files. read: path -> AlignedFace; its ValueError or OSError is the reason to skip.
+    size, seed: as in load_faces. skipped: (file, reason) of what was left out before.
+    The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than 4 are left.
+    """
+
+    loaded = list(zip((path.name for path in paths), _in_threads(lambda path: _load_aligned(path, read, size), paths)))
+    skipped = [*skipped, *((file, face) for file, face in loaded if isinstance(face, str))]
+    faces = sorted((face for _, face in loaded if not isinstance(face, str)), key=lambda face: _natural(face["file"]))
+    if len(faces) < LEAST_FACES:
+        raise FaceSetError(f"{name} has {len(faces)} usable faces, at least {LEAST_FACES} are needed{_first(skipped)}")
+    files = [face["file"] for face in faces]
+    return _assemble(name, size, files, faces, clips_of(files, [face["shape"] for face in faces]), seed, skipped)
+
+
+def _load_aligned(path, read, size):
+    """A face's arrays as a dict, or the reason (str) why it is skipped."""
+    try:
+        face = read(path)
+        if not np.isfinite(face.landmarks).all():
+            return "landmarks that are not finite numbers"
+        if fault := shape_fault(face.landmarks):
+            return fault
+        file = face.source if face.frame is None else f"{face.source}_{face.frame:06d}"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return _cut_aligned(face, size) | {"file": file, "shape": face.shape or face.pixels.shape[:2], "digest": digest}
+    except (ValueError, OSError) as error:
+        return str(error)
+
+
+def _cut_aligned(face, size):
+    """The canvas of an AlignedFace, and the transform from its source on: the source's pixels tell how much detail there is."""
+    reach = [(_SAME, face.pixels.shape[:2])]
+    if face.transform is None:
+        return _cut(face.pixels, face.landmarks, size, reach)
+    if face.shape is not None:
+        reach.append((invert(face.transform), face.shape))
+    cut = _cut(face.pixels, face.landmarks, size, reach)
+    linear, shift = cut["transform"][:, :2], cut["transform"][:, 2]
+    return cut | {"transform": np.column_stack([linear @ face.transform[:, :2], linear @ face.transform[:, 2] + shift])}
+
+
 def from_renders(name, renders, size, seed=0):
     """A face set of rendered people, along the same path as photographs; each render is a clip of its own.
 
@@ -187,7 +245,7 @@ def _load_face(base, row, size):
         shape = picture.pixels.shape[:2]
         if fault := landmark_fault(landmarks, (width, height), shape):
             return fault
-        face = _cut(picture.pixels, landmarks, size)
+        face = _cut(picture.pixels, landmarks, size, [(_SAME, shape)])
         return face | {"shape": shape, "digest": hashlib.sha256((base / name).read_bytes()).hexdigest()}
     except (PictureError, OSError) as error:
         return str(error)
@@ -220,16 +278,40 @@ def shape_fault(landmarks):
     return None
 
 
-def _cut(pixels, landmarks, size):
-    """The canvas of one face, its landmarks in crop pixels and the transform that led there."""
+def canvas_transform(landmarks, size, side):
+    """(2, 3) from picture pixels to a square of `side` pixels that shows what a canvas shows, COVERAGE crops. landmarks: (68, 2);
+    size: side S of the crop, in the pixels of that square."""
+    to_canvas = crop_transform(landmarks, size)
+    to_canvas[:, 2] += (side - size) / 2
+    return to_canvas
+
+
+def _cut(pixels, landmarks, size, reach=()):
+    """The canvas of one face, its landmarks in crop pixels and the transform that led there.
+
+    reach: [(transform from the picture's pixels to those of a picture, its (height, width)), ...]: where one of these ends, the mask
+    does: what lies beyond is a repeated border."""
     to_crop = crop_transform(landmarks, size)
     side = 2 * round(DENSITY * COVERAGE * size / 2)
     to_canvas = to_crop * DENSITY
     to_canvas[:, 2] += (side - 1) / 2 - DENSITY * (size - 1) / 2
+    mask = face_mask(apply(to_canvas, landmarks), (side, side))
+    for transform, shape in reach:
+        mask *= _covered(to_canvas, transform, shape, side, _EDGE * size * DENSITY)
     canvas = np.empty((side, side, 4), np.uint8)
     canvas[..., :3] = np.rint(warp(pixels, to_canvas, side) * 255)
-    canvas[..., 3] = np.rint(face_mask(apply(to_canvas, landmarks), (side, side)) * 255)
+    canvas[..., 3] = np.rint(mask * 255)
     return {"canvas": canvas, "landmarks": apply(to_crop, landmarks).astype(np.float32), "transform": to_crop}
+
+
+def _covered(to_canvas, transform, shape, side, feather):
+    """(P, P) float32: 1 where a picture of shape (H, W) reaches, 0 beyond it, smooth over `feather` canvas pixels inside its edge."""
+    y, x = np.mgrid[:side, :side]
+    points = apply(transform, apply(invert(to_canvas), np.stack([x, y], axis=-1)))  # (P, P, 2), that picture's pixels
+    depth = np.minimum(points + 0.5, np.array(shape[::-1]) - 0.5 - points).min(axis=-1)
+    depth *= scale_of(to_canvas) / scale_of(transform)  # in canvas pixels
+    ramp = np.clip(depth / feather, 0, 1).astype(np.float32)
+    return ramp * ramp * (3 - 2 * ramp)
 
 
 def _assemble(name, size, files, faces, groups, seed, skipped):

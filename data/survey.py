@@ -77,7 +77,7 @@ def survey(faces):
     brightness, sidedness = _light(grey, weights)
     return Survey(
         len(faces), len(faces.held_out), len(np.unique(faces.groups)), len(faces.skipped),
-        float(np.median([faces.size / scale_of(t) for t in faces.transforms[looked]])), float(np.median(_detail(grey, weights))),
+        float(np.median([faces.size / scale_of(t) for t in faces.transforms[looked]])), float(np.median(detail(grey, weights))),
         _range(pose.yaw), _range(pose.pitch), _range(pose.roll - turned), _range(pose.mouth), _range(brightness), _range(sidedness),
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ def _light(grey, weights):
     return brightness, (mean(np.s_[:, :, half:]) - mean(np.s_[:, :, :half])) / np.maximum(brightness, 1e-3)
 
 
-def _detail(grey, weights):
+def detail(grey, weights):
     """(N,): root mean square of the Laplacian over the standard deviation of the picture, inside the mask: 0 for a smooth ramp."""
     laplacian = 4 * grey[:, 1:-1, 1:-1] - grey[:, :-2, 1:-1] - grey[:, 2:, 1:-1] - grey[:, 1:-1, :-2] - grey[:, 1:-1, 2:]
     inner = weights[:, 1:-1, 1:-1]

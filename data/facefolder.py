@@ -1,0 +1,216 @@
+"""The folder that an extraction leaves: aligned faces by person, a numbered sheet to look at, a list.
+
+    FOLDER/faces.png                  the faces with their numbers (faces_2.png, ... where there are many)
+    FOLDER/faces.csv                  number, face, file, frame, left, top, right, bottom, score: a row for each face found
+    FOLDER/00017_NAME.png             the faces, where one person is seen; where there are several,
+    FOLDER/person_1/00017_NAME.png    the faces of each, the person with most faces first
+    FOLDER/sorted_out/REASON/...      faces put aside, by reason (data/sorting.py; "dropped": by number)
+
+New faces are gathered in a hidden folder beside the old ones, which are replaced at the end, so an extraction that fails or is killed
+leaves the one before as it was. A folder with other things in it is refused, and files that the list does not name are never touched.
+A face keeps its number for as long as the folder stands.
+"""
+
+import csv
+import io
+import pathlib
+import re
+import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+
+from data.corrections import overlap
+from data.image_io import read_picture, write_whole
+from data.sheet import draw_sheet, pages
+
+LIST, SHEET, PUT_ASIDE, DROPPED = "faces.csv", "faces.png", "sorted_out", "dropped"
+_STAGING = ".extracting"
+_SHEETS = re.compile(r"faces(_\d+)?\.png")
+_PLACES = re.compile(r"(person_[1-9]\d*/|sorted_out/[a-z_]+/)?\d{5,}_[^/\\]*")
+_SAME_FACE = 0.5  # overlap of boxes from which on it is the same face
+
+
+class ExtractError(ValueError):
+    """Faces that cannot be extracted or kept. The message is one line: what, where, what to do."""
+
+
+@dataclass
+class Entry:
+    """A row of faces.csv."""
+
+    number: int
+    face: str  # the face's file, relative to the folder
+    file: str  # the picture or clip it was found in, relative to INPUT
+    frame: int | None  # of the clip, from 0
+    left: float  # the tight box of the landmarks in that picture, pixels
+    top: float
+    right: float
+    bottom: float
+    score: float  # the finder's, 0..1
+
+    @property
+    def box(self):
+        return np.array([[self.left, self.top], [self.right, self.bottom]])
+
+    @property
+    def person(self):
+        """Number of the person, from 1; None for a face that was put aside."""
+        first = pathlib.PurePosixPath(self.face).parts[0]
+        if first == PUT_ASIDE:
+            return None
+        return int(first.removeprefix("person_")) if "/" in self.face else 1
+
+
+_COLUMNS = [field.name for field in fields(Entry)]
+
+
+def read_list(folder):
+    """The entries of an extraction's faces.csv, or None where the folder holds no extraction. Raises ExtractError for a broken list."""
+    path = pathlib.Path(folder) / LIST
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            lines = list(csv.reader(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ExtractError(f"{path} cannot be read ({error}); remove it, and choose another folder") from error
+    if not lines or lines[0] != _COLUMNS:
+        raise ExtractError(f"{path} is not the list of an extraction; choose another folder")
+    try:
+        entries = [Entry(int(number), face, file, int(frame) if frame else None, *map(float, rest))
+                   for number, face, file, frame, *rest in lines[1:]]
+        for entry in entries:
+            if not _PLACES.fullmatch(entry.face):  # it is to be removed or moved some day: nothing outside the folder may be
+                raise ValueError(f"{entry.face!r} is not the place of a face")
+        return entries
+    except (ValueError, TypeError) as error:
+        raise ExtractError(f"{path} is damaged ({error}); remove the folder and extract again") from error
+
+
+class FaceFolder:
+    """The folder of an extraction, which may not exist yet. Raises ExtractError where it cannot be used."""
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self._staging = self.path / _STAGING
+        if self.path.exists() and not self.path.is_dir():
+            raise ExtractError(f"{self.path} is a file; give a folder for the faces")
+        self.entries = read_list(self.path)
+        if self.entries is None and self.path.is_dir() and {p.name for p in self.path.iterdir()} - {_STAGING}:
+            raise ExtractError(f"the folder {self.path} holds other things; give a new or an empty one")
+        self._fresh = []
+
+    def begin(self):
+        """Make room for new faces."""
+        self._remove_staging()
+        try:
+            self._staging.mkdir(parents=True)
+        except OSError as error:
+            raise ExtractError(f"the folder {self.path} cannot be made ({error.strerror}); choose another place") from error
+
+    def add(self, write, suffix, file, frame, landmarks, score, reason=None):
+        """Keep a face until `finish`. write: takes the path to write the face's file to; suffix: of that file; reason: why it is put
+        aside, or None. file, frame, landmarks, score: where it was found."""
+        number = len(self._fresh) + 1
+        stem = _short(pathlib.PurePath(file).stem) + ("" if frame is None else f"_{frame:06d}")
+        place = pathlib.PurePosixPath(PUT_ASIDE, reason) if reason else pathlib.PurePosixPath()
+        entry = Entry(number, str(place / f"{number:05d}_{stem}{suffix}"), file, frame, *landmarks.min(axis=0).round(1),
+                      *landmarks.max(axis=0).round(1), round(float(score), 3))  # fmt: skip
+        write(self._staging / entry.face.rpartition("/")[2])
+        self._fresh.append(entry)
+
+    def was_dropped(self, file, frame, landmarks):
+        """Whether a face was dropped by its number before: it stays dropped when the same input is extracted again."""
+        box = np.array([landmarks.min(axis=0), landmarks.max(axis=0)])
+        return any(entry.file == file and entry.frame == frame and overlap(entry.box, box) > _SAME_FACE
+                   for entry in self.entries or () if entry.face.startswith(f"{PUT_ASIDE}/{DROPPED}/"))
+
+    def finish(self, labels):
+        """Replace what the folder held by the new faces. labels: (n,) int, for each face that was kept, in order: its person, from 0."""
+        kept = [entry for entry in self._fresh if not entry.face.startswith(PUT_ASIDE)]
+        several = len(set(labels)) > 1
+        for entry, label in zip(kept, labels, strict=True):
+            entry.face = f"person_{label + 1}/{entry.face}" if several else entry.face
+        old, self.entries, self._fresh = self.entries or [], self._fresh, []
+        self._write_list()  # first: whatever happens now, the list names every file
+        for entry in old:
+            (self.path / entry.face).unlink(missing_ok=True)
+        for entry in self.entries:
+            target = self.path / entry.face
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self._staging / target.name).replace(target)
+        self._remove_staging()
+        self._remove_empty(old)
+        self._write_sheets()
+
+    def abandon(self):
+        """Forget the new faces; a folder that was made for them goes with them."""
+        self._remove_staging()
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def drop(self, numbers):
+        """Put faces aside by their numbers. Raises ExtractError, and drops none, if one of the numbers is not among the faces."""
+        kept = {entry.number: entry for entry in self.entries or () if entry.person}
+        unknown = sorted(set(numbers) - set(kept))
+        if unknown:
+            raise ExtractError(f"{self.path} has no face number {', '.join(map(str, unknown))}; look at {self.path / SHEET}")
+        old = [Entry(*astuple(entry)) for entry in self.entries]
+        place = self.path / PUT_ASIDE / DROPPED
+        place.mkdir(parents=True, exist_ok=True)
+        for number in set(numbers):
+            source = self.path / kept[number].face
+            kept[number].face = f"{PUT_ASIDE}/{DROPPED}/{source.name}"
+            source.replace(place / source.name)
+        self._write_list()
+        self._remove_empty(old)
+        self._write_sheets()
+
+    def people(self):
+        """{person from 1: [Entry, ...]} of the faces that were kept."""
+        people = {}
+        for entry in self.entries or ():
+            if entry.person:
+                people.setdefault(entry.person, []).append(entry)
+        return dict(sorted(people.items()))
+
+    def put_aside(self):
+        """Counter of the faces put aside, by reason."""
+        return Counter(entry.face.split("/")[1] for entry in self.entries or () if not entry.person)
+
+    def _write_list(self):
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([_COLUMNS, *(["" if value is None else value for value in astuple(e)] for e in self.entries)])
+        write_whole(self.path / LIST, text.getvalue().encode(errors="surrogateescape"))
+
+    def _write_sheets(self):
+        groups = []
+        with ThreadPoolExecutor(4) as pool:
+            for person, entries in self.people().items():
+                pictures = pool.map(lambda entry: read_picture(self.path / entry.face).pixels, entries)
+                groups.append((f"person {person}: {len(entries)} face{'s' if len(entries) > 1 else ''}",
+                               [(entry.number, _reduced(picture)) for entry, picture in zip(entries, pictures)]))
+        names = []
+        for k, page in enumerate(pages(groups), start=1):
+            names.append(SHEET if k == 1 else f"{SHEET.removesuffix('.png')}_{k}.png")
+            write_sheet(self.path / names[-1], draw_sheet(page))
+        for path in self.path.iterdir():
+            if _SHEETS.fullmatch(path.name) and path.name not in names:
+                path.unlink()
+
+    def _remove_staging(self):
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _remove_empty(self, entries):
+        """Remove the folders that these entries' faces have left empty."""
+        for parent in sorted({p for e in entries for p in (self.path / e.face).parents if p.is_relative_to(self.path)}, reverse=True):
+            if parent != self.path and parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _short(name):
+    """A file's name, cut to what any file system takes with something added."""
+    return name.encode(errors="surrogateescape")[:150].decode(errors="ignore").replace("\\", "_")
