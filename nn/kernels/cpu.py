@@ -34,18 +34,21 @@ def conv2d(x, w, b, stride, padding, slope):
     matrix = w.transpose(0, 1, 3, 2).reshape(-1, c) if thin else w.reshape(-1, f)
 
     def work(part):
-        out = y[part]
+        pictures, rows = part
+        out = y[pictures, rows]
         if thin:
-            planes = matrix @ x[part].reshape(-1, c).T  # (kh*kw*F, n*H*W): whole pictures, one for each tap and channel
+            planes = matrix @ x[pictures].reshape(-1, c).T  # (kh*kw*F, n*H*W): whole pictures, one for each tap and channel
             _sum_planes(planes.reshape(kh, kw, f, -1, h, wd), padding, out)
         else:
-            numpy.matmul(columns(x[part], (kh, kw), stride, padding, (oh, ow)), matrix, out=out.reshape(-1, f))
+            seen, margin = _rows_under(x[pictures], rows, kh, stride[0], padding)
+            seen = columns(seen, (kh, kw), stride, margin, (rows.stop - rows.start, ow))
+            numpy.matmul(seen, matrix, out=out.reshape(-1, f))
         if b is not None:
             out += b
         if slope is not None:
             _leaky_relu(out, slope)
 
-    parallel.run(work, _chunks(n, oh * ow * kh * kw * min(c, f if thin else c) * x.itemsize, w.nbytes))
+    parallel.run(work, _tiles(n, oh, oh * ow * kh * kw * (f if thin else c) * y.itemsize, w.nbytes, whole=thin))
     return y
 
 
@@ -103,17 +106,28 @@ def columns(x, kernel_size, stride, padding, size):
     return patches.reshape(n * oh * ow, kh * kw * c)
 
 
+def _rows_under(x, rows, kh, stride, padding):
+    """What a band of y's rows is computed from: those rows of x (n, H, W, C), and the zeros around them."""
+    top, bottom = rows.start * stride - padding[0], (rows.stop - 1) * stride + kh - padding[0]
+    first, last = (min(max(edge, 0), x.shape[1]) for edge in (top, bottom))
+    above = min(max(-top, 0), bottom - top)
+    return x[:, first:last], ((above, bottom - top - above - (last - first)), padding[1])
+
+
 def _pad(x, padding):
-    """x with zeros around it, contiguous; negative padding cuts away instead."""
-    (ph, pw), (n, h, w, c) = padding, x.shape
-    if ph < 0 or pw < 0:
-        x = x[:, max(-ph, 0):h - max(-ph, 0), max(-pw, 0):w - max(-pw, 0)]
-        ph, pw = max(ph, 0), max(pw, 0)
+    """x with zeros around it, contiguous; negative padding cuts away instead. padding: (vertical, horizontal), the vertical
+    one also (above, below)."""
+    vertical, pw = padding
+    above, below = vertical if isinstance(vertical, tuple) else (vertical, vertical)
+    n, h, w, c = x.shape
+    if min(above, below, pw) < 0:
+        x = x[:, max(-above, 0):h - max(-below, 0), max(-pw, 0):w - max(-pw, 0)]
+        above, below, pw = max(above, 0), max(below, 0), max(pw, 0)
         n, h, w, c = x.shape
-    if ph == 0 and pw == 0:
+    if above == below == pw == 0:
         return numpy.ascontiguousarray(x)
-    padded = numpy.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
-    padded[:, ph:ph + h, pw:pw + w] = x
+    padded = numpy.zeros((n, h + above + below, w + 2 * pw, c), x.dtype)
+    padded[:, above:above + h, pw:pw + w] = x
     return padded
 
 
@@ -199,15 +213,29 @@ def leaky_relu_backward(gy, y, slope):
 def _chunks(count, bytes_each, weight_bytes):
     """Slices of a batch of `count` pictures whose columns take bytes_each: small enough for the cache, at least one a
     thread. A large weight is read once a chunk, so then chunks are few."""
-    threads = parallel.thread_count()
+    return _cut(count, min(_chunk_number(count, bytes_each, weight_bytes), count))
+
+
+def _tiles(count, rows, bytes_each, weight_bytes, whole):
+    """As _chunks, pairs (pictures, rows of each): where there are fewer pictures than chunks, pictures are cut into bands of
+    rows, unless they must stay whole. So a single large picture is worked on by all threads, in the cache."""
+    number = _chunk_number(count, bytes_each, weight_bytes)
+    bands = 1 if whole or not count else min(-(-number // count), rows)
+    return [(pictures, band) for pictures in _cut(count, min(number, count)) for band in _cut(rows, bands)]
+
+
+def _chunk_number(count, bytes_each, weight_bytes):
     if forced_chunks:
-        number = forced_chunks
-    else:
-        budget = max(CHUNK_BYTES, weight_bytes)
-        number = max(threads, -(-count * bytes_each // budget))
-        number = -(-number // threads) * threads  # equal work for all threads
-    number = min(number, count)
-    edges = [count * k // number for k in range(number + 1)] if number else [0]
+        return forced_chunks
+    threads = parallel.thread_count()
+    budget = max(CHUNK_BYTES, weight_bytes)
+    number = max(threads, -(-count * bytes_each // budget))
+    return -(-number // threads) * threads  # equal work for all threads
+
+
+def _cut(length, number):
+    """`number` slices of nearly equal length; one empty slice of nothing."""
+    edges = [length * k // number for k in range(number + 1)] if number else [0]
     return [slice(a, b) for a, b in zip(edges, edges[1:])] or [slice(0, 0)]
 
 

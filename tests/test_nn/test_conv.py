@@ -11,7 +11,7 @@ from nn.functional.conv import Conv2dWeight
 from nn.kernels import cpu, parallel, plain
 from tests.test_nn import definitions as D
 
-KERNELS = [("plain", None), ("fast", 1), ("fast", 2), ("fast", 3)]
+KERNELS = [("plain", None), ("fast", 1), ("fast", 2), ("fast", 3), ("fast", 7)]  # 7: more than pictures, so these are cut
 every_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: f"{kernel[0]}-{kernel[1]}")
 
 # (N, H, W), (C, F), (kh, kw), stride, padding: the shapes that take different ways through cpu.py.
