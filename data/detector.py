@@ -1,0 +1,122 @@
+"""The face detector: a small convolutional network slid over a picture at several sizes.
+
+    picture --halved again and again--> pyramid --network--> a grid of cells, one every 8 pixels
+    cell: a face's middle lies here (score), and its box
+
+The network knows faces of 18 to 44 pixels, a little more than one octave: each level of the pyramid halves the picture, so
+larger faces come into that range further up. Boxes of all levels are joined, and of those that overlap the best is kept.
+
+Legend: n pictures, H, W height and width. A box is (left, top, right, bottom) in pixels, pixel centres at integers.
+"""
+import numpy as np
+from PIL import Image
+
+import nn
+
+STRIDE = 8  # pixels between cells; cell i looks at pixel 8*i + 3.5
+TYPICAL = 28.0  # pixels, a face's box that the network knows best: boxes are told relative to it
+LEAST, MOST = 18.0, 44.0  # longer side of the boxes that it is trained to find
+_SMALLEST_SEEN = 21.0  # longer side to which the smallest face of a picture is brought: larger is surer, smaller is quicker
+_SLOPE = 0.1
+
+
+def _conv(i, o, kernel_size, stride=1, padding=0):
+    layer = nn.Conv2d(i, o, kernel_size, stride, padding, activation=nn.LeakyReLU(_SLOPE))
+    layer.weight.data = nn.init.he_uniform(layer.weight.shape, _SLOPE)
+    layer.bias.data = layer.bias.data * 0
+    return layer
+
+
+class Detector(nn.Module):
+    """Pictures (n, H, W, 3), 0..1, H and W multiples of 8 -> (n, H/8, W/8, 5): logit of a face, and its box, encoded."""
+
+    def __init__(self, width=48):
+        self.trunk = nn.Sequential(
+            _conv(3, width // 2, 8, stride=4, padding=2), _conv(width // 2, width, 2, stride=2),
+            *(_conv(width, width, 3, padding=1) for _ in range(4)))
+        self.head = nn.Conv2d(width, 5, 1)
+        self.head.weight.data = self.head.weight.data * 0.1
+        self.head.bias.data = np.array([-4, 0, 0, 0, 0], np.float32)  # faces are rare
+
+    def forward(self, pictures):
+        return self.head(self.trunk(pictures * 4 - 2))
+
+
+def encode(box, x, y):
+    """How a box is told by the cell that looks at pixel (x, y): shift of its middle and logarithms of its sides."""
+    left, top, right, bottom = box
+    return np.array([((left + right) / 2 - x) / TYPICAL, ((top + bottom) / 2 - y) / TYPICAL,
+                     np.log((right - left) / TYPICAL), np.log((bottom - top) / TYPICAL)], np.float32)
+
+
+def decode(told, x, y):
+    """Boxes (..., 4) of what cells looking at pixels x, y tell (..., 4): the inverse of encode."""
+    middle_x, middle_y = x + told[..., 0] * TYPICAL, y + told[..., 1] * TYPICAL
+    half = np.exp(np.clip(told[..., 2:], -3, 3)) * (TYPICAL / 2)
+    return np.stack([middle_x - half[..., 0], middle_y - half[..., 1], middle_x + half[..., 0], middle_y + half[..., 1]], -1)
+
+
+def detect(network, picture, smallest, threshold):
+    """Boxes (k, 4) float64 and scores (k,), best first, of a picture (H, W, 3) uint8.
+
+    smallest: longer side of the smallest face looked for, in pixels. threshold: the least score, 0..1.
+    """
+    boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
+    for level, scale in _pyramid(picture, smallest):
+        found, score = _detect_level(network, level, threshold)
+        boxes.append((found + 0.5) / scale - 0.5)
+        scores.append(score)
+    boxes, scores = np.concatenate(boxes), np.concatenate(scores)
+    kept = suppress(boxes, scores)
+    return boxes[kept], scores[kept]
+
+
+def _pyramid(picture, smallest):
+    """Pairs (level, its scale): from where the smallest face is one that the network knows, halved until nothing fits.
+
+    Levels are (h, w, 3) uint8; a level's side may be off its scale by half a pixel, which moves no box by more than that."""
+    image = Image.fromarray(picture)
+    scale = min(1.0, _SMALLEST_SEEN / smallest)
+    while True:
+        size = [round(side * scale) for side in (picture.shape[1], picture.shape[0])]
+        if min(size) < LEAST / 2:
+            return
+        image = image if size == [image.width, image.height] else image.resize(size, Image.Resampling.BILINEAR)
+        yield np.asarray(image), scale
+        scale /= 2
+
+
+def _detect_level(network, level, threshold):
+    """Boxes and scores of the cells above the threshold, in the level's pixels."""
+    height, width = level.shape[:2]
+    # A margin of the border's own pixels, so that a face cut by the border is seen as it is in the middle of a picture.
+    margin = ((2 * STRIDE, 2 * STRIDE + -height % STRIDE), (2 * STRIDE, 2 * STRIDE + -width % STRIDE), (0, 0))
+    padded = np.pad(level, margin, mode="edge").astype(np.float32)[None] * np.float32(1 / 255)
+    told = network(padded)
+    told = (told.data if isinstance(told, nn.Tensor) else told)[0]
+    rows, columns = np.nonzero(told[..., 0] > np.log(threshold / (1 - threshold)))
+    chosen = told[rows, columns].astype(np.float64)
+    boxes = decode(chosen[:, 1:], cell_centre(columns) - 2 * STRIDE, cell_centre(rows) - 2 * STRIDE)
+    return boxes, 1 / (1 + np.exp(-chosen[:, 0]))
+
+
+def cell_centre(index):
+    """The pixel that a cell looks at, along either axis."""
+    return STRIDE * np.asarray(index) + (STRIDE - 1) / 2
+
+
+def overlap(box, boxes):
+    """Intersection over union of a box (4,) with boxes (k, 4) -> (k,)."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=1)
+    return common / np.maximum((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - common, 1e-9)
+
+
+def suppress(boxes, scores, most=0.4):
+    """Non-maximum suppression: indices of boxes, best score first, without those that overlap a better one by more than
+    `most` (intersection over union)."""
+    order, kept = np.argsort(-scores, kind="stable"), []
+    while len(order):
+        kept.append(order[0])
+        order = order[1:][overlap(boxes[order[0]], boxes[order[1:]]) <= most]
+    return np.array(kept, int)

@@ -1,0 +1,3 @@
+"""x"""
+import pathlib
+WEIGHTS = pathlib.Path(__file__).parent / "weights"

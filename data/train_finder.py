@@ -1,0 +1,175 @@
+"""Train the networks that find faces, on a folder of labelled pictures.
+
+    python -m data.train_finder FOLDER                    the detector and the landmark network, one after the other
+    python -m data.train_finder FOLDER --only landmarker  one of them
+    python -m data.train_finder FOLDER --evaluate         what the shipped weights reach on people never trained on
+
+FOLDER holds landmarks.csv (file, width, height, x0, y0, ... x67, y67) and a folder person_NNN for each person. Every fifth person
+is held out. Weights go to data/weights/ as float16, and beside them the settings and the figures reached.
+"""
+import json
+import math
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+import nn
+import nn.functional as F
+from data import detector, landmarker
+from data.cli import Parser, number
+from data.finder import WEIGHTS
+from data.finder_batches import (detector_batch, is_held_out, landmark_batch, load_bank, make_backgrounds, negative_crops,
+                                 rendered_bank)
+from data.image_io import PictureError, write_whole
+
+# Labels that are wrong, found by training without them, sorting by the distance between label and network, and looking.
+WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "person_211/10.jpg", "person_182/10.jpg",
+                "person_140/08.jpg", "person_005/07.jpg", "person_005/08.jpg", "person_005/09.jpg", "person_215/13.jpg")
+FOCUS = 1.5  # exponent of the focal loss: how much less a cell counts that is right already (Lin et al. 2017)
+BOX_WEIGHT, SCORE_WEIGHT = 2.0, 0.3
+_PURPOSE_NEGATIVES = 35
+_MINED_EVERY, _MINED_FROM, _MINED = 500, 1500, 250  # steps; crops looked at; of these kept, the ones most like a face
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained; written beside its weights."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    decay: float = 0.998  # of the weights' moving average, which is what is kept
+    rendered: int = 300  # rendered people among the training faces
+    backgrounds: int = 400
+    seed: int = 0
+
+
+SETTINGS = {"detector": Settings(steps=12_000, batch=24, learning_rate=2e-3),
+            "landmarker": Settings(steps=10_000, batch=32, learning_rate=1e-3)}
+
+
+def rate_at(peak, step, total):
+    """The learning rate: it rises for 100 steps, stays until 2/5 of the total, then falls to zero along a cosine."""
+    late = max(0.0, (step / total - 0.4) / 0.6)
+    return peak * min(1.0, (step + 1) / 100) * (1 + math.cos(math.pi * late)) / 2
+
+
+def detector_loss(told, targets):
+    """Focal loss of the scores and mean absolute error of the boxes, by face. told (n, h, w, 5), targets (n, h, w, 6)."""
+    face, weight = targets[..., 0], targets[..., 5]
+    logit = told[..., 0]
+    right = 1 / (1 + np.exp(np.where(face > 0, -1, 1) * logit.data))  # the probability given to what is true
+    weight = weight * (1 - right) ** FOCUS * np.where(face > 0, 1, 0.5) / max(face.sum(), 1)
+    score = F.sum(F.softplus(logit * np.where(face > 0, -1, 1).astype(np.float32)) * weight.astype(np.float32))
+    shared = (face / max(face.sum(), 1)).astype(np.float32)[..., None]
+    return score + BOX_WEIGHT * F.sum(F.abs(told[..., 1:] - targets[..., 1:5]) * shared)
+
+
+class Learner:
+    """The loop that both trainings share: steps, learning rate, average, a line now and then."""
+
+    def __init__(self, network, settings, name):
+        self.network, self.settings, self.name = network, settings, name
+        self.optimizer = nn.optim.Adam(network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
+        self.average = nn.optim.ExponentialMovingAverage(network.parameters(), settings.decay)
+
+    def run(self, loss_of_step):
+        """Take all steps; loss_of_step(k) returns step k's loss. The network is left with its averaged weights."""
+        began, shown = time.monotonic(), 0.0
+        for k in range(self.settings.steps):
+            self.optimizer.lr = rate_at(self.settings.learning_rate, k, self.settings.steps)
+            loss = loss_of_step(k)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.average.update()
+            shown += (loss.item() - shown) * max(0.01, 1 / (k + 1))
+            if (k + 1) % 200 == 0:
+                print(f"{self.name}: step {k + 1} of {self.settings.steps}, {time.monotonic() - began:.0f} s, loss {shown:.4f}",
+                      flush=True)
+        for parameter, average in zip(self.network.parameters(), self.average.averages):
+            parameter.data = average
+        return round(time.monotonic() - began)
+
+
+def train_detector(bank, settings):
+    """A Detector trained on a Bank, and the seconds that it took."""
+    nn.manual_seed(settings.seed)
+    network, backgrounds = detector.Detector(), make_backgrounds(settings.backgrounds, settings.seed)
+
+    def loss(k):
+        patches, targets = detector_batch(bank, backgrounds, settings.batch, settings.seed, k)
+        return detector_loss(network(nn.Tensor(patches)), targets)
+
+    return network, Learner(network, settings, "detector").run(loss)
+
+
+def train_landmarker(bank, settings):
+    """A Landmarker trained on a Bank, and the seconds that it took. A fifth of each batch are crops without a face, half of
+    these chosen, every now and then, from many as the ones that the network still takes for faces."""
+    nn.manual_seed(settings.seed)
+    network, backgrounds = landmarker.Landmarker(), make_backgrounds(settings.backgrounds, settings.seed)
+    without, mined = settings.batch // 4, None
+
+    def loss(k):
+        nonlocal mined
+        rng = np.random.default_rng([settings.seed, _PURPOSE_NEGATIVES, k])
+        if k % _MINED_EVERY == 0:
+            many = negative_crops(bank, backgrounds, _MINED_FROM, rng)
+            mined = many[np.argsort(-_scores(network, many))[:_MINED]]
+        crops, points = landmark_batch(bank, settings.batch, settings.seed, k)
+        fresh = negative_crops(bank, backgrounds, without // 2, rng)
+        crops = np.concatenate([crops, fresh, mined[rng.choice(_MINED, without - len(fresh), replace=False)]])
+        found, score = network(nn.Tensor(crops))
+        face = (np.arange(len(crops)) < len(points)).astype(np.float32)
+        distance = F.l1_loss(found[:len(points)], nn.Tensor(points)) * 100
+        return distance + SCORE_WEIGHT * F.binary_cross_entropy_with_logits(score, nn.Tensor(face))
+
+    return network, Learner(network, settings, "landmarker").run(loss)
+
+
+def _scores(network, crops):
+    """The logits of many crops."""
+    with nn.no_grad():
+        return np.concatenate([network(nn.Tensor(crops[k:k + 64]))[1].numpy() for k in range(0, len(crops), 64)])
+
+
+TRAINERS = {"detector": train_detector, "landmarker": train_landmarker}
+
+
+def train(folder, name, threads):
+    """Train one network and write its weights with its settings beside them."""
+    settings = SETTINGS[name]
+    nn.kernels.parallel.set_threads(threads)
+    bank = load_bank(folder, WRONG_LABELS)
+    bank = bank.part(np.flatnonzero(~is_held_out(bank.people)))
+    print(f"{name}: {len(bank)} faces of {len(np.unique(bank.people))} people, {settings.rendered} rendered ones", flush=True)
+    network, seconds = TRAINERS[name](bank.joined(rendered_bank(settings.rendered, 10_000)), settings)
+    nn.save(WEIGHTS / f"{name}.npz", {key: array.astype(np.float16) for key, array in network.state_dict().items()})
+    record = {"settings": asdict(settings), "faces": len(bank), "people": len(np.unique(bank.people)),
+              "left_out_as_wrong": len(WRONG_LABELS), "seconds": seconds, "threads": threads,
+              "numpy": np.__version__, "python": platform.python_version()}
+    write_whole(WEIGHTS / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def main(arguments=None):
+    """Command line. Returns the exit code."""
+    parser = Parser(prog="python -m data.train_finder", description="Train the networks that find faces.")
+    parser.add_argument("folder", metavar="FOLDER", help="labelled pictures: landmarks.csv and person_NNN/")
+    parser.add_argument("--only", choices=TRAINERS, help="train just this network")
+    parser.add_argument("--threads", type=number(int, 1, 1024), default=nn.kernels.parallel.thread_count(), metavar="N")
+    options = parser.parse_args(arguments)
+    try:
+        for name in [options.only] if options.only else TRAINERS:
+            train(options.folder, name, options.threads)
+    except (OSError, PictureError) as error:
+        print(f"train_finder: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
