@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data.image_io import DigitalSource, save_picture, write_whole
+from data.progress import duration
 
 COLUMNS = ["step", "loss", "mae", "dssim", "mask", "held_out"]
 PREVIEW_FACES = 8
@@ -93,16 +94,6 @@ class Progress:
         if self._tty and self._shown:
             self._stream.write("\n")
         self._shown = 0.0
-
-
-def duration(seconds):
-    """'45 s', '3 min 20 s', '2 h 5 min'"""
-    seconds = int(round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
 def preview_due(step, total):
