@@ -1,8 +1,8 @@
 """Read and write pictures; the label that marks synthetic media.
 
 Every picture of the project comes in through `read_picture`, which returns upright 8-bit sRGB whatever the file held, and leaves through
-`save_picture`, which writes whole files only and marks each with the machine-readable label of synthetic media: the XMP property
-Iptc4xmpExt:DigitalSourceType with a term of the IPTC vocabulary (http://cv.iptc.org/newscodes/digitalsourcetype/).
+`save_picture`, which writes whole files only and marks what is synthetic with the machine-readable label of synthetic media: the XMP
+property Iptc4xmpExt:DigitalSourceType with a term of the IPTC vocabulary (http://cv.iptc.org/newscodes/digitalsourcetype/).
 
 Legend: H, W height and width. Pixels are (H, W, 3) uint8 RGB, alpha is (H, W) uint8, 255 opaque.
 """
@@ -218,43 +218,23 @@ def _apply_profile(image, profile):
     return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
 
 
-def save_picture(path, pixels, source, alpha=None):
+def save_picture(path, pixels, source, alpha=None, text=None):
     """Write a picture with its label: the project's one way to do so.
 
     path:   the suffix chooses the format; an existing file is replaced only once the new one is complete.
-    pixels: (H, W, 3) uint8. alpha: (H, W) uint8 or None. source: a DigitalSource.
+    pixels: (H, W, 3) uint8. alpha: (H, W) uint8 or None. text: {keyword: text} for the text chunks of a PNG; no other format takes any.
+    source: a DigitalSource, or None for a part of a photograph, which is nothing synthetic and gets no label.
     Formats without a place for the label get it in a file beside them, NAME.EXT.xmp.
     Returns notes, one phrase for each thing that the format cannot hold. Raises PictureError; no half file is left.
     """
     path = pathlib.Path(path)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(f"save_picture: expected pixels (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
-    if path.suffix.lower() not in _WRITE_FORMATS:
-        raise PictureError(f"cannot write {path}: unknown picture format '{path.suffix}'; use one of {' '.join(sorted(_WRITE_FORMATS))}")
-    kind, options, holds_alpha, label_option = _WRITE_FORMATS[path.suffix.lower()]
-    packet = label_packet(source)
-    notes = []
-    if alpha is not None and not holds_alpha:
-        notes.append(f"{kind} cannot hold transparency here: it is dropped")
-        alpha = None
-    if kind == "GIF":
-        notes.append("GIF holds 256 colours: the picture is reduced to them")
-    if not label_option:
-        notes.append(f"{kind} has no place for the label: it stands in {path.name}.xmp")
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if alpha is not None:
-        image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
-    encoded = io.BytesIO()
-    try:
-        image.save(encoded, kind, **options, **_label_options(label_option, packet))
-    except (OSError, ValueError, KeyError) as error:
-        raise PictureError(f"cannot write {path}: {kind} refused the picture ({_one_line(error)}); choose another format or size") from error
-    if label_option:
-        write_whole(path, encoded.getvalue())
+    content, notes = encode_picture(path, pixels, source, alpha, text)
+    if source is None or _format_of(path)[3]:
+        write_whole(path, content)
         return notes
-    write_whole(sidecar(path), packet)  # first: no moment with an unlabelled picture
+    write_whole(sidecar(path), label_packet(source))  # first: no moment with an unlabelled picture
     try:
-        write_whole(path, encoded.getvalue())
+        write_whole(path, content)
     except PictureError:
         if not path.exists():
             sidecar(path).unlink()
@@ -262,11 +242,49 @@ def save_picture(path, pixels, source, alpha=None):
     return notes
 
 
-def _label_options(option, packet):
+def encode_picture(path, pixels, source, alpha=None, text=None):
+    """What save_picture would write into the file `path`: (bytes, notes). A label that has its place beside the file is not in it."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"save_picture: expected pixels (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
+    kind, options, holds_alpha, label_option = _format_of(path)
+    notes = []
+    if text and kind != "PNG":
+        raise PictureError(f"cannot write {path}: only PNG holds the text that belongs to it; end the name in .png")
+    if alpha is not None and not holds_alpha:
+        notes.append(f"{kind} cannot hold transparency here: it is dropped")
+        alpha = None
+    if kind == "GIF":
+        notes.append("GIF holds 256 colours: the picture is reduced to them")
+    if source is not None and not label_option:
+        notes.append(f"{kind} has no place for the label: it stands in {sidecar(path).name}")
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if alpha is not None:
+        image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, kind, **options, **_label_options(label_option, source, text or {}))
+    except (OSError, ValueError, KeyError) as error:
+        raise PictureError(f"cannot write {path}: {kind} refused the picture ({_one_line(error)}); choose another format or size") from error
+    return encoded.getvalue(), notes
+
+
+def _format_of(path):
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in _WRITE_FORMATS:
+        raise PictureError(f"cannot write {path}: unknown picture format '{suffix}'; use one of {' '.join(sorted(_WRITE_FORMATS))}")
+    return _WRITE_FORMATS[suffix]
+
+
+def _label_options(option, source, text):
+    packet = None if source is None else label_packet(source)
     if option == "pnginfo":
         info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", packet.decode())
+        labels = {"XML:com.adobe.xmp": packet.decode()} if packet else {}
+        for keyword, value in (text | labels).items():
+            info.add_itxt(keyword, value)
         return {"pnginfo": info}
+    if packet is None:
+        return {}
     if option == "tiffinfo":
         return {"tiffinfo": {700: packet}}  # tag 700 is XMP (Adobe XMP specification, part 3)
     return {option: packet} if option else {}

@@ -1,0 +1,124 @@
+"""What a picture file carries beside its pixels: the chunks of a PNG and the segments of a JPEG, walked without decoding anything.
+
+Sizes are looked at before anything is read: a chunk may claim, and be, gigabytes. Errors are PictureError, one line that names the file.
+PNG: W3C Portable Network Graphics, third edition, sections 5 and 11.3.3. JPEG: ITU-T T.81, annex B.
+"""
+
+import os
+import struct
+import zlib
+
+from data.image_io import PictureError
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8"
+APP15 = 0xEF
+
+_MOST_PARTS = 100_000  # chunks or segments of a file; beyond that it is made to keep us busy
+
+
+def png_text(path, keyword, limit):
+    """The text that a PNG carries under a keyword in an iTXt chunk, or None. limit: bytes of the longest text that is read."""
+    wanted = keyword.encode("latin-1") + b"\0"
+    body = png_chunk(path, b"iTXt", wanted, limit + 1024)  # 1024: room for the names of language and keyword
+    if body is None:
+        return None
+    try:
+        compressed, method = body[len(wanted) : len(wanted) + 2]
+        _language, _translated, text = body[len(wanted) + 2 :].split(b"\0", 2)
+        if compressed:
+            text = _inflate(text, limit)
+        if compressed > 1 or method or len(text) > limit:
+            raise ValueError("a form that is not known, or too long")
+        return text.decode("utf-8")
+    except (ValueError, zlib.error) as error:
+        raise PictureError(f"{path}: its text '{keyword}' is broken ({error}); fetch the file again") from error
+
+
+def png_chunk(path, kind, start, limit):
+    """The first chunk of a kind whose data begins with `start`, as bytes, or None. kind: 4 bytes. limit: bytes of the longest one read."""
+    with _open(path) as file:
+        if file.read(8) != PNG_START:
+            return None
+        end = os.fstat(file.fileno()).st_size
+        for _ in range(_MOST_PARTS):
+            header = file.read(8)
+            if len(header) < 8 or header[4:] == b"IEND":
+                return None
+            length = int.from_bytes(header[:4])
+            after = file.tell() + length + 4
+            if header[4:] == kind:
+                found = file.read(min(len(start), length))
+                if found == start:
+                    _check_length(path, f"chunk {kind.decode('latin-1')}", length, limit, end - after)
+                    return _checked(path, kind, start + file.read(length - len(start)), file.read(4))
+            file.seek(after)
+    raise PictureError(f"{path} has more than {_MOST_PARTS} chunks; it is not an ordinary PNG")
+
+
+def _check_length(path, what, length, limit, left):
+    if length > limit:
+        raise PictureError(f"{path}: its {what} has {length:,} bytes, more than the {limit:,} that are read; it is not an ordinary picture")
+    if left < 0:
+        raise PictureError(f"{path} is cut short within its {what}; fetch it again")
+
+
+def _checked(path, kind, body, checksum):
+    if zlib.crc32(kind + body) != int.from_bytes(checksum):
+        raise PictureError(f"{path}: the checksum of its chunk {kind.decode('latin-1')} is wrong; fetch it again")
+    return body
+
+
+def _inflate(packed, limit):
+    """At most limit + 1 bytes of what is packed: a small file may hold gigabytes."""
+    return zlib.decompressobj().decompress(packed, limit + 1)
+
+
+def jpeg_segment(path, marker, start=b""):
+    """The payload of the first segment with a marker (second byte, such as APP15) that begins with `start`, or None. Read up to the scan."""
+    with _open(path) as file:
+        for kind, length in _headers(path, file):
+            place = file.tell()
+            if kind == marker:
+                payload = file.read(length)
+                if len(payload) < length:
+                    raise PictureError(f"{path} is cut short; fetch it again")
+                if payload.startswith(start):
+                    return payload
+            file.seek(place + length)
+    return None
+
+
+def _headers(path, file):
+    """(second byte of the marker, length of the payload) of the segments before the scan; the caller moves on to each one's end."""
+    if file.read(2) != JPEG_START:
+        return
+    for _ in range(_MOST_PARTS):
+        marker = file.read(2)
+        if len(marker) < 2 or marker[0] != 0xFF:
+            raise PictureError(f"{path} is damaged or cut short between its segments; fetch it again")
+        if marker[1] == 0xFF:  # a byte of filling
+            file.seek(-1, os.SEEK_CUR)
+            continue
+        if marker[1] in (0xD9, 0xDA):  # end of the picture, start of a scan
+            return
+        size = file.read(2)
+        if len(size) < 2 or int.from_bytes(size) < 2:
+            raise PictureError(f"{path} is damaged or cut short between its segments; fetch it again")
+        yield marker[1], int.from_bytes(size) - 2
+    raise PictureError(f"{path} has more than {_MOST_PARTS} segments; it is not an ordinary JPEG")
+
+
+def insert_segment(jpeg, marker, payload):
+    """A JPEG with one more segment, behind its last application segment. jpeg, payload: bytes; payload of at most 65,533 bytes."""
+    place = 2
+    while jpeg[place] == 0xFF and 0xE0 <= jpeg[place + 1] <= 0xEF:
+        place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])
+    return jpeg[:place] + struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload + jpeg[place:]
+
+
+def _open(path):
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read ({error.strerror or error}); check the path") from error

@@ -1,0 +1,145 @@
+"""Our own aligned face: a PNG picture of a face that knows where it came from.
+
+The picture is the face turned upright and cut out; a text chunk beside the pixels holds, as JSON, the name of the source, the transform
+that led from there to here and the 68 landmarks in the source. So a face trains by itself, and what is made of it can be put back. Other
+programs show it as an ordinary picture.
+
+Legend: sizes are (width, height); landmarks are (68, 2) x, y in pixels, centres at integers; a transform is (2, 3), p -> M[:, :2] @ p + M[:, 2].
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.align import apply
+from data.containers import png_text
+from data.image_io import PictureError, read_picture, save_picture
+
+FORMAT_VERSION = 1
+KEYWORD = "face-record"  # of the PNG's text chunk
+
+_LONGEST = 1 << 20  # bytes of JSON; a record has about 4,000
+_LARGEST = 1e9  # of any number
+
+
+class FaceFileError(PictureError):
+    """A face file that cannot be used. The message is one line: what, where, what to do."""
+
+
+@dataclass(frozen=True)
+class FaceRecord:
+    """Where a face came from."""
+
+    source: str  # file name of the photograph or clip, without folder
+    source_size: tuple  # (width, height) of the upright source
+    transform: np.ndarray  # (2, 3) float64, source pixels -> pixels of the face picture
+    landmarks: np.ndarray  # (68, 2) float64, source pixels
+    score: float  # 0..1, how sure the finder was
+    blur: float = 0.0  # sharpness as the extractor measures it
+    digest: str = ""  # SHA-256 of the source file, hexadecimal
+    frame: int | None = None  # number in the clip, from 0; None for a photograph
+    time: float | None = None  # seconds from the clip's start
+    group: int | None = None  # the person, 0 for the one most seen
+
+    @property
+    def face_landmarks(self):
+        """The landmarks in pixels of the face picture: (68, 2) float64."""
+        return apply(self.transform, self.landmarks)
+
+
+def write_face(path, pixels, record, source=None):
+    """Write a face picture with its record.
+
+    path: ends in .png. pixels: (H, W, 3) uint8. record: a FaceRecord. source: the DigitalSource of the picture it was cut from where that
+    is synthetic; a face from a photograph is not. Raises PictureError; no half file is left.
+    """
+    fields = {
+        "version": FORMAT_VERSION, "source": record.source, "source_size": [int(side) for side in record.source_size],
+        "transform": np.asarray(record.transform, np.float64).tolist(), "landmarks": np.asarray(record.landmarks, np.float64).tolist(),
+        "score": float(record.score), "blur": float(record.blur), "digest": record.digest, "frame": record.frame, "time": record.time,
+        "group": record.group,
+    }  # fmt: skip
+    _record_of(fields)  # what could not be read again is a mistake of the caller's
+    save_picture(path, pixels, source, text={KEYWORD: json.dumps(fields, allow_nan=False)})
+
+
+def read_face(path):
+    """(Picture, FaceRecord) of a face file. Raises PictureError, of which FaceFileError says that the record is missing or wrong."""
+    record = read_record(path)
+    return read_picture(path), record
+
+
+def read_record(path):
+    """The FaceRecord of a face file; only its text chunk is read. Raises PictureError."""
+    text = png_text(path, KEYWORD, _LONGEST)
+    if text is None:
+        raise FaceFileError(f"{path} is not a face that data.extract wrote (it has no text '{KEYWORD}'); extract it from its source")
+    try:
+        return _record_of(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise FaceFileError(f"{path}: its record of where the face came from is damaged ({reason}); extract the face again") from error
+
+
+def _record_of(fields):
+    """A FaceRecord of a JSON value. ValueError that names the field where anything is wrong."""
+    if not isinstance(fields, dict):
+        raise ValueError("expected an object")
+    version = _whole(fields, "version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"format version {version}, this program reads {FORMAT_VERSION}")
+    transform, size = _array(fields, "transform", (2, 3)), _array(fields, "source_size", (2,))
+    if abs(np.linalg.det(transform[:, :2])) < 1e-12:
+        raise ValueError("transform cannot be undone")
+    if (size < 1).any() or (size != np.rint(size)).any():
+        raise ValueError("source_size must be two positive whole numbers")
+    return FaceRecord(
+        _text(fields, "source"), (int(size[0]), int(size[1])), transform, _array(fields, "landmarks", (68, 2)),
+        _number(fields, "score"), _number(fields, "blur"), _text(fields, "digest"),
+        *(None if fields.get(name) is None else read(fields, name) for name, read in (("frame", _whole), ("time", _number), ("group", _whole))),
+    )  # fmt: skip
+
+
+def _value(fields, name):
+    if name not in fields:
+        raise ValueError(f"{name} is missing")
+    return fields[name]
+
+
+def _text(fields, name):
+    value = _value(fields, name)
+    if not isinstance(value, str) or len(value) > 1000:
+        raise ValueError(f"{name} must be a short text")
+    return value
+
+
+def _is_number(value):
+    """A finite number of reasonable size; bool is no number here."""
+    return type(value) in (int, float) and abs(value) <= _LARGEST
+
+
+def _number(fields, name):
+    value = _value(fields, name)
+    if not _is_number(value):
+        raise ValueError(f"{name} must be a finite number")
+    return float(value)
+
+
+def _whole(fields, name):
+    value = _value(fields, name)
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise ValueError(f"{name} must be a whole number, 0 or more")
+    return value
+
+
+def _array(fields, name, shape):
+    """Nested lists of finite numbers as float64 of this shape."""
+    rows = _value(fields, name)
+    rows = rows if len(shape) == 2 else [rows]
+    width = shape[-1]
+    whole = isinstance(rows, list) and len(rows) == math.prod(shape) // width
+    if not whole or not all(isinstance(row, list) and len(row) == width and all(map(_is_number, row)) for row in rows):
+        raise ValueError(f"{name} must be {' x '.join(map(str, shape))} finite numbers")
+    return np.array(rows, np.float64).reshape(shape)
