@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data import shading
-from data.blend import face_mask
 from data.cli import Parser, number
 from data.head import PIVOT, Expression, grid_normals, project_landmarks
 from data.image_io import DigitalSource, PictureError, save_picture
+from data.mask import face_mask
 from data.patterns import bump, smoothstep
 from data.people import Person, Pose, random_pose  # noqa: F401  Pose belongs to what this file offers
 from data.raster import rasterise, soft_shadow

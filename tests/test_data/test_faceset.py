@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.align import MEAN_FACE, apply, crop_transform, warp
-from data.blend import face_mask
+from data.mask import face_mask
 from data.faceset import FaceSetError, clips_of, from_renders, load_faces, report, split
 from data.survey import head_pose, survey
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.blend import face_mask
+from data.mask import face_mask
 from data.synthetic import Person, Pose, main, random_pose, render, render_many
 
 # The landmark on the other side of the face.
