@@ -12,19 +12,12 @@ import numpy as np
 from PIL import Image
 
 import nn
+from data.layers import convolution
 
 STRIDE = 8  # pixels between cells; cell i looks at pixel 8*i + 3.5
 TYPICAL = 28.0  # pixels, a face's box that the network knows best: boxes are told relative to it
 LEAST, MOST = 18.0, 44.0  # longer side of the boxes that it is trained to find
 _SMALLEST_SEEN = 21.0  # longer side to which the smallest face of a picture is brought: larger is surer, smaller is quicker
-_SLOPE = 0.1
-
-
-def _conv(i, o, kernel_size, stride=1, padding=0):
-    layer = nn.Conv2d(i, o, kernel_size, stride, padding, activation=nn.LeakyReLU(_SLOPE))
-    layer.weight.data = nn.init.he_uniform(layer.weight.shape, _SLOPE)
-    layer.bias.data = layer.bias.data * 0
-    return layer
 
 
 class Detector(nn.Module):
@@ -32,8 +25,8 @@ class Detector(nn.Module):
 
     def __init__(self, width=48):
         self.trunk = nn.Sequential(
-            _conv(3, width // 2, 8, stride=4, padding=2), _conv(width // 2, width, 2, stride=2),
-            *(_conv(width, width, 3, padding=1) for _ in range(4)))
+            convolution(3, width // 2, 8, stride=4, padding=2), convolution(width // 2, width, 2, stride=2, padding=0),
+            *(convolution(width, width, 3) for _ in range(4)))
         self.head = nn.Conv2d(width, 5, 1)
         self.head.weight.data = self.head.weight.data * 0.1
         self.head.bias.data = np.array([-4, 0, 0, 0, 0], np.float32)  # faces are rare

@@ -5,6 +5,7 @@ the 68 points) takes SCALE pixels. All batches read from it, each face at a size
 
     landmark_batch   crops as the landmark network meets them, in its first pass and in its second, and crops without a face
     detector_batch   patches of pictures with faces of all sizes, and what each cell of the detector should say
+    identity_batch   aligned crops, and whose they are
 
 Batch k depends on (seed, purpose, k) alone. Legend: N faces, P side of a canvas, n batch, S side of a crop or patch.
 """
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data import detector, landmarker
-from data.align import apply, invert, mirror_landmarks, warp
+from data import detector, identity, landmarker
+from data.align import apply, crop_transform, invert, mirror_landmarks, warp
 from data.degrade import degrade
 from data.image_io import PictureError, read_picture
 from data.sampling import read_bilinear
@@ -28,7 +29,7 @@ SIDE = 160  # P
 SCALE = 50.0  # pixels of a canvas for the longer side of the face's box
 PATCH = 96  # side of the detector's patches
 HELD_OUT = 5  # every fifth person is never trained on
-_PURPOSE_RENDERED, _PURPOSE_LANDMARKS, _PURPOSE_DETECTOR, _PURPOSE_BACKGROUNDS = 31, 32, 33, 34
+_PURPOSE_RENDERED, _PURPOSE_LANDMARKS, _PURPOSE_DETECTOR, _PURPOSE_BACKGROUNDS, _PURPOSE_IDENTITY = 31, 32, 33, 34, 36
 
 
 @dataclass
@@ -71,8 +72,13 @@ def load_bank(folder, left_out=()):
         raise PictureError(f"{folder} holds no labelled pictures")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         cut = list(pool.map(lambda row: _canvas(read_picture(pathlib.Path(folder) / row[0]).pixels, row[1]), rows))
-    people = [int(file.split("/")[0].rsplit("_", 1)[1]) for file, _ in rows]
-    return Bank(np.stack([c for c, _ in cut]), np.stack([p for _, p in cut]), np.array(people), [file for file, _ in rows])
+    people = np.array([person_of(file) for file, _ in rows])
+    return Bank(np.stack([c for c, _ in cut]), np.stack([p for _, p in cut]), people, [file for file, _ in rows])
+
+
+def person_of(file):
+    """The number of the person whose folder, person_NNN, a file lies in."""
+    return int(file.split("/")[0].rsplit("_", 1)[1])
 
 
 def rendered_bank(count, seed):
@@ -132,9 +138,7 @@ def landmark_batch(bank, count, seed, k):
         to_crop = _first_pass(landmarks, rng) if rng.random() < 0.5 else _second_pass(landmarks, rng)
         found = apply(to_crop, landmarks)
         if rng.random() < 0.5:
-            to_crop = np.array([[-1.0, 0], [0, 1]]) @ to_crop
-            to_crop[0, 2] += landmarker.CROP - 1
-            found = mirror_landmarks(found, landmarker.CROP)
+            to_crop, found = _mirrored(to_crop, landmarker.CROP), mirror_landmarks(found, landmarker.CROP)
         transforms.append(to_crop)
         points.append((found + 0.5) / landmarker.CROP)
     crops = read_crops(bank, chosen, transforms, landmarker.CROP)[..., :3]
@@ -155,12 +159,40 @@ def _first_pass(landmarks, rng):
 
 def _second_pass(landmarks, rng):
     """The crop of points that are nearly right."""
-    exact = landmarker.points_transform(landmarks)
-    angle, scale = np.deg2rad(rng.normal(0, 5)), np.exp(rng.normal(0, 0.06))
-    linear = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * scale
-    middle = landmarker.CROP / 2 - 0.5
-    shift = linear @ (exact[:, 2] - middle) + middle + rng.normal(0, 0.025, 2) * landmarker.CROP
-    return np.column_stack([linear @ exact[:, :2], shift])
+    return _nudged(landmarker.points_transform(landmarks), landmarker.CROP, rng, 5, 0.06, 0.025)
+
+
+def _nudged(to_crop, size, rng, degrees, scale, shift):
+    """A transform turned, scaled and shifted a little; the amounts are standard deviations, the shift's in crops."""
+    angle, factor = np.deg2rad(rng.normal(0, degrees)), np.exp(rng.normal(0, scale))
+    linear = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * factor
+    middle = size / 2 - 0.5
+    return np.column_stack([linear @ to_crop[:, :2], linear @ (to_crop[:, 2] - middle) + middle + rng.normal(0, shift, 2) * size])
+
+
+def _mirrored(to_crop, size):
+    """The transform to the mirror image of its crop."""
+    mirrored = np.array([[-1.0, 0], [0, 1]]) @ to_crop
+    mirrored[0, 2] += size - 1
+    return mirrored
+
+
+def identity_batch(bank, count, seed, k):
+    """Batch k for the likeness network: aligned crops (n, S, S, 3) float32, cut a little beside where they should be, as found
+    landmarks are, and the indices (n,) of their faces. People come equally often, however many pictures they have."""
+    rng = np.random.default_rng([seed, _PURPOSE_IDENTITY, k])
+    people, person = np.unique(bank.people, return_inverse=True)
+    members = np.argsort(person, kind="stable")
+    counts = np.bincount(person)
+    drawn = rng.choice(len(people), count, replace=len(people) < count)
+    chosen = members[(np.cumsum(counts) - counts)[drawn] + rng.integers(0, counts[drawn])]
+    transforms = []
+    for i in chosen:
+        to_crop = _nudged(crop_transform(bank.points[i], identity.CROP), identity.CROP, rng, 3, 0.04, 0.02)
+        if rng.random() < 0.5:
+            to_crop = _mirrored(to_crop, identity.CROP)
+        transforms.append(to_crop)
+    return degrade(read_crops(bank, chosen, transforms, identity.CROP)[..., :3], rng), chosen
 
 
 def detector_batch(bank, backgrounds, count, seed, k):

@@ -13,33 +13,25 @@ import numpy as np
 import nn
 import nn.functional as F
 from data.align import INNER, MEAN_FACE, umeyama
+from data.layers import convolution
 
 CROP = 64  # S
 MAP = CROP // 4  # M
 MARGIN = 1.45  # side of the crop in sides of the face's box
-_SLOPE = 0.1
-
-
-def _conv(i, o, kernel_size, stride=1):
-    """A convolution that keeps the size, or halves it with stride 2, and leaky ReLU; He's start."""
-    layer = nn.Conv2d(i, o, kernel_size, stride, kernel_size // 2, activation=nn.LeakyReLU(_SLOPE))
-    layer.weight.data = nn.init.he_uniform(layer.weight.shape, _SLOPE)
-    layer.bias.data = layer.bias.data * 0
-    return layer
 
 
 class Landmarker(nn.Module):
     """Crops (n, S, S, 3), 0..1 -> points (n, 68, 2) in crops (0..1 from edge to edge), and the logit of being a face (n,)."""
 
     def __init__(self):
-        self.fine = nn.Sequential(_conv(3, 24, 5, 2), _conv(24, 48, 3, 2), _conv(48, 64, 3))  # (M, M, 64)
-        self.middle = nn.Sequential(_conv(64, 96, 3, 2), _conv(96, 128, 3))  # (M/2, M/2, 128)
-        self.coarse = nn.Sequential(_conv(128, 160, 3, 2), _conv(160, 160, 3))  # (M/4, M/4, 160): sees the whole face
+        self.fine = nn.Sequential(convolution(3, 24, 5, 2), convolution(24, 48, 3, 2), convolution(48, 64, 3))  # (M, M, 64)
+        self.middle = nn.Sequential(convolution(64, 96, 3, 2), convolution(96, 128, 3))  # (M/2, M/2, 128)
+        self.coarse = nn.Sequential(convolution(128, 160, 3, 2), convolution(160, 160, 3))  # (M/4, M/4, 160): sees the whole face
         self.score = nn.Linear((MAP // 4) ** 2 * 160, 1)
         self.to_middle = nn.Conv2d(160, 4 * 64, 1)
-        self.join_middle = _conv(64 + 128, 96, 3)
+        self.join_middle = convolution(64 + 128, 96, 3)
         self.to_fine = nn.Conv2d(96, 4 * 48, 1)
-        self.join_fine = _conv(48 + 64, 64, 3)
+        self.join_fine = convolution(48 + 64, 64, 3)
         self.maps = nn.Conv2d(64, 68, 1)
 
     def forward(self, crops):

@@ -22,10 +22,13 @@ class Layer(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """image (H, W, 3) uint8, and the landmarks (k, 68, 2) of its k faces."""
+    """A picture with k faces."""
 
-    image: np.ndarray
-    landmarks: np.ndarray
+    image: np.ndarray  # (H, W, 3) uint8
+    landmarks: np.ndarray  # (k, 68, 2)
+    heights: np.ndarray  # (k,) brow to chin in pixels, before the face was turned
+    transforms: np.ndarray  # (k, 2, 3) from a layer's pixels to the scene's
+    used: np.ndarray  # (k,) which layers these are
 
 
 def noise(rng, height, width, octaves=6):
@@ -155,16 +158,17 @@ def compose(rng, background, layers, sizes, tilt=30.0):
     tilt: degrees by which pictures are turned, either way. Faces never cover one another and lie whole in the scene; a picture
     for which there is no room any more is left out. Returns a Scene.
     """
-    image, faces, taken = background.copy(), [], []
-    for layer, size in zip(layers, sizes):
+    image, transforms, used, taken = background.copy(), [], [], []
+    for k, (layer, size) in enumerate(zip(layers, sizes)):
         placed = _place(rng, layer, size, np.radians(rng.uniform(-tilt, tilt)), image.shape[:2], taken)
-        if placed is None:
-            continue
-        landmarks = apply(placed, layer.landmarks)
-        _paste(image, layer.image, placed)
-        faces.append(landmarks)
-        taken.append(_extent(placed, layer.image.shape))
-    return Scene(image, np.array(faces).reshape(-1, 68, 2))
+        if placed is not None:
+            _paste(image, layer.image, placed)
+            taken.append(_extent(placed, layer.image.shape))
+            transforms.append(placed)
+            used.append(k)
+    landmarks = [apply(transform, layers[k].landmarks) for transform, k in zip(transforms, used)]
+    return Scene(image, np.array(landmarks).reshape(-1, 68, 2), np.asarray(sizes, float)[used],
+                 np.array(transforms).reshape(-1, 2, 3), np.array(used, int))
 
 
 def _place(rng, layer, size, angle, shape, taken):

@@ -18,10 +18,10 @@ import numpy as np
 
 import nn
 import nn.functional as F
-from data import detector, landmarker
+from data import detector, identity, landmarker
 from data.cli import Parser, number
 from data.finder import WEIGHTS
-from data.finder_batches import (detector_batch, is_held_out, landmark_batch, load_bank, make_backgrounds, negative_crops,
+from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds, negative_crops,
                                  rendered_bank)
 from data.image_io import PictureError, write_whole
 
@@ -30,6 +30,7 @@ WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "
                 "person_140/08.jpg", "person_005/07.jpg", "person_005/08.jpg", "person_005/09.jpg", "person_215/13.jpg")
 FOCUS = 1.5  # exponent of the focal loss: how much less a cell counts that is right already (Lin et al. 2017)
 BOX_WEIGHT, SCORE_WEIGHT = 2.0, 0.3
+MARGIN, SHARPNESS = 0.2, 20.0  # of the likeness network's loss: cosines are multiplied by SHARPNESS before the softmax
 _PURPOSE_NEGATIVES = 35
 _MINED_EVERY, _MINED_FROM, _MINED = 500, 1500, 250  # steps; crops looked at; of these kept, the ones most like a face
 
@@ -48,7 +49,8 @@ class Settings:
 
 
 SETTINGS = {"detector": Settings(steps=12_000, batch=24, learning_rate=2e-3),
-            "landmarker": Settings(steps=10_000, batch=32, learning_rate=1e-3)}
+            "landmarker": Settings(steps=10_000, batch=32, learning_rate=1e-3),
+            "identity": Settings(steps=8_000, batch=48, learning_rate=1e-3, rendered=0, backgrounds=0)}
 
 
 def rate_at(peak, step, total):
@@ -131,13 +133,33 @@ def train_landmarker(bank, settings):
     return network, Learner(network, settings, "landmarker").run(loss)
 
 
+def train_identity(bank, settings):
+    """An IdentityNetwork trained on a Bank, and the seconds that it took: it is to name each face's person, by the largest cosine
+    between the face's direction and one learned for each person; the right one counts less by MARGIN (CosFace)."""
+    nn.manual_seed(settings.seed)
+    network = identity.IdentityNetwork()
+    people, person = np.unique(bank.people, return_inverse=True)
+    network.people = nn.Parameter(nn.init.uniform((len(people), identity.DIRECTIONS), 1.0))  # one direction each; not kept
+
+    def loss(k):
+        crops, chosen = identity_batch(bank, settings.batch, settings.seed, k)
+        cosine = F.matmul(network(nn.Tensor(crops)), identity.unit(network.people).transpose(1, 0))
+        handicap = np.zeros(cosine.shape, np.float32)
+        handicap[np.arange(len(chosen)), person[chosen]] = MARGIN
+        return F.cross_entropy((cosine - handicap) * SHARPNESS, person[chosen])
+
+    seconds = Learner(network, settings, "identity").run(loss)
+    del network.people
+    return network, seconds
+
+
 def _scores(network, crops):
     """The logits of many crops."""
     with nn.no_grad():
         return np.concatenate([network(nn.Tensor(crops[k:k + 64]))[1].numpy() for k in range(0, len(crops), 64)])
 
 
-TRAINERS = {"detector": train_detector, "landmarker": train_landmarker}
+TRAINERS = {"detector": train_detector, "landmarker": train_landmarker, "identity": train_identity}
 
 
 def train(folder, name, threads):
@@ -146,10 +168,13 @@ def train(folder, name, threads):
     nn.kernels.parallel.set_threads(threads)
     bank = load_bank(folder, WRONG_LABELS)
     bank = bank.part(np.flatnonzero(~is_held_out(bank.people)))
-    print(f"{name}: {len(bank)} faces of {len(np.unique(bank.people))} people, {settings.rendered} rendered ones", flush=True)
-    network, seconds = TRAINERS[name](bank.joined(rendered_bank(settings.rendered, 10_000)), settings)
+    faces, people = len(bank), len(np.unique(bank.people))
+    print(f"{name}: {faces} faces of {people} people, {settings.rendered} rendered ones", flush=True)
+    if settings.rendered:
+        bank = bank.joined(rendered_bank(settings.rendered, 10_000))
+    network, seconds = TRAINERS[name](bank, settings)
     nn.save(WEIGHTS / f"{name}.npz", {key: array.astype(np.float16) for key, array in network.state_dict().items()})
-    record = {"settings": asdict(settings), "faces": len(bank), "people": len(np.unique(bank.people)),
+    record = {"settings": asdict(settings), "faces": faces, "people": people,
               "left_out_as_wrong": len(WRONG_LABELS), "seconds": seconds, "threads": threads,
               "numpy": np.__version__, "python": platform.python_version()}
     write_whole(WEIGHTS / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())

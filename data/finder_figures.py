@@ -1,0 +1,199 @@
+"""What the shipped networks reach on people whom they never saw, by size, pose and light.
+
+    detection    scenes made anew from held-out people: pictures scaled, turned and placed on larger backgrounds. A box is right where
+                 it shares half with the tight box of the 68 labelled points (intersection over union). Recall: share of faces with
+                 a right box. False: boxes that are right for no face, less those on bystanders who are in the picture and unlabelled.
+    landmarks    mean distance of the 68 points from their labels, in per cent of the distance between the outer eye corners
+    likeness     equal-error rate: the likeness at which as many pairs of one person (from two clips) are taken for two people as
+                 pairs of two people for one; chance is 50 %
+"""
+import pathlib
+import time
+
+import numpy as np
+
+from data.align import apply, crop_transform, warp
+from data.detector import overlap
+from data.faceset import clips_of
+from data.finder import Finder
+from data.finder_batches import is_held_out, person_of, read_table
+from data.identity import CROP, Identity
+from data.image_io import read_picture
+from data.scenes import Layer, background, compose
+from data.survey import head_pose
+
+SCENES = 300
+SCENE_SIZES = ((480, 640), (720, 1280), (1080, 1920))  # height, width
+FACE_SIZES = (24, 32, 48, 96, 200, 400)  # edges of the classes, brow to chin in pixels
+RIGHT = 0.5  # intersection over union
+_PURPOSE_SCENES, _SEED = 41, 2026
+
+
+def held_out_pictures(folder, left_out=()):
+    """(file, pixels, landmarks) of every labelled picture of the held-out people."""
+    return [(file, read_picture(pathlib.Path(folder) / file).pixels, landmarks) for file, landmarks in read_table(folder)
+            if is_held_out(np.array(person_of(file))) and file not in left_out]
+
+
+def make_scenes(pictures, count=SCENES, seed=_SEED):
+    """Yield `count` scenes with up to four faces each, and the index of each face's picture."""
+    for k in range(count):
+        rng = np.random.default_rng([seed, _PURPOSE_SCENES, k])
+        height, width = SCENE_SIZES[rng.integers(len(SCENE_SIZES))]
+        chosen = rng.choice(len(pictures), rng.integers(0, 5), replace=False)
+        sizes = np.exp(rng.uniform(np.log(FACE_SIZES[0]), np.log(FACE_SIZES[-1]), len(chosen)))
+        order = np.argsort(-sizes)  # the largest first, while there is room
+        layers = [Layer(pictures[i][1], pictures[i][2]) for i in chosen[order]]
+        yield compose(rng, background(rng, height, width), layers, sizes[order])
+
+
+def box_of(landmarks):
+    """The tight box (4,) of landmarks (68, 2)."""
+    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+
+
+def match(found, truths):
+    """Which found boxes (m, 4) are right, and which truths (k, 4) were found: two boolean arrays. Each truth is found once."""
+    right, seen = np.zeros(len(found), bool), np.zeros(len(truths), bool)
+    for i, box in enumerate(found):
+        shares = overlap(box, truths) * ~seen if len(truths) else np.zeros(0)
+        if len(shares) and shares.max() >= RIGHT:
+            right[i] = seen[shares.argmax()] = True
+    return right, seen
+
+
+def detection_on_scenes(find, pictures, count=SCENES):
+    """Recall by size class and false boxes on scenes. find(pixels) -> boxes (m, 4). Returns (lines of figures, false boxes as
+    (scene number, box))."""
+    sizes, seen, false, seconds = [], [], [], 0.0
+    for number, scene in enumerate(make_scenes(pictures, count)):
+        began = time.perf_counter()
+        boxes = np.array(find(scene.image), float).reshape(-1, 4)
+        seconds += time.perf_counter() - began
+        truths = np.array([box_of(points) for points in scene.landmarks]).reshape(-1, 4)
+        right, found = match(boxes, truths)
+        sizes += scene.heights.tolist()
+        seen += found.tolist()
+        false += [(number, box) for box in boxes[~right]]
+    sizes, seen = np.array(sizes), np.array(seen)
+    figures = {"scenes": count, "faces": len(seen), "false_boxes_in_100_scenes": round(100 * len(false) / count, 2),
+               "seconds_a_scene": round(seconds / count, 3), "recall_from_48": _percent(seen[sizes >= 48]),
+               "recall_below_48": _percent(seen[sizes < 48])}
+    for low, high in zip(FACE_SIZES, FACE_SIZES[1:]):
+        part = seen[(sizes >= low) & (sizes < high)]
+        figures[f"recall_{low}_to_{high}"] = f"{_percent(part)} of {len(part)}"
+    return figures, false
+
+
+def _percent(flags):
+    return round(100 * float(np.mean(flags)), 1) if len(flags) else None
+
+
+def detection_on_plain(find, pictures, training):
+    """The labelled pictures as they are, one centred face each, and beside it what one constant box would find: the mean box of
+    the training people's, in shares of the picture. find(pixels) -> boxes (m, 4); training: the training people's pictures'
+    sizes and landmarks, (shape, landmarks) each."""
+    shares = [box_of(points) / (shape[1], shape[0], shape[1], shape[0]) for shape, points in training]
+    constant = np.mean(shares, axis=0)
+    seen, false, guessed = [], 0, []
+    for _, pixels, landmarks in pictures:
+        truth = box_of(landmarks)[None]
+        right, found = match(np.array(find(pixels), float).reshape(-1, 4), truth)
+        seen.append(found[0])
+        false += int((~right).sum())
+        height, width = pixels.shape[:2]
+        guessed.append(overlap(constant * (width, height, width, height), truth)[0] >= RIGHT)
+    return {"pictures": len(pictures), "recall": _percent(seen), "boxes_beside_the_labelled_face": false,
+            "recall_of_a_constant_box": _percent(guessed)}
+
+
+def landmark_errors(finder, pictures):
+    """The error of each picture's found face, in per cent of the distance between the outer eye corners; NaN where it was not
+    found. The finder gets the picture, and nothing else."""
+    errors = np.full(len(pictures), np.nan)
+    for i, (_, pixels, landmarks) in enumerate(pictures):
+        faces = finder.find(pixels)
+        if faces:
+            shares = overlap(box_of(landmarks), np.array([face.box for face in faces]))
+            if shares.max() >= RIGHT:
+                errors[i] = point_error(faces[shares.argmax()].landmarks, landmarks)
+    return errors
+
+
+def point_error(points, truth):
+    """Mean distance of points (68, 2) from the true ones, in per cent of the distance between the true outer eye corners."""
+    return 100 * np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(truth[36] - truth[45])
+
+
+def summary(errors):
+    """Mean and median error, and the share found."""
+    found = errors[np.isfinite(errors)]
+    return {"mean": round(float(found.mean()), 2), "median": round(float(np.median(found)), 2),
+            "found": _percent(np.isfinite(errors))}
+
+
+def by_condition(errors, pictures):
+    """Summaries of the errors by how the head is turned, how bright the face is, where its light comes from, and its size."""
+    pose = head_pose(np.array([landmarks for *_, landmarks in pictures]))
+    grey = [_face_grey(pixels, landmarks) for _, pixels, landmarks in pictures]
+    brightness = np.array([g.mean() for g in grey])
+    one_sided = np.abs([g[:, CROP // 2:].mean() - g[:, :CROP // 2].mean() for g in grey]) / np.maximum(brightness, 1e-3)
+    height = np.array([np.ptp(landmarks[:, 1]) for *_, landmarks in pictures])
+    classes = {"turned": (np.abs(pose.yaw), "degrees", (0, 15, 30, 90)), "nodding": (np.abs(pose.pitch), "degrees", (0, 15, 30, 90)),
+               "brightness": (100 * brightness, "% of white", (0, 25, 40, 55, 100)),
+               "light from one side": (100 * one_sided, "% between the halves", (0, 15, 40, 1e9)),
+               "size": (height, "px", (0, 48, 72, 110, 1e9))}
+    rows = {}
+    for name, (values, unit, edges) in classes.items():
+        for low, high in zip(edges, edges[1:]):
+            part = (values >= low) & (values < high)
+            if part.sum() >= 5:
+                span = f"from {low}" if high >= 1e9 else f"{low} to {high}"
+                rows[f"{name} {span} {unit}"] = {"pictures": int(part.sum()), **summary(errors[part])}
+    return rows
+
+
+def _face_grey(pixels, landmarks):
+    """The aligned face in grey, without its surroundings: (S, S/2 or so) float32 0..1."""
+    crop = warp(pixels, crop_transform(landmarks, CROP), CROP)
+    return (crop @ np.array([0.299, 0.587, 0.114], np.float32))[CROP // 4:-CROP // 6, CROP // 5:-CROP // 5]
+
+
+def likeness(identity, pictures):
+    """Verification on pairs of held-out pictures: one person in two clips against two people."""
+    files = [file for file, *_ in pictures]
+    people = np.array([person_of(file) for file in files])
+    clips = clips_of(files, [pixels.shape[:2] for _, pixels, _ in pictures])
+    directions = np.stack([identity.embed(pixels, landmarks) for _, pixels, landmarks in pictures])
+    alike = directions @ directions.T
+    first, second = np.triu_indices(len(files), 1)
+    one_person = people[first] == people[second]
+    same = alike[first, second][one_person & (clips[first] != clips[second])]
+    other = alike[first, second][~one_person]
+    threshold, error = equal_error(same, other)
+    return {"people": len(np.unique(people)), "pairs_of_one_person": len(same), "pairs_of_two": len(other),
+            "equal_error_rate": round(100 * error, 1), "at_likeness": round(threshold, 3),
+            "mean_of_one_person": round(float(same.mean()), 3), "mean_of_two": round(float(other.mean()), 3)}
+
+
+def equal_error(same, other):
+    """(threshold, rate) at which as large a share of `same` lies below as of `other` above."""
+    thresholds = np.unique(np.concatenate([same, other]))
+    missed = np.searchsorted(np.sort(same), thresholds, side="left") / len(same)
+    taken = 1 - np.searchsorted(np.sort(other), thresholds, side="left") / len(other)
+    best = np.abs(missed - taken).argmin()
+    return float(thresholds[best]), float((missed[best] + taken[best]) / 2)
+
+
+def speed(finder, repeats=5):
+    """Median milliseconds to search one scene with two faces, by its size."""
+    figures = {}
+    for height, width in ((480, 640), (1080, 1920)):
+        image = background(np.random.default_rng(7), height, width)
+        times = []
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            finder.find(image)
+            times.append(time.perf_counter() - began)
+        figures[f"{width}x{height}"] = round(1000 * float(np.median(times[1:])))
+    return figures
