@@ -21,10 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
+from PIL import Image
 
 from data.corrections import overlap
-from data.image_io import read_picture, write_whole
-from data.sheet import draw_sheet, pages
+from data.facefile import write_face
+from data.image_io import read_label, read_picture, save_picture, write_whole
+from data.sheet import TILE, draw_sheet, pages
 
 LIST, SHEET, PUT_ASIDE, DROPPED = "faces.csv", "faces.png", "sorted_out", "dropped"
 _STAGING = ".extracting"
@@ -111,16 +113,21 @@ class FaceFolder:
         except OSError as error:
             raise ExtractError(f"the folder {self.path} cannot be made ({error.strerror}); choose another place") from error
 
-    def add(self, write, suffix, file, frame, landmarks, score, reason=None):
-        """Keep a face until `finish`. write: takes the path to write the face's file to; suffix: of that file; reason: why it is put
-        aside, or None. file, frame, landmarks, score: where it was found."""
+    def add(self, pixels, record, label=None, reason=None):
+        """Keep a face until `finish`. pixels: (H, W, 3) uint8, the aligned picture; record: its FaceRecord; label: the DigitalSource of
+        what it was cut from, if that is synthetic; reason: why it is put aside, or None."""
         number = len(self._fresh) + 1
-        stem = _short(pathlib.PurePath(file).stem) + ("" if frame is None else f"_{frame:06d}")
-        place = pathlib.PurePosixPath(PUT_ASIDE, reason) if reason else pathlib.PurePosixPath()
-        entry = Entry(number, str(place / f"{number:05d}_{stem}{suffix}"), file, frame, *landmarks.min(axis=0).round(1),
-                      *landmarks.max(axis=0).round(1), round(float(score), 3))  # fmt: skip
-        write(self._staging / entry.face.rpartition("/")[2])
-        self._fresh.append(entry)
+        frame = "" if record.frame is None else f"_{record.frame:06d}"
+        name = f"{number:05d}_{_short(pathlib.PurePath(record.source).stem)}{frame}.png"
+        write_face(self._staging / name, pixels, record, label)
+        box = [*record.landmarks.min(axis=0).round(1), *record.landmarks.max(axis=0).round(1)]
+        face = f"{PUT_ASIDE}/{reason}/{name}" if reason else name
+        self._fresh.append(Entry(number, face, record.source, record.frame, *box, round(record.score, 3)))
+
+    @property
+    def gathered(self):
+        """How many faces were added since `begin`."""
+        return len(self._fresh)
 
     def was_dropped(self, file, frame, landmarks):
         """Whether a face was dropped by its number before: it stays dropped when the same input is extracted again."""
@@ -129,7 +136,7 @@ class FaceFolder:
                    for entry in self.entries or () if entry.face.startswith(f"{PUT_ASIDE}/{DROPPED}/"))
 
     def finish(self, labels):
-        """Replace what the folder held by the new faces. labels: (n,) int, for each face that was kept, in order: its person, from 0."""
+        """Replace what the folder held by the new faces. labels: (n,) int, the person of each face that was not put aside, from 0."""
         kept = [entry for entry in self._fresh if not entry.face.startswith(PUT_ASIDE)]
         several = len(set(labels)) > 1
         for entry, label in zip(kept, labels, strict=True):
@@ -187,19 +194,26 @@ class FaceFolder:
         write_whole(self.path / LIST, text.getvalue().encode(errors="surrogateescape"))
 
     def _write_sheets(self):
-        groups = []
+        groups, label = [], None
         with ThreadPoolExecutor(4) as pool:
             for person, entries in self.people().items():
-                pictures = pool.map(lambda entry: read_picture(self.path / entry.face).pixels, entries)
+                tiles = list(pool.map(self._tile, entries))
+                label = next((made for _, made in tiles if made), label)
                 groups.append((f"person {person}: {len(entries)} face{'s' if len(entries) > 1 else ''}",
-                               [(entry.number, _reduced(picture)) for entry, picture in zip(entries, pictures)]))
+                               [(entry.number, tile) for entry, (tile, _) in zip(entries, tiles)]))
         names = []
         for k, page in enumerate(pages(groups), start=1):
             names.append(SHEET if k == 1 else f"{SHEET.removesuffix('.png')}_{k}.png")
-            write_sheet(self.path / names[-1], draw_sheet(page))
+            save_picture(self.path / names[-1], draw_sheet(page), label)
         for path in self.path.iterdir():
             if _SHEETS.fullmatch(path.name) and path.name not in names:
                 path.unlink()
+
+    def _tile(self, entry):
+        """(picture (TILE, TILE, 3) uint8, label) of a face."""
+        file = self.path / entry.face
+        tile = Image.fromarray(read_picture(file).pixels).resize((TILE, TILE), Image.Resampling.LANCZOS)
+        return np.asarray(tile), read_label(file)
 
     def _remove_staging(self):
         shutil.rmtree(self._staging, ignore_errors=True)

@@ -16,7 +16,7 @@ _PAPER, _INK = (245, 245, 245), (20, 20, 20)
 def draw_sheet(groups):
     """Draw faces group below group.
 
-    groups: [(heading, [(number, picture (S, S, 3) uint8), ...]), ...]. Returns (height, width, 3) uint8.
+    groups: [(heading, [(number, tile (T, T, 3) uint8), ...]), ...]. Returns (height, width, 3) uint8.
     """
     most = max(len(faces) for _, faces in groups)
     columns = int(np.clip(np.ceil(np.sqrt(most * 1.6)), 6, 24))  # about as wide as a screen
@@ -26,9 +26,9 @@ def draw_sheet(groups):
     heading_font, font = ImageFont.load_default(14), ImageFont.load_default(11)
     for (heading, faces), height in zip(groups, heights):
         draw.text((6, top + 4), heading, _INK, heading_font)
-        for k, (number, picture) in enumerate(faces):
+        for k, (number, tile) in enumerate(faces):
             x, y = k % columns * TILE, top + _HEADING + k // columns * (TILE + _STRIP)
-            sheet.paste(Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+            sheet.paste(Image.fromarray(tile), (x, y))
             draw.text((x + TILE / 2, y + TILE + 1), str(number), _INK, font, anchor="ma")
         top += height
     return np.asarray(sheet)
