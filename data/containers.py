@@ -1,6 +1,7 @@
-"""What a picture file carries beside its pixels: the chunks of a PNG and the segments of a JPEG, walked without decoding anything.
+"""What a picture file carries beside its pixels: the chunks of a PNG and the segments of a JPEG, walked without decoding any.
 
-Sizes are looked at before anything is read: a chunk may claim, and be, gigabytes. Errors are PictureError, one line that names the file.
+Sizes are looked at before anything is read: a chunk may claim, and be, gigabytes. Errors are PictureError, one line that names
+the file.
 PNG: W3C Portable Network Graphics, third edition, sections 5 and 11.3.3. JPEG: ITU-T T.81, annex B.
 """
 
@@ -35,38 +36,42 @@ def png_text(path, keyword, limit):
         raise PictureError(f"{path}: its text '{keyword}' is broken ({error}); fetch the file again") from error
 
 
-def png_chunk(path, kind, start, limit):
-    """The first chunk of a kind whose data begins with `start`, as bytes, or None. kind: 4 bytes. limit: bytes of the longest one read."""
+def has_png_chunk(path, kind, start=b""):
+    """Whether a PNG holds a chunk of a kind (4 bytes) whose data begins with `start`; nothing more of it is read."""
     with _open(path) as file:
-        if file.read(8) != PNG_START:
+        return _find_chunk(path, file, kind, start) is not None
+
+
+def png_chunk(path, kind, start, limit):
+    """The first chunk of a kind whose data begins with `start`, as bytes, or None. limit: bytes of the longest that is read."""
+    with _open(path) as file:
+        length = _find_chunk(path, file, kind, start)
+        if length is None:
             return None
-        end = os.fstat(file.fileno()).st_size
-        for _ in range(_MOST_PARTS):
-            header = file.read(8)
-            if len(header) < 8 or header[4:] == b"IEND":
-                return None
-            length = int.from_bytes(header[:4])
-            after = file.tell() + length + 4
-            if header[4:] == kind:
-                found = file.read(min(len(start), length))
-                if found == start:
-                    _check_length(path, f"chunk {kind.decode('latin-1')}", length, limit, end - after)
-                    return _checked(path, kind, start + file.read(length - len(start)), file.read(4))
-            file.seek(after)
-    raise PictureError(f"{path} has more than {_MOST_PARTS} chunks; it is not an ordinary PNG")
+        what = f"chunk {kind.decode('latin-1')}"
+        if length > limit:
+            raise PictureError(f"{path}: its {what} has {length:,} bytes, {limit:,} are read; it is not an ordinary picture")
+        body, checksum = start + file.read(length - len(start)), file.read(4)
+        if len(checksum) < 4:
+            raise PictureError(f"{path} is cut short within its {what}; fetch it again")
+        if zlib.crc32(kind + body) != int.from_bytes(checksum):
+            raise PictureError(f"{path}: the checksum of its {what} is wrong; fetch it again")
+        return body
 
 
-def _check_length(path, what, length, limit, left):
-    if length > limit:
-        raise PictureError(f"{path}: its {what} has {length:,} bytes, more than the {limit:,} that are read; it is not an ordinary picture")
-    if left < 0:
-        raise PictureError(f"{path} is cut short within its {what}; fetch it again")
-
-
-def _checked(path, kind, body, checksum):
-    if zlib.crc32(kind + body) != int.from_bytes(checksum):
-        raise PictureError(f"{path}: the checksum of its chunk {kind.decode('latin-1')} is wrong; fetch it again")
-    return body
+def _find_chunk(path, file, kind, start):
+    """The length of the chunk's data, with the file standing behind `start` in it; None where there is none."""
+    if file.read(8) != PNG_START:
+        return None
+    for _ in range(_MOST_PARTS):
+        header = file.read(8)
+        if len(header) < 8 or header[4:] == b"IEND":
+            return None
+        length, place = int.from_bytes(header[:4]), file.tell()
+        if header[4:] == kind and len(start) <= length and file.read(len(start)) == start:
+            return length
+        file.seek(place + length + 4)
+    raise PictureError(f"{path} has more than {_MOST_PARTS:,} chunks; it is not an ordinary PNG")
 
 
 def _inflate(packed, limit):
@@ -75,7 +80,10 @@ def _inflate(packed, limit):
 
 
 def jpeg_segment(path, marker, start=b""):
-    """The payload of the first segment with a marker (second byte, such as APP15) that begins with `start`, or None. Read up to the scan."""
+    """The payload of the first segment with a marker (its second byte, such as APP15) that begins with `start`, or None.
+
+    Only what stands before the scan is looked at.
+    """
     with _open(path) as file:
         for kind, length in _headers(path, file):
             place = file.tell()
@@ -90,7 +98,7 @@ def jpeg_segment(path, marker, start=b""):
 
 
 def _headers(path, file):
-    """(second byte of the marker, length of the payload) of the segments before the scan; the caller moves on to each one's end."""
+    """(second byte of the marker, length of the payload) of the segments before the scan; the caller moves to each one's end."""
     if file.read(2) != JPEG_START:
         return
     for _ in range(_MOST_PARTS):
@@ -110,7 +118,7 @@ def _headers(path, file):
 
 
 def insert_segment(jpeg, marker, payload):
-    """A JPEG with one more segment, behind its last application segment. jpeg, payload: bytes; payload of at most 65,533 bytes."""
+    """A JPEG with one more segment, behind its last application segment. jpeg, payload: bytes, payload of at most 65,533."""
     place = 2
     while jpeg[place] == 0xFF and 0xE0 <= jpeg[place + 1] <= 0xEF:
         place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])

@@ -8,11 +8,11 @@ Legend: sizes are (width, height); landmarks are (68, 2) x, y in pixels, centres
 """
 
 import json
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from data import fields
 from data.align import apply
 from data.containers import png_text
 from data.image_io import PictureError, read_picture, save_picture
@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 KEYWORD = "face-record"  # of the PNG's text chunk
 
 _LONGEST = 1 << 20  # bytes of JSON; a record has about 4,000
-_LARGEST = 1e9  # of any number
+_OPTIONAL = {"frame": (int, fields.whole), "time": (float, fields.number), "group": (int, fields.whole)}
 
 
 class FaceFileError(PictureError):
@@ -55,14 +55,15 @@ def write_face(path, pixels, record, source=None):
     path: ends in .png. pixels: (H, W, 3) uint8. record: a FaceRecord. source: the DigitalSource of the picture it was cut from where that
     is synthetic; a face from a photograph is not. Raises PictureError; no half file is left.
     """
-    fields = {
+    stored = {
         "version": FORMAT_VERSION, "source": record.source, "source_size": [int(side) for side in record.source_size],
-        "transform": np.asarray(record.transform, np.float64).tolist(), "landmarks": np.asarray(record.landmarks, np.float64).tolist(),
-        "score": float(record.score), "blur": float(record.blur), "digest": record.digest, "frame": record.frame, "time": record.time,
-        "group": record.group,
+        "transform": np.asarray(record.transform, np.float64).tolist(),
+        "landmarks": np.asarray(record.landmarks, np.float64).tolist(),
+        "score": float(record.score), "blur": float(record.blur), "digest": record.digest,
     }  # fmt: skip
-    _record_of(fields)  # what could not be read again is a mistake of the caller's
-    save_picture(path, pixels, source, text={KEYWORD: json.dumps(fields, allow_nan=False)})
+    stored |= {name: kind(value) for name, (kind, _) in _OPTIONAL.items() if (value := getattr(record, name)) is not None}
+    _record_of(stored)  # what could not be read again is the caller's mistake
+    save_picture(path, pixels, source, text={KEYWORD: json.dumps(stored)})
 
 
 def read_face(path):
@@ -83,63 +84,21 @@ def read_record(path):
         raise FaceFileError(f"{path}: its record of where the face came from is damaged ({reason}); extract the face again") from error
 
 
-def _record_of(fields):
+def _record_of(record):
     """A FaceRecord of a JSON value. ValueError that names the field where anything is wrong."""
-    if not isinstance(fields, dict):
-        raise ValueError("expected an object")
-    version = _whole(fields, "version")
+    if not isinstance(record, dict):
+        raise ValueError("it is no object")
+    version = fields.whole(record, "version")
     if version != FORMAT_VERSION:
         raise ValueError(f"format version {version}, this program reads {FORMAT_VERSION}")
-    transform, size = _array(fields, "transform", (2, 3)), _array(fields, "source_size", (2,))
+    transform, size = fields.numbers(record, "transform", (2, 3)), fields.numbers(record, "source_size", (2,))
     if abs(np.linalg.det(transform[:, :2])) < 1e-12:
         raise ValueError("transform cannot be undone")
     if (size < 1).any() or (size != np.rint(size)).any():
         raise ValueError("source_size must be two positive whole numbers")
     return FaceRecord(
-        _text(fields, "source"), (int(size[0]), int(size[1])), transform, _array(fields, "landmarks", (68, 2)),
-        _number(fields, "score"), _number(fields, "blur"), _text(fields, "digest"),
-        *(None if fields.get(name) is None else read(fields, name) for name, read in (("frame", _whole), ("time", _number), ("group", _whole))),
+        source=fields.file_name(record, "source"), source_size=(int(size[0]), int(size[1])), transform=transform,
+        landmarks=fields.numbers(record, "landmarks", (68, 2)), score=fields.number(record, "score"),
+        blur=fields.number(record, "blur"), digest=fields.text(record, "digest"),
+        **{name: read(record, name) for name, (_, read) in _OPTIONAL.items() if name in record},
     )  # fmt: skip
-
-
-def _value(fields, name):
-    if name not in fields:
-        raise ValueError(f"{name} is missing")
-    return fields[name]
-
-
-def _text(fields, name):
-    value = _value(fields, name)
-    if not isinstance(value, str) or len(value) > 1000:
-        raise ValueError(f"{name} must be a short text")
-    return value
-
-
-def _is_number(value):
-    """A finite number of reasonable size; bool is no number here."""
-    return type(value) in (int, float) and abs(value) <= _LARGEST
-
-
-def _number(fields, name):
-    value = _value(fields, name)
-    if not _is_number(value):
-        raise ValueError(f"{name} must be a finite number")
-    return float(value)
-
-
-def _whole(fields, name):
-    value = _value(fields, name)
-    if type(value) is not int or not 0 <= value <= _LARGEST:
-        raise ValueError(f"{name} must be a whole number, 0 or more")
-    return value
-
-
-def _array(fields, name, shape):
-    """Nested lists of finite numbers as float64 of this shape."""
-    rows = _value(fields, name)
-    rows = rows if len(shape) == 2 else [rows]
-    width = shape[-1]
-    whole = isinstance(rows, list) and len(rows) == math.prod(shape) // width
-    if not whole or not all(isinstance(row, list) and len(row) == width and all(map(_is_number, row)) for row in rows):
-        raise ValueError(f"{name} must be {' x '.join(map(str, shape))} finite numbers")
-    return np.array(rows, np.float64).reshape(shape)
