@@ -1,9 +1,10 @@
 """Teach an autoencoder two faces.
 
     python train.py                                              two people made by a program, a few minutes
-    python train.py --a DIR --b DIR --landmarks CSV --run runs/NAME    two folders of photographs
+    python train.py --a DIR --b DIR --run runs/NAME              two people: photographs, or a clip (VIDEO for DIR)
 
-A run folder that exists is continued. Ctrl-C saves and ends; starting again goes on.
+Faces are looked for in photographs and clips, cut out and kept in the run's folder, faces/a and faces/b: look at the sheets there.
+A folder may also hold faces that were cut out before, by python -m data.extract, by DeepFaceLab or by faceswap. A run folder that exists is continued. Ctrl-C saves and ends; starting again goes on.
 """
 import argparse
 import contextlib
@@ -14,6 +15,7 @@ import sys
 import nn
 from data.cli import Parser, number
 from data.faceset import FaceSetError
+from data.finder import FinderError
 from data.image_io import PictureError
 from gan import session
 from gan.checkpoint import RunError
@@ -25,9 +27,9 @@ def parse(arguments=None):
     """The command line as a namespace; ends with code 2 for one that makes no sense."""
     parser = Parser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     who = parser.add_argument_group("whom to learn")
-    who.add_argument("--a", metavar="DIR", help="photographs of person A; without --a and --b: two rendered people")
-    who.add_argument("--b", metavar="DIR", help="photographs of person B")
-    who.add_argument("--landmarks", metavar="CSV", help="their 68 landmarks: file,width,height,x0,y0,...,x67,y67")
+    who.add_argument("--a", metavar="DIR|VIDEO", help="photographs, faces or a clip of person A; without --a and --b: two rendered people")
+    who.add_argument("--b", metavar="DIR|VIDEO", help="the same of person B")
+    who.add_argument("--landmarks", metavar="CSV", help="68 landmarks of each photograph, where they are known: file,width,height,x0,y0,...,x67,y67")
     who.add_argument("--people", metavar="N", nargs=2, type=number(int, 0), help="numbers of the rendered people "
                      "(default: 0 1 for seed 0)")
     who.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person "
@@ -50,9 +52,10 @@ def parse(arguments=None):
                      "nn/kernels/plain.py, to read and to change")
     how.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="CPU threads (default: all cores)")
     options = parser.parse_args(arguments)
-    given = [options.a is not None, options.b is not None, options.landmarks is not None]
-    if any(given) and not all(given):
-        parser.error("--a, --b and --landmarks belong together; give all three, or none to train on rendered people")
+    if (options.a is None) != (options.b is None):
+        parser.error("--a and --b belong together; give both, or none to train on rendered people")
+    if options.landmarks and not options.a:
+        parser.error("--landmarks belongs together with --a and --b")
     if options.a and (options.people or options.faces):
         parser.error("--people and --faces are for rendered people; leave them out with --a and --b")
     if options.size and options.size % 16:
@@ -103,7 +106,7 @@ def main(arguments=None):
     try:
         with interruption.listening():
             finished = session.train(request, say=lambda line: print(line, flush=True), stopped=interruption.requested)
-    except (RunError, FaceSetError, PictureError, NotFiniteError, nn.DeviceError) as error:
+    except (RunError, FaceSetError, FinderError, PictureError, NotFiniteError, nn.DeviceError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:

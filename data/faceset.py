@@ -135,10 +135,10 @@ def load_faces(folder, landmarks_csv, size, seed=0):
     return _assemble(folder.name, size, files, [face for _, face in faces], clips_of(files, shapes), seed, skipped)
 
 
-def load_aligned(name, paths, read, size, seed=0, skipped=()):
+def load_aligned(given, paths, read, size, seed=0, skipped=()):
     """Read faces that were cut out before.
 
-    name:  of the set, for messages. paths: picture files. read: path -> AlignedFace; its ValueError or OSError is the reason to skip.
+    given: path that the set is named by, and called by in messages. paths: picture files. read: path -> AlignedFace; its ValueError or OSError is the reason to skip.
     size, seed: as in load_faces. skipped: (file, reason) of what was left out before.
     The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than 4 are left.
     """
@@ -147,9 +147,9 @@ def load_aligned(name, paths, read, size, seed=0, skipped=()):
     skipped = [*skipped, *((file, face) for file, face in loaded if isinstance(face, str))]
     faces = sorted((face for _, face in loaded if not isinstance(face, str)), key=lambda face: _natural(face["file"]))
     if len(faces) < LEAST_FACES:
-        raise FaceSetError(f"{name} has {len(faces)} usable faces, at least {LEAST_FACES} are needed{_first(skipped)}")
+        raise FaceSetError(f"{given} has {len(faces)} usable faces, at least {LEAST_FACES} are needed{_first(skipped)}")
     files = [face["file"] for face in faces]
-    return _assemble(name, size, files, faces, clips_of(files, [face["shape"] for face in faces]), seed, skipped)
+    return _assemble(given.name, size, files, faces, clips_of(files, [face["shape"] for face in faces]), seed, skipped)
 
 
 def _load_aligned(path, read, size):

@@ -4,6 +4,7 @@
     checkpoint.npz      everything that training changes (gan/training.py), whole or not at all
     checkpoint.previous.npz   the one before
     metrics.csv         losses by step; timing.csv: seconds by step
+    faces/              a, b: the faces cut out of photographs or clips, where no landmarks were given (data/facefolder.py)
     preview.png, history/     sheets of faces; loss.png: the losses as curves
 """
 import json
@@ -40,6 +41,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.npz"
         self.previous = self.path / "checkpoint.previous.npz"
         self.history = self.path / "history"
+        self.faces = self.path / "faces"
 
     def create(self):
         """Make the folder. Raises RunError where that is not possible."""

@@ -18,8 +18,9 @@ import numpy as np
 
 from data.cli import Parser
 from data.faceset import FaceSetError
+from data.finder import FinderError
 from gan import subjects as people
-from gan.checkpoint import RunError, load_drawing_model
+from gan.checkpoint import RunError, RunFolder, load_drawing_model
 from nn.functional.loss import ssim_map
 
 TRUTH_FACES = 64
@@ -68,11 +69,12 @@ def table(found):
     return lines + [f"{names[key]:36}  {value['psnr']:7.2f}  {value['ssim']:6.3f}" for key, value in found.items()]
 
 
-def subjects_of(config):
-    """The subjects that a run's configuration names. Raises FaceSetError where their pictures are gone."""
+def subjects_of(config, folder, say=None):
+    """The subjects that a run's configuration names. folder: the RunFolder. say: takes lines for the user; None: faces that the
+    run cut out of pictures or clips are taken as they are. Raises FaceSetError where pictures are gone."""
     if config["people"] is not None:
         return people.rendered(config["people"], config["faces"], config["size"], config["seed"])
-    return people.photographed(config["a"], config["b"], config["landmarks"], config["size"], config["seed"])
+    return people.photographed(config["a"], config["b"], config["landmarks"], config["size"], config["seed"], folder.faces, say)
 
 
 def main(arguments=None):
@@ -83,8 +85,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         model, config = load_drawing_model(options.run)
-        subjects = subjects_of(config)
-    except (RunError, FaceSetError) as error:
+        subjects = subjects_of(config, RunFolder(options.run))
+    except (RunError, FaceSetError, FinderError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     found = figures(model, subjects, subjects.truth(TRUTH_FACES))

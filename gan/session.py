@@ -62,7 +62,7 @@ def train(request, say=print, stopped=lambda: False):
     if state is not None and config["steps"] is not None and int(state["step"]) >= config["steps"]:
         say(f"{folder.path} is finished: {config['steps']} steps. Continue with --steps above that, or use another --run.")
         return True
-    subjects = _gather(config, say)
+    subjects = _gather(config, folder, say)
     folder.create()
     _record(config, subjects, say)
     folder.write_config(config)
@@ -88,7 +88,7 @@ def _configuration(request, folder):
     for name, value in asked.items():
         kept = tuple(config[name]) if isinstance(config[name], list) else config[name]
         if value != kept:
-            raise RunError(f"{folder.path} was trained {_difference(name, kept, value)}; leave the option out, or choose "
+            raise RunError(f"{folder.path} was trained {_difference(name, kept, value, config['people'] is None)}; leave the option out, or choose "
                            "another --run")
     if request.steps is not None:
         config |= {"steps": request.steps, "minutes": None}
@@ -97,7 +97,9 @@ def _configuration(request, folder):
     return config
 
 
-def _difference(name, kept, asked):
+def _difference(name, kept, asked, photographed):
+    if kept is None and name == "landmarks" and photographed:
+        return f"without landmarks from a file, not with {asked}"
     if kept is None:
         return "on photographs, not on rendered people" if name in ("people", "faces") else \
             "on rendered people, not on photographs"
@@ -121,7 +123,7 @@ def _new_configuration(request, asked):
     return config | asked
 
 
-def _gather(config, say):
+def _gather(config, folder, say):
     """The subjects, and what is to be said of them."""
     began = time.monotonic()
     if config["people"] is None:
@@ -129,7 +131,7 @@ def _gather(config, say):
     else:
         say(f"rendering {config['faces']} faces each of two people made by a program (numbers {config['people'][0]} and "
             f"{config['people'][1]})")
-    subjects = evaluate.subjects_of(config)
+    subjects = evaluate.subjects_of(config, folder, say)
     say(f"  done in {monitor.duration(time.monotonic() - began)}")
     for faces in (subjects.a, subjects.b):
         for note in faces.notes:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.faceset import FaceSet, from_renders, load_faces
+from data.faceset import FaceSet, from_renders
+from data.given import faces_of
 from data.synthetic import Person, random_pose, render_many
 
 _PURPOSE_POSES = 11  # keeps these random numbers apart from others of the same seed
@@ -49,9 +50,12 @@ def rendered(people, count, size, seed):
     return Subjects(*sets, people=tuple(people), seed=seed)
 
 
-def photographed(folder_a, folder_b, landmarks, size, seed):
-    """Two folders of photographs with landmarks from a CSV. Raises FaceSetError where one cannot be used."""
-    return Subjects(load_faces(folder_a, landmarks, size, seed), load_faces(folder_b, landmarks, size, seed), seed=seed)
+def photographed(given_a, given_b, landmarks, size, seed, kept, say=None):
+    """Two real people, each given as a folder of photographs, of faces cut out before, or a clip (data/given.py).
+
+    landmarks: CSV of the photographs' landmarks, or None: faces are looked for. kept: folder for the faces that are cut out for that.
+    say: takes lines for the user; None: what was cut out before is taken as it is. Raises FaceSetError where a person cannot be used."""
+    return Subjects(*(faces_of(given, landmarks, size, seed, kept / side, say) for side, given in (("a", given_a), ("b", given_b))), seed=seed)
 
 
 def _poses(seed, purpose, side, count):

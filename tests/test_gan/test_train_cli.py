@@ -32,8 +32,8 @@ def one_error(outcome, code, *words):
     (["--preset", "huge"], "--preset"), (["--size", "40"], "multiple of 16"), (["--size", "0"], "--size"),
     (["--width", "5"], "even"), (["--batch", "0"], "--batch"), (["--learning-rate", "-1"], "--learning-rate"),
     (["--learning-rate", "inf"], "--learning-rate"), (["--device", "tpu"], "--device"), (["--people", "1"], "--people"),
-    (["--a", "x"], "belong together"), (["--a", "x", "--b", "y"], "belong together"),
-    (["--landmarks", "x"], "belong together"),
+    (["--a", "x"], "belong together"), (["--b", "y", "--landmarks", "z"], "belong together"),
+    (["--landmarks", "x"], "belongs together"),
     (["--a", "x", "--b", "y", "--landmarks", "z", "--faces", "9"], "rendered people"), (["--frob"], "--frob"), (["x"], "x"),
 ])
 def test_wrong_arguments_end_with_2_and_one_line(program, tmp_path, arguments, word):

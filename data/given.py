@@ -1,0 +1,123 @@
+"""A person, however given, becomes a face set: photographs with a CSV of landmarks, photographs or clips as they are, or faces that some
+program has cut out before.
+
+Faces are cut out of photographs and clips once, and kept (data/facefolder.py) with a note beside them of what they were cut out of:
+names, sizes and times. As long as that is the same, the kept faces are taken.
+"""
+
+import contextlib
+import json
+import pathlib
+
+from data.extract import SIZE, Settings, extract
+from data.facefile import FaceFileError, read_face, read_record
+from data.facefolder import ExtractError, FaceFolder, read_list
+from data.faceset import COVERAGE, DENSITY, AlignedFace, FaceSetError, load_aligned, load_faces
+from data.image_io import list_pictures, write_whole
+from data.progress import Progress
+from data.sources import SourceError, SourceFault, files_of
+
+_VERSION = 1  # raised whenever other faces would be cut out of the same pictures
+
+
+def faces_of(given, landmarks, size, seed, kept, say=None):
+    """The face set of one person.
+
+    given:     folder of photographs, of clips or of faces that were cut out before, or a clip.
+    landmarks: CSV of the photographs' landmarks (faceset.load_faces), or None: faces are looked for.
+    size, seed: as in load_faces. kept: folder for the faces that are cut out here.
+    say:       takes lines for the user; None: kept faces are taken without a look at what they were cut out of.
+    Raises FaceSetError, or FinderError where the finder's weights are missing.
+    """
+    given = pathlib.Path(given)
+    if landmarks is not None:
+        return load_faces(given, landmarks, size, seed)
+    try:
+        entries = read_list(given)
+        if entries is not None:
+            return _largest(given, FaceFolder(given), size, seed, say)
+        aligned, others = _aligned_files(given)
+        if aligned:
+            skipped = [(path.name, "not a face that was cut out, as the others of the folder are") for path in others]
+            return load_aligned(given, aligned, read_aligned, size, seed, skipped)
+        return _largest(given, _kept_faces(given, kept, size, say), size, seed, say)
+    except (ExtractError, SourceError, *SourceFault) as error:
+        raise FaceSetError(str(error)) from error
+
+
+def read_aligned(path):
+    """The AlignedFace of a face file. Raises PictureError."""
+    picture, record = read_face(path)
+    return AlignedFace(picture.pixels, record.face_landmarks, record.source, record.frame, record.transform, record.source_size[::-1])
+
+
+def _aligned_files(folder):
+    """(faces that were cut out, other pictures) of a folder."""
+    aligned, others = [], []
+    for path in list_pictures(folder) if folder.is_dir() else ():
+        try:
+            read_record(path)
+            aligned.append(path)
+        except FaceFileError:
+            others.append(path)
+    return aligned, others
+
+
+def _largest(given, faces, size, seed, say):
+    """The set of the person with most faces in a FaceFolder."""
+    people = faces.people()
+    if not people:
+        raise FaceSetError(f"{given} has no good face; look at {faces.path}, and give sharper or larger pictures")
+    first, *others = people.values()
+    if others and say:
+        say(f"  {given} seems to show {len(people)} people: the one with most faces ({len(first)}) is learned, {sum(map(len, others))} faces "
+            f"of others are left out; look at {faces.path / 'faces.png'}")
+    skipped = [(e.file if e.frame is None else f"{e.file} frame {e.frame}", e.face.split("/")[1]) for e in faces.entries if not e.person]
+    return load_aligned(given, [faces.path / entry.face for entry in first], read_aligned, size, seed, skipped)
+
+
+def _kept_faces(given, kept, size, say):
+    """The FaceFolder of the faces cut out of `given`: the kept one, or a new one where that is of something else."""
+    note, before = kept.with_suffix(".json"), _read_note(kept)
+    if before and not given.exists():
+        if say:
+            say(f"  {given} is not there any more: the faces cut out of it before are taken ({kept})")
+        return FaceFolder(kept)
+    if before and say is None:
+        return FaceFolder(kept)
+    side = max(SIZE, 2 * round(DENSITY * COVERAGE * size / 2))  # no fewer pixels than the canvas
+    now = {"version": _VERSION, "side": side, "files": _described(given)}
+    if before == now:
+        faces = FaceFolder(kept)
+        say(f"  the faces cut out of {given} before are taken: {kept}")
+        return faces
+    say = say or (lambda line: None)
+    say(f"  {'its pictures have changed: ' if before else ''}cutting the faces of {given} out, into {kept}")
+    line = Progress("pictures")
+    try:
+        note.unlink(missing_ok=True)
+        faces, summary = extract(given, kept, Settings(size=side), lambda done, expected, faces: line.show(done, expected, f"{faces} faces"))
+    finally:
+        line.end()
+        for parent in (kept.parent, kept.parent.parent):  # a run that could not begin leaves nothing behind
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+    write_whole(note, json.dumps(now).encode())
+    for words in summary.lines(kept):
+        say(f"  {words}")
+    return faces
+
+
+def _described(given):
+    """[[name, bytes, time of the last change], ...] of the files that `given` stands for."""
+    states = ((path.name, path.stat()) for path in files_of(given))
+    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+
+
+def _read_note(kept):
+    """What the kept faces were cut out of, or None where there are none."""
+    try:
+        note = json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return note if read_list(kept) is not None else None
