@@ -1,125 +1,151 @@
-"""Put the other person's face on pictures.
+"""Put the other person's face on photos and clips.
 
-    python swap.py RUN PHOTO OUT --landmarks CSV        a picture of A gets B's face
-    python swap.py RUN FOLDER OUT_FOLDER --landmarks CSV --direction ba
+    python swap.py RUN PHOTO OUT            a picture of A gets B's face
+    python swap.py RUN CLIP OUT             a video, or an animated GIF, WebP or PNG; the sound stays
+    python swap.py RUN FOLDER OUT_FOLDER    all pictures of a folder
 
-RUN is the folder that train.py wrote. The CSV has a row for each face: file,width,height,x0,y0,...,x67,y67, files relative to
-the CSV. Pictures of a folder without a row pass unchanged and are counted.
+RUN is the folder that train.py wrote. Faces are found; where you know better, --landmarks names a CSV (file,width,height,
+x0,y0,...,x67,y67), a folder of extracted faces, or faceswap's alignments. What holds no face passes unchanged and is counted.
 """
 import argparse
 import logging
 import pathlib
+import signal
 import sys
 
-from data.cli import Parser
-from data.faceset import FaceSetError, landmark_fault, read_landmarks
-from data.image_io import PICTURE_SUFFIXES, DigitalSource, PictureError, list_pictures, read_picture, save_picture, write_whole
+import nn
+from data.animation import ANIMATION_SUFFIXES
+from data.blend import Blending
+from data.cli import Parser, number
+from data.colour import TRANSFERS
+from data.faceset import FaceSetError
+from data.ffmpeg import VideoError
+from data.finder import FinderError
+from data.image_io import PICTURE_SUFFIXES, PictureError, list_pictures
+from data.video import VIDEO_SUFFIXES
 from gan.checkpoint import RunError
+from gan.swap_files import Task, is_clip, swap_file
 from gan.swapper import SwapError, Swapper
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+TROUBLES = (SwapError, RunError, FaceSetError, PictureError, VideoError, FinderError, OSError)
 
 
 def parse(arguments=None):
     """The command line as a namespace; ends with code 2 for one that makes no sense."""
     parser = Parser(prog="swap.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="the folder of a trained run")
-    parser.add_argument("input", metavar="INPUT", type=pathlib.Path, help="a picture, or a folder of pictures")
-    parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="a picture, or a folder, which is made")
+    parser.add_argument("input", metavar="INPUT", type=pathlib.Path, help="a picture, a video, an animated picture, or a folder")
+    parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="of the same kind; a folder is made")
     parser.add_argument("--direction", choices=("ab", "ba"), default="ab", help="ab: pictures of A get B's face (default)")
-    parser.add_argument("--landmarks", metavar="CSV", type=pathlib.Path, required=True, help="where the faces are")
+    parser.add_argument("--faces", type=_faces, metavar="largest|all|N", help="which faces of each picture (default: largest; "
+                        "all that are listed with --landmarks)")
+    parser.add_argument("--landmarks", metavar="FILE", type=pathlib.Path, help="where the faces are: a CSV, a folder of "
+                        "extracted faces, or .fsa alignments (default: they are found)")
+    parser.add_argument("--preview", action="store_true", help="write OUTPUT.preview.png: input, what is replaced, result")
+    look = parser.add_argument_group("how the face is put back")
+    look.add_argument("--colour", choices=TRANSFERS, default=Blending.colour, help="colour transfer (default: %(default)s)")
+    look.add_argument("--seamless", action="store_true", help="carry the colours at the border into the face (Poisson)")
+    for name, low, high, what in (("sharpen", 0, 3, "show more of the finest detail"),
+                                  ("erode", -0.3, 0.3, "move the outline inwards, in sizes of the face"),
+                                  ("feather", 0, 0.5, "width of the soft border, in sizes of the face"),
+                                  ("grain", 0, 2, "add the picture's grain to the face")):
+        look.add_argument(f"--{name}", type=number(float, low, high), default=getattr(Blending, name), metavar="X",
+                          help=f"{what}, {low} to {high} (default: %(default)s)")
+    parser.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="CPU threads (default: all cores)")
     options = parser.parse_args(arguments)
     if options.input.resolve() == options.output.resolve():
         parser.error(f"INPUT and OUTPUT are both {options.input}; choose another OUTPUT, the original is not overwritten")
+    options.faces = options.faces or ("all" if options.landmarks else 1)
     return options
 
 
-def faces_by_picture(table, folder):
-    """{resolved path: [(stated size, landmarks), ...]} of the CSV's rows for pictures in the folder."""
-    rows, skipped = read_landmarks(table, folder)
-    for file, reason in skipped:
-        print(f"swap: {file}: {reason}", file=sys.stderr)
-    faces = {}
-    for file, width, height, landmarks in rows:
-        faces.setdefault((table.parent / file).resolve(), []).append(((width, height), landmarks))
-    return faces
+def _faces(text):
+    named = {"largest": 1, "all": "all"}
+    return named[text] if text in named else number(int, 1, 1000)(text)
 
 
-def swap_picture(swapper, source, target, faces, direction):
-    """Swap all listed faces of one picture file. Returns notes for the user. Raises PictureError or SwapError."""
-    picture = read_picture(source)
-    pixels, notes = picture.pixels, list(picture.notes)
-    for stated, landmarks in faces:
-        fault = landmark_fault(landmarks, stated, pixels.shape[:2])
-        if fault:
-            raise SwapError(f"its row in the CSV cannot be used: {fault}")
-        pixels = swapper.swap(pixels, landmarks, direction)
-    return notes + save_picture(target, pixels, DigitalSource.COMPOSITE, alpha=picture.alpha)
+def check_kinds(source, target):
+    """INPUT and OUTPUT must be of one kind. Raises PictureError."""
+    if not source.exists():
+        raise PictureError(f"{source} does not exist; check the path")
+    if not target.parent.is_dir():
+        raise PictureError(f"the folder {target.parent} does not exist; create it first")
+    if source.is_dir():
+        if target.exists() and not target.is_dir():
+            raise PictureError(f"{target} is a file; for a folder as INPUT, OUTPUT should be a folder")
+        return
+    suffix = source.suffix.lower()
+    if suffix not in VIDEO_SUFFIXES + PICTURE_SUFFIXES:
+        raise PictureError(f"{source} is neither a picture nor a video by its name ('{source.suffix}')")
+    kinds = VIDEO_SUFFIXES if suffix in VIDEO_SUFFIXES else ANIMATION_SUFFIXES if is_clip(source) else PICTURE_SUFFIXES
+    if target.suffix.lower() not in kinds:
+        what = "video" if kinds == VIDEO_SUFFIXES else "animated picture" if kinds == ANIMATION_SUFFIXES else "picture"
+        raise PictureError(f"{target} is not the name of {'an' if what[0] == 'a' else 'a'} {what}; OUTPUT should end like {source.name}")
 
 
-def swap_one(swapper, options):
-    """One picture. Returns the exit code."""
-    if options.output.suffix.lower() not in PICTURE_SUFFIXES:
-        raise PictureError(f"{options.output} is not a picture's name; OUTPUT should end like {options.input.name}")
-    faces = faces_by_picture(options.landmarks, options.input.parent).get(options.input.resolve())
-    if not faces:
-        raise SwapError(f"{options.landmarks} has no row for {options.input}; add its 68 landmarks")
-    for note in swap_picture(swapper, options.input, options.output, faces, options.direction):
-        print(f"{options.output}: {note}")
-    print(f"{options.output}: {len(faces)} face{'s' if len(faces) > 1 else ''} swapped")
+def swap_one(task, source, target):
+    """One file. Returns the exit code."""
+    if task.landmarks and not is_clip(source) and not task.known(source):
+        raise SwapError(f"{task.landmarks} has no face for {source}; add its 68 landmarks, or leave --landmarks out")
+    outcome = swap_file(task, source, target)
+    for note in outcome.notes:
+        print(f"{target}: {note}")
+    if outcome.frames > 1:
+        print(f"{target}: {outcome.with_faces} of {outcome.frames} frames swapped, {outcome.frames - outcome.with_faces} without a "
+              f"face passed unchanged")
+    elif outcome.faces:
+        print(f"{target}: {outcome.faces} face{'s' if outcome.faces > 1 else ''} swapped")
+    if not outcome.faces:
+        print(f"{target}: no face found, so it is the same as {source}")
     return 0
 
 
-def swap_folder(swapper, options):
+def swap_folder(task, folder, target):
     """All pictures of a folder. Returns the exit code: 1 if there is nothing to show for it."""
-    pictures = list_pictures(options.input)
+    pictures = list_pictures(folder)
     if not pictures:
-        raise PictureError(f"the folder {options.input} holds no pictures")
-    faces = faces_by_picture(options.landmarks, options.input)
-    if options.output.exists() and not options.output.is_dir():
-        raise PictureError(f"{options.output} is a file; for a folder as INPUT, OUTPUT should be a folder")
-    options.output.mkdir(exist_ok=True)
+        raise PictureError(f"the folder {folder} holds no pictures")
+    target.mkdir(exist_ok=True)
     swapped = unchanged = failed = 0
     for source in pictures:
-        target = options.output / source.name
-        found = faces.get(source.resolve())
         try:
-            if found:
-                for note in swap_picture(swapper, source, target, found, options.direction):
-                    print(f"{target}: {note}")
-                swapped += 1
-            else:
-                write_whole(target, source.read_bytes())
-                unchanged += 1
-        except (PictureError, SwapError) as error:
+            outcome = swap_file(task, source, target / source.name)
+        except TROUBLES as error:
             print(f"swap: {source}: {error}", file=sys.stderr)
             failed += 1
-    print(f"{options.output}: {swapped} swapped, {unchanged} without a face in the CSV passed unchanged, {failed} failed")
-    return 0 if swapped else 1
+            continue
+        for note in outcome.notes:
+            print(f"{target / source.name}: {note}")
+        swapped += bool(outcome.faces)
+        unchanged += not outcome.faces
+    print(f"{target}: {swapped} swapped, {unchanged} without a face passed unchanged, {failed} failed")
+    return 1 if failed and not swapped else 0
 
 
 def main(arguments=None):
-    """Command line. Returns the exit code: 0 done, 1 it could not be done."""
+    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
     options = parse(arguments)
     logging.basicConfig(format="swap: %(message)s", level=logging.WARNING)
+    if options.threads:
+        nn.kernels.parallel.set_threads(options.threads)
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        if not options.input.exists():
-            raise PictureError(f"{options.input} does not exist; check the path")
-        if options.input.suffix.lower() in VIDEO_SUFFIXES:
-            raise PictureError(f"{options.input} is a video; take it apart into pictures first, and list their landmarks")
-        if not options.output.parent.is_dir():
-            raise PictureError(f"the folder {options.output.parent} does not exist; create it first")
-        swapper = Swapper.load(options.run)
-        return (swap_folder if options.input.is_dir() else swap_one)(swapper, options)
-    except SwapError as error:
-        print(f"swap: {options.input}: {error}", file=sys.stderr)
-        return 1
-    except (RunError, FaceSetError, PictureError, OSError) as error:
+        check_kinds(options.input, options.output)
+        blending = Blending(options.colour, options.seamless, options.sharpen, options.erode, options.feather, options.grain)
+        task = Task(Swapper.load(options.run, blending), options.direction, options.faces, options.landmarks, options.preview)
+        return (swap_folder if options.input.is_dir() else swap_one)(task, options.input, options.output)
+    except TROUBLES as error:
         print(f"swap: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("swap: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        print("swap: interrupted; nothing half-written is left", file=sys.stderr)
+        return 143 if "SIGTERM" in interruption.args else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number, frame):
+    raise KeyboardInterrupt("SIGTERM")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from data.identity import CROP, Identity
 from data.image_io import read_picture
 from data.scenes import Layer, background, compose
 from data.survey import head_pose
+from data.track import track_faces
 
 SCENES = 300
 SCENE_SIZES = ((480, 640), (720, 1280), (1080, 1920))  # height, width
@@ -197,3 +198,54 @@ def speed(finder, repeats=5):
             times.append(time.perf_counter() - began)
         figures[f"{width}x{height}"] = round(1000 * float(np.median(times[1:])))
     return figures
+
+
+def figures(folder, wrong_labels, say=print):
+    """All figures of the shipped networks as a dictionary; each part is said as it comes."""
+    finder, identity = Finder.load(), Identity.load()
+    everything = held_out_pictures(folder)
+    pictures = [picture for picture in everything if picture[0] not in wrong_labels]
+    training = [(read_picture(pathlib.Path(folder) / file).pixels.shape, landmarks)
+                for file, landmarks in read_table(folder)[::10] if not is_held_out(np.array(person_of(file)))]
+
+    def find(pixels):
+        return [face.box for face in finder.find(pixels)]
+
+    found = {}
+
+    def add(name, part):
+        found[name] = part
+        say(f"{name}\n" + "\n".join(f"    {key}: {value}" for key, value in part.items()))
+
+    add("scenes", detection_on_scenes(find, pictures)[0])
+    add("plain pictures", detection_on_plain(find, pictures, training))
+    errors = landmark_errors(finder, pictures)
+    add("landmarks", summary(errors))
+    add("landmarks, wrong labels included", summary(landmark_errors(finder, everything)))
+    add("landmarks by condition", by_condition(errors, pictures))
+    add("likeness", likeness(identity, pictures))
+    add("tremble", tremble(finder, pictures))
+    add("milliseconds", speed(finder))
+    return found
+
+
+def tremble(finder, pictures, heads=20, count=40):
+    """How much the landmarks of a still head move from frame to frame, in per cent of the distance between the outer eye corners
+    (root mean square): one picture with fresh sensor noise in every frame, as found in each frame and as a clip is tracked."""
+    raw, steady = [], []
+    for k, (_, pixels, landmarks) in enumerate(pictures[::max(1, len(pictures) // heads)][:heads]):
+        rng = np.random.default_rng([_SEED, k])
+        frames = [np.clip(pixels + rng.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8) for _ in range(count)]
+        eyes = np.linalg.norm(landmarks[36] - landmarks[45])
+        tracked = [faces[0].landmarks for _, faces in track_faces(frames, finder) if faces]
+        single = [faces[0].landmarks for faces in map(finder.find, frames[:10]) if faces]
+        if len(tracked) == count and len(single) == 10:
+            raw.append(_movement(single) / eyes)
+            steady.append(_movement(tracked) / eyes)
+    return {"heads": len(raw), "found_in_each_frame": round(100 * float(np.mean(raw)), 2),
+            "tracked": round(100 * float(np.mean(steady)), 2)}
+
+
+def _movement(points):
+    """Root mean square movement of points (frames, 68, 2) from one frame to the next."""
+    return np.sqrt((np.diff(points, axis=0) ** 2).sum(axis=2).mean())

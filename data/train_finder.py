@@ -21,9 +21,10 @@ import nn.functional as F
 from data import detector, identity, landmarker
 from data.cli import Parser, number
 from data.finder import WEIGHTS
-from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds, negative_crops,
-                                 rendered_bank)
-from data.image_io import PictureError, write_whole
+from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds,
+                                 negative_crops, rendered_bank)
+from data.finder_figures import figures
+from data.image_io import write_whole
 
 # Labels that are wrong, found by training without them, sorting by the distance between label and network, and looking.
 WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "person_211/10.jpg", "person_182/10.jpg",
@@ -165,7 +166,6 @@ TRAINERS = {"detector": train_detector, "landmarker": train_landmarker, "identit
 def train(folder, name, threads):
     """Train one network and write its weights with its settings beside them."""
     settings = SETTINGS[name]
-    nn.kernels.parallel.set_threads(threads)
     bank = load_bank(folder, WRONG_LABELS)
     bank = bank.part(np.flatnonzero(~is_held_out(bank.people)))
     faces, people = len(bank), len(np.unique(bank.people))
@@ -184,13 +184,20 @@ def main(arguments=None):
     """Command line. Returns the exit code."""
     parser = Parser(prog="python -m data.train_finder", description="Train the networks that find faces.")
     parser.add_argument("folder", metavar="FOLDER", help="labelled pictures: landmarks.csv and person_NNN/")
-    parser.add_argument("--only", choices=TRAINERS, help="train just this network")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--only", choices=TRAINERS, help="train just this network")
+    what.add_argument("--evaluate", action="store_true", help="print what the shipped weights reach on held-out people")
     parser.add_argument("--threads", type=number(int, 1, 1024), default=nn.kernels.parallel.thread_count(), metavar="N")
     options = parser.parse_args(arguments)
+    nn.kernels.parallel.set_threads(options.threads)
     try:
+        if options.evaluate:
+            found = figures(options.folder, WRONG_LABELS, say=lambda text: print(text, flush=True))
+            write_whole(WEIGHTS / "figures.json", (json.dumps(found, indent=2) + "\n").encode())
+            return 0
         for name in [options.only] if options.only else TRAINERS:
             train(options.folder, name, options.threads)
-    except (OSError, PictureError) as error:
+    except (OSError, ValueError) as error:
         print(f"train_finder: {error}", file=sys.stderr)
         return 1
     return 0
