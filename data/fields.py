@@ -46,7 +46,7 @@ def whole(fields, name):
 
 
 def numbers(fields, name, shape):
-    """Lists, tuples or arrays of finite numbers as float64 of this shape, of one or two sides; None as the first: any length."""
+    """Lists, tuples or arrays of finite numbers as float64 of this shape of one or two sides; the first may be None, any."""
     value = _rows(_value(fields, name))
     rows = [value] if len(shape) == 1 else value
     long_enough = isinstance(rows, (list, tuple)) and (len(shape) == 1 or shape[0] in (None, len(rows)))

@@ -1,12 +1,13 @@
 """Pickles read as plain data: nothing is imported, nothing is called.
 
-A pickle is a program for a small stack machine, and two of its instructions import a name and call it: to unpickle a stranger's
-file is to run his code. Here the same instructions, split into words by pickletools, build only dictionaries with text as keys,
-lists, tuples, text, bytes, numbers, truth values, None and plain numpy arrays. The few names by which numpy writes arrays are
-marks on the stack, looked up in a table below; every other name is refused and told.
+A pickle is a program for a small stack machine, and two of its instructions import a name and call it: to unpickle what a
+stranger sent is to run his code. Here the same instructions, split into words by pickletools, build only dictionaries with
+text as keys, lists, tuples, text, bytes, numbers, truth values, None and plain numpy arrays. The few names by which numpy
+writes arrays are marks on the stack, looked up in a table below; every other name is refused and told.
 
-A file may also try to be large: a few bytes that refer to one another can stand for gigabytes. So there are limits on its bytes,
-on the values built, on how deep they lie in one another, and on what they come to when each is counted as often as it occurs.
+A file may also try to be large: a few bytes that refer to one another can stand for gigabytes. So there are limits on its
+bytes, on the values built, on how deep they lie in one another, and on what they come to when each counts as often as it
+occurs.
 
 `dump_plain` writes the other way: a pickle that imports no name at all, which every program reads.
 """
@@ -33,7 +34,7 @@ class InertError(ValueError):
 
 
 class _Name:
-    """A name that a pickle imports, as a mark on the stack. build: makes data of a call's arguments; None: not to be called."""
+    """A name that a pickle imports, as a mark on the stack. build: makes data of a call's arguments, or None."""
 
     def __init__(self, build=None):
         self.build = build
