@@ -90,7 +90,7 @@ def extract(given, folder, settings=Settings(), progress=lambda *state: None):
     aside. Interrupted, it raises KeyboardInterrupt, with the folder as it was or, with settings.keep_part, with what was found so far.
     """
     source = Source(given, settings.every, settings.corrections)
-    finder, identity, faces = Finder.load(), Identity.load(), FaceFolder(folder)
+    finder, identity, faces = Finder.load(), Identity.load(), FaceFolder(folder, settings.format)
     summary, duplicates, likenesses = Summary(), Duplicates(), []
     faces.begin()
     try:

@@ -6,6 +6,7 @@
     FOLDER/person_1/00017_NAME.png    the faces of each, the person with most faces first
     FOLDER/sorted_out/REASON/...      faces put aside, by reason (data/sorting.py; "dropped": by number)
 
+For other programs the faces are DeepFaceLab's JPEGs instead, or faceswap's alignments.fsa lies beside them.
 New faces are gathered in a hidden folder beside the old ones, which are replaced at the end, so an extraction that fails or is killed
 leaves the one before as it was. A folder with other things in it is refused, and files that the list does not name are never touched.
 A face keeps its number for as long as the folder stands.
@@ -18,18 +19,19 @@ import re
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 from PIL import Image
 
 from data.corrections import overlap
-from data.facefile import write_face
+from data.facefile import read_face, read_record, write_face
+from data.formats import dfl_face, faceswap_face, write_dfl_jpeg, write_fsa
 from data.image_io import read_label, read_picture, save_picture, write_whole
 from data.sheet import TILE, draw_sheet, pages
 
 LIST, SHEET, PUT_ASIDE, DROPPED = "faces.csv", "faces.png", "sorted_out", "dropped"
-_STAGING = ".extracting"
+_STAGING, _ALIGNMENTS = ".extracting", "alignments.fsa"
 _SHEETS = re.compile(r"faces(_\d+)?\.png")
 _PLACES = re.compile(r"(person_[1-9]\d*/|sorted_out/[a-z_]+/)?\d{5,}_[^/\\]*")
 _SAME_FACE = 0.5  # overlap of boxes from which on it is the same face
@@ -95,8 +97,9 @@ def read_list(folder):
 class FaceFolder:
     """The folder of an extraction, which may not exist yet. Raises ExtractError where it cannot be used."""
 
-    def __init__(self, path):
-        self.path = pathlib.Path(path)
+    def __init__(self, path, format="png"):
+        """format: of the faces that `finish` writes: "png", ours; "dfl", DeepFaceLab's; "fsa", ours and faceswap's alignments."""
+        self.path, self._format = pathlib.Path(path), format
         self._staging = self.path / _STAGING
         if self.path.exists() and not self.path.is_dir():
             raise ExtractError(f"{self.path} is a file; give a folder for the faces")
@@ -140,17 +143,21 @@ class FaceFolder:
         kept = [entry for entry in self._fresh if not entry.face.startswith(PUT_ASIDE)]
         several = len(set(labels)) > 1
         for entry, label in zip(kept, labels, strict=True):
+            if self._format == "dfl":
+                entry.face = self._to_dfl(entry.face)
             entry.face = f"person_{label + 1}/{entry.face}" if several else entry.face
         old, self.entries, self._fresh = self.entries or [], self._fresh, []
         self._write_list()  # first: whatever happens now, the list names every file
-        for entry in old:
-            (self.path / entry.face).unlink(missing_ok=True)
+        for path in [*(self.path / entry.face for entry in old), *self._alignments()]:
+            path.unlink(missing_ok=True)
         for entry in self.entries:
             target = self.path / entry.face
             target.parent.mkdir(parents=True, exist_ok=True)
             (self._staging / target.name).replace(target)
         self._remove_staging()
         self._remove_empty(old)
+        if self._format == "fsa":
+            self._write_alignments()
         self._write_sheets()
 
     def abandon(self):
@@ -173,7 +180,12 @@ class FaceFolder:
             kept[number].face = f"{PUT_ASIDE}/{DROPPED}/{source.name}"
             source.replace(place / source.name)
         self._write_list()
+        alignments = self._alignments()
+        for path in alignments:
+            path.unlink()
         self._remove_empty(old)
+        if alignments:
+            self._write_alignments()
         self._write_sheets()
 
     def people(self):
@@ -214,6 +226,27 @@ class FaceFolder:
         file = self.path / entry.face
         tile = Image.fromarray(read_picture(file).pixels).resize((TILE, TILE), Image.Resampling.LANCZOS)
         return np.asarray(tile), read_label(file)
+
+    def _to_dfl(self, name):
+        """Turn a gathered face into DeepFaceLab's JPEG. Returns the new name."""
+        file = self._staging / name
+        picture, record = read_face(file)
+        write_dfl_jpeg(file.with_suffix(".jpg"), picture.pixels, dfl_face(record), read_label(file))
+        file.unlink()
+        return file.with_suffix(".jpg").name
+
+    def _alignments(self):
+        return [*self.path.glob(_ALIGNMENTS), *self.path.glob(f"person_*/{_ALIGNMENTS}")]
+
+    def _write_alignments(self):
+        """faceswap's alignments of each person, beside their faces."""
+        for entries in self.people().values():
+            frames = {}
+            for entry in entries:
+                face = faceswap_face(read_record(self.path / entry.face))
+                listed = frames.setdefault(face.source_filename, [])
+                listed.append(replace(face, index=len(listed)))
+            write_fsa((self.path / entries[0].face).with_name(_ALIGNMENTS), frames)
 
     def _remove_staging(self):
         shutil.rmtree(self._staging, ignore_errors=True)

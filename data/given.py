@@ -9,11 +9,11 @@ import contextlib
 import json
 import pathlib
 
+from data.aligned import AlignedReader, aligned_files
 from data.extract import SIZE, Settings, extract
-from data.facefile import FaceFileError, read_face, read_record
 from data.facefolder import ExtractError, FaceFolder, read_list
-from data.faceset import COVERAGE, DENSITY, AlignedFace, FaceSetError, load_aligned, load_faces
-from data.image_io import list_pictures, write_whole
+from data.faceset import COVERAGE, DENSITY, FaceSetError, load_aligned, load_faces
+from data.image_io import write_whole
 from data.progress import Progress
 from data.sources import SourceError, SourceFault, files_of
 
@@ -36,31 +36,16 @@ def faces_of(given, landmarks, size, seed, kept, say=None):
         entries = read_list(given)
         if entries is not None:
             return _largest(given, FaceFolder(given), size, seed, say)
-        aligned, others = _aligned_files(given)
+        aligned, others = aligned_files(given) if given.is_dir() else ([], [])
         if aligned:
             skipped = [(path.name, "not a face that was cut out, as the others of the folder are") for path in others]
-            return load_aligned(given, aligned, read_aligned, size, seed, skipped)
+            reader = AlignedReader(kept.with_name(f"{kept.name}_places.json"))
+            faces = load_aligned(given, aligned, reader, size, seed, skipped)
+            reader.save()
+            return faces
         return _largest(given, _kept_faces(given, kept, size, say), size, seed, say)
     except (ExtractError, SourceError, *SourceFault) as error:
         raise FaceSetError(str(error)) from error
-
-
-def read_aligned(path):
-    """The AlignedFace of a face file. Raises PictureError."""
-    picture, record = read_face(path)
-    return AlignedFace(picture.pixels, record.face_landmarks, record.source, record.frame, record.transform, record.source_size[::-1])
-
-
-def _aligned_files(folder):
-    """(faces that were cut out, other pictures) of a folder."""
-    aligned, others = [], []
-    for path in list_pictures(folder) if folder.is_dir() else ():
-        try:
-            read_record(path)
-            aligned.append(path)
-        except FaceFileError:
-            others.append(path)
-    return aligned, others
 
 
 def _largest(given, faces, size, seed, say):
@@ -73,7 +58,7 @@ def _largest(given, faces, size, seed, say):
         say(f"  {given} seems to show {len(people)} people: the one with most faces ({len(first)}) is learned, {sum(map(len, others))} faces "
             f"of others are left out; look at {faces.path / 'faces.png'}")
     skipped = [(e.file if e.frame is None else f"{e.file} frame {e.frame}", e.face.split("/")[1]) for e in faces.entries if not e.person]
-    return load_aligned(given, [faces.path / entry.face for entry in first], read_aligned, size, seed, skipped)
+    return load_aligned(given, [faces.path / entry.face for entry in first], AlignedReader(), size, seed, skipped)
 
 
 def _kept_faces(given, kept, size, say):

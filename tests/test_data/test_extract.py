@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,68 +14,16 @@ from data.align import INNER, MEAN_FACE, apply, crop_transform, warp
 from data.facefile import read_face
 from data.facefolder import read_list
 from data.faceset import COVERAGE
-from data.finder import Face
 from data.image_io import DigitalSource, read_label, read_picture, save_picture
-from data.synthetic import Person, random_pose, render
 
-SIDE = 144
-
-
-def pixels_of(rendering):
-    return np.rint(np.clip(rendering.image, 0, 1) * 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def renders():
-    """{(person, k): (pixels, landmarks)}: two people in five poses each."""
-    made = {(person, k): render(Person(person), random_pose(np.random.default_rng([person, k])), SIDE) for person in (0, 1) for k in range(5)}
-    return {key: (pixels_of(value), value.landmarks.astype(np.float64)) for key, value in made.items()}
-
-
-class Known:
-    """Stands for finder and likeness: knows the faces of the pictures it was shown, by their pixels. Others hold none."""
-
-    def __init__(self):
-        self.faces = {}
-
-    def learn(self, pixels, faces):
-        """faces: [(landmarks, score, person), ...]"""
-        self.faces[pixels.tobytes()] = faces
-
-    def find(self, pixels):
-        found = [Face(landmarks, score) for landmarks, score, _ in self.faces.get(pixels.tobytes(), [])]
-        return sorted(found, key=lambda face: -face.size)
-
-    def follow(self, pixels, landmarks):
-        faces = self.faces.get(pixels.tobytes(), [])
-        if not faces:
-            return Face(landmarks, 0.0)
-        nearest = min(faces, key=lambda face: np.abs(face[0] - landmarks).max())
-        return Face(nearest[0], 0.9)
-
-    def embed(self, pixels, landmarks):
-        faces = self.faces.get(pixels.tobytes(), [(landmarks, 1.0, 7)])
-        person = min(faces, key=lambda face: np.abs(face[0] - landmarks).max())[2]
-        return np.eye(8, dtype=np.float32)[person]
+SIDE = 144  # of the rendered pictures
 
 
 @pytest.fixture
-def known(monkeypatch):
-    finder = Known()
-    monkeypatch.setattr(extract, "Finder", SimpleNamespace(load=lambda: finder))
-    monkeypatch.setattr(extract, "Identity", SimpleNamespace(load=lambda: finder))
-    return finder
-
-
-@pytest.fixture
-def photos(tmp_path, known, renders):
+def photos(tmp_path, write_photos):
     """A folder of ten photographs: five poses of person 0, three of person 1, one landscape, one file that is no picture."""
-    folder = tmp_path / "photos of 'Anna'"
-    folder.mkdir()
-    for (person, k), (pixels, landmarks) in renders.items():
-        if person == 0 or k < 3:
-            Image.fromarray(pixels).save(folder / f"p{person} {k}.png")
-            known.learn(pixels, [(landmarks, 0.95, person)])
+    pictures = {f"p{person} {k}.png": (person, k) for person, count in ((0, 5), (1, 3)) for k in range(count)}
+    folder = write_photos(tmp_path / "photos of 'Anna'", pictures)
     Image.fromarray(np.full((60, 80, 3), 90, np.uint8)).save(folder / "landscape.png")
     (folder / "broken.jpg").write_bytes(b"no picture")
     return folder
@@ -137,7 +84,7 @@ def test_bad_faces_are_put_aside_by_reason(photos, tmp_path, known, renders):
 
     def show(name, picture, points, score=0.95):
         Image.fromarray(picture).save(photos / name)
-        known.learn(picture, [(points, score, 0)])
+        known.learn(picture, points, score)
 
     show("blurred.png", np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(6))), landmarks)
     show("tiny.png", np.asarray(Image.fromarray(pixels).resize((40, 40), Image.Resampling.BOX)), (landmarks + 0.5) * 40 / SIDE - 0.5)
@@ -157,7 +104,7 @@ def test_near_duplicates_are_left_out(photos, tmp_path, known, renders):
     pixels, landmarks = renders[0, 0]
     noisy = np.clip(pixels + rng.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
     Image.fromarray(noisy).save(photos / "p0 0 again.png")
-    known.learn(noisy, [(landmarks + 0.1, 0.95, 0)])
+    known.learn(noisy, landmarks + 0.1)
     code, out, _ = program(photos, tmp_path / "faces")
     assert code == 0 and "1 near duplicate left out" in out and len(faces_in(tmp_path / "faces")) == 8
 
@@ -196,7 +143,7 @@ def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known
     Image.fromarray(pixels).save(photos / "missed.png")  # the finder sees nothing there until it is given the place
     find = known.find
     known.find = lambda shown: [] if np.array_equal(shown, pixels) else find(shown)
-    known.learn(pixels, [(landmarks, 0.95, 1)])
+    known.learn(pixels, landmarks, person=1)
     Image.fromarray(blank).save(photos / "blank.png")
     box = [*(landmarks.min(axis=0) - 2).round(1), *(landmarks.max(axis=0) + 2).round(1)]
     boxes = write_csv(tmp_path / "boxes.csv", ["file", "left", "top", "right", "bottom"], ["missed.png", *box], ["p0 0.png", "", "", "", ""])
@@ -265,9 +212,9 @@ def test_no_face_is_said_in_one_line(tmp_path, known, photos, renders):
     code, out, err = program(photos, tmp_path / "faces")
     assert (code, out, len(err)) == (1, [], 1) and "no face found" in err[0] and "1 picture looked at" in err[0] and "broken.jpg" in err[0]
     assert not (tmp_path / "faces").exists()
-    pixels, landmarks = renders[0, 0]
+    pixels, landmarks = renders[0, 7]
     Image.fromarray(pixels).save(photos / "p.png")
-    known.learn(pixels, [(landmarks, 0.55, 0)])
+    known.learn(pixels, landmarks, 0.55)
     code, out, err = program(photos, tmp_path / "faces")
     assert (code, len(err)) == (1, 1) and "no good face" in err[0] and "1 doubtful" in err[0]
     assert faces_in(tmp_path / "faces") == ["sorted_out/doubtful/00001_p.png"]
