@@ -1,7 +1,7 @@
 """From a made face back into a photograph, at the photograph's own resolution, so that no border shows.
 
-    enlarge     face and depths go through the crop's transform, bicubically, onto the part of the picture that the face covers
     sharpen     what the network drew finest is drawn stronger
+    enlarge     face and depths go through the crop's transform, bicubically, onto the part of the picture they cover
     seamless    the colours at the border are carried into the face (data.poisson)
     grain       the face gets the noise that the picture has and a network does not draw (data.grain)
     mix         eroded and feathered in proportion to the face
@@ -19,8 +19,8 @@ from data.colour import TRANSFERS
 from data.grain import matching_grain, spline_blur
 from data.poisson import clone
 
-# Seamless: the face is joined to the picture not at the outline, where hair and background begin, but this far into the soft border,
-# and fades in over so much of it, so that no crease shows where only colours agree and slopes do not.
+# Seamless: the face is joined to the picture not at the outline, where hair and background begin, but this far into the soft
+# border, and fades in over so much of it, so that no crease shows where only colours agree and slopes do not.
 _SEAM, _SEAM_FADE = np.float32(0.25), np.float32(0.5)
 _LEAST_SHARE = 1 / 510  # less than half a step of 8 bits, even from black to white
 
@@ -30,8 +30,8 @@ class Blending:
     """How a face is put back. ValueError names a choice that makes no sense.
 
     colour:   "lab" (mean and spread of each channel), "mkl" (mean and covariance) or "none": see data.colour.
-    seamless: carry the picture's colours at the border into the face. For light that falls unevenly; it also carries in what lies at
-              the border and is no skin, so hair over the forehead or a hand can stain the face.
+    seamless: carry the picture's colours at the border into the face. For light that falls unevenly; it also carries in what
+              lies at the border and is no skin, so hair over the forehead or a hand can stain the face.
     sharpen:  0..3, how much more of the finest detail the network drew is shown.
     erode:    -0.3..0.3, how far the outline is moved inwards (outwards below 0), in sizes of the face.
     feather:  0..0.5, width of the soft border inside the outline, in sizes of the face; never less than a pixel.
@@ -60,7 +60,8 @@ def paste(picture, face, region, transform, blending=Blending(), number=0):
 
     picture:   (H, W, 3) uint8. face: (S, S, 3) float32 0..1, the crop. region: a data.mask.Region of that crop.
     transform: (2, 3), picture pixels -> crop pixels (align.crop_transform). number: of the frame in a clip; draws the grain.
-    Returns (picture (H, W, 3) uint8, changed (H, W) float32 0..1). Where changed is 0 every pixel is bit for bit the input's.
+    Returns (picture (H, W, 3) uint8, changed (H, W) float32 0..1). Where changed is 0 every pixel is the input's, bit for
+    bit.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or face.shape != (*region.depth.shape, 3):
         raise ValueError(f"paste: expected a uint8 picture and a face with its region, "
@@ -77,7 +78,7 @@ def paste(picture, face, region, transform, blending=Blending(), number=0):
         share = np.clip((share - _SEAM) / _SEAM_FADE, 0, 1)
     new = old + share[..., None] * (made - old)
     if blending.grain:
-        # Two independent grains mixed half and half have less of it than either: the new one fades so that the sum's variance stays.
+        # Two independent grains, half of each, are weaker than either: the new one fades so that the variance stays.
         fade = np.float32(blending.grain) * np.sqrt(share * (2 - share))
         new += (fade * matching_grain(old, made, share > 0.5, number))[..., None]
     result[box] = np.rint(np.clip(new, 0, 1) * 255).astype(np.uint8)
@@ -86,7 +87,7 @@ def paste(picture, face, region, transform, blending=Blending(), number=0):
 
 
 def _covered(used, transform, shape):
-    """The slices (rows, columns) of a picture of `shape` under the used (S, S) part of a crop, or None where there is nothing."""
+    """The slices (rows, columns) of a picture of `shape` under the used (S, S) part of a crop; None where that is empty."""
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
     if not len(rows):
         return None

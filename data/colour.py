@@ -1,14 +1,15 @@
 """The colours of a made face become those of the place it goes to.
 
-Both transfers are affine maps of CIE Lab, x -> M (x - mean) + other mean, made from the mean and the covariance of either face:
+Both transfers are affine maps of CIE Lab, x -> M (x - mean) + other mean, made from the mean and the covariance of either
+face:
 
-    lab   M is diagonal: each channel gets the target's spread. E. Reinhard et al., Color transfer between images, IEEE CG&A 21
-          (2001), in Lab instead of l-alpha-beta
-    mkl   M is the one symmetric matrix that carries the covariance over, the linear Monge-Kantorovich map: among all that do so it
-          moves colours least. F. Pitie, A. Kokaram, The linear Monge-Kantorovitch linear colour mapping, CVMP (2007)
+    lab   M is diagonal: each channel gets the target's spread. E. Reinhard et al., Color transfer between images, IEEE CG&A
+          21 (2001), in Lab instead of l-alpha-beta
+    mkl   M is the one symmetric matrix that carries the covariance over, the linear Monge-Kantorovich map: among all that do
+          so it moves colours least. F. Pitie, A. Kokaram, The linear Monge-Kantorovitch linear colour mapping, CVMP (2007)
 
-In a clip the statistics of a face tremble from frame to frame, with its landmarks and with what the mouth does, and the new face would
-flicker. A `ColourMemory` steadies them.
+In a clip the statistics of a face tremble from frame to frame, with its landmarks and with what the mouth does, and the new
+face would flicker. A `ColourMemory` steadies them.
 
 Legend: S side of a crop. Pictures are float 0..1 sRGB; Lab has L 0..100, a and b about -128..127.
 """
@@ -20,7 +21,11 @@ import numpy as np
 TRANSFERS = ("lab", "mkl", "none")
 
 # sRGB primaries to CIE XYZ (IEC 61966-2-1), rows scaled by the white point D65: white is (1, 1, 1).
-_XYZ_OF_RGB = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+_XYZ_OF_RGB = np.array([
+    [0.4124564, 0.3575761, 0.1804375],
+    [0.2126729, 0.7151522, 0.0721750],
+    [0.0193339, 0.1191920, 0.9503041],
+])  # fmt: skip
 _XYZ_OF_RGB /= _XYZ_OF_RGB.sum(axis=1, keepdims=True)
 _RGB_OF_XYZ = np.linalg.inv(_XYZ_OF_RGB)
 _LAB_KNEE = 6 / 29  # CIE 1976: below it the cube root is continued by a straight line
@@ -40,11 +45,12 @@ class Statistics:
 class ColourMemory:
     """What has been seen of one face's colours so far in a clip: one memory a face.
 
-    frames: the time constant. After a sudden change that is not taken for a cut, 63 % of it has been followed after that many frames.
+    frames: the time constant. After a sudden change that is not taken for a cut, 63 % of it has been followed after that
+    many frames.
 
-    Both sides, the made face and the picture's, are averaged with the same constant. So only their relation is steadied: what they
-    share, a mouth that opens or a lamp that flickers, passes at once. The memory starts anew by itself where the picture's colours
-    jump by more than 12 Lab units; `forget` does so at a cut that is known.
+    Both sides, the made face and the picture's, are averaged with the same constant. So only their relation is steadied:
+    what they share, a mouth that opens or a lamp that flickers, passes at once. The memory starts anew by itself where the
+    picture's colours jump by more than 12 Lab units; `forget` does so at a cut that is known.
     """
 
     def __init__(self, frames=12.0):
@@ -59,7 +65,7 @@ class ColourMemory:
         self._known = None
 
     def steady(self, source, target):
-        """Take in the Statistics of a frame's made face and of the face it replaces; returns those to use, in the same order."""
+        """Take in the Statistics of a frame's made face and of the face it replaces; returns the two to use instead."""
         self.age += 1
         if self._known is None or np.linalg.norm(target.mean - self._known[1].mean) > _CUT:
             self._known = source, target
@@ -68,20 +74,21 @@ class ColourMemory:
         return self._known
 
     def _nearer(self, old, new):
-        share = self._share
-        return Statistics(old.mean + share * (new.mean - old.mean), old.covariance + share * (new.covariance - old.covariance))
+        mean = old.mean + self._share * (new.mean - old.mean)
+        return Statistics(mean, old.covariance + self._share * (new.covariance - old.covariance))
 
 
 def match_colours(source, target, mask, transfer="lab", memory=None):
     """Give `source` the colours of `target`: equal statistics of the Lab colours within the mask.
 
-    source, target: (S, S, 3) float32 sRGB 0..1. mask: (S, S), weights >= 0. transfer: one of TRANSFERS. memory: a ColourMemory, for
-    one frame of a clip. Returns (S, S, 3) float32, clipped to 0..1.
-    "lab" equals mean and spread of each channel, "mkl" mean and covariance, "none" changes nothing. No spread is changed by more than
-    a factor of 2, and where the source has none it is left alone. An empty mask changes nothing.
+    source, target: (S, S, 3) float32 sRGB 0..1. mask: (S, S), weights >= 0. transfer: one of TRANSFERS. memory: a
+    ColourMemory, for one frame of a clip. Returns (S, S, 3) float32, clipped to 0..1.
+    "lab" equals mean and spread of each channel, "mkl" mean and covariance, "none" changes nothing. No spread is changed by
+    more than a factor of 2, and where the source has none it is left alone. An empty mask changes nothing.
     """
     if source.shape != target.shape or mask.shape != source.shape[:2]:
-        raise ValueError(f"match_colours: expected two pictures of one shape and its mask, got {source.shape}, {target.shape}, {mask.shape}")
+        raise ValueError(f"match_colours: expected two pictures of one shape and its mask, "
+                         f"got {source.shape}, {target.shape}, {mask.shape}")  # fmt: skip
     if transfer not in TRANSFERS:
         raise ValueError(f"match_colours: transfer should be one of {', '.join(TRANSFERS)}, got {transfer!r}")
     if transfer == "none" or not mask.sum() > 0:
@@ -113,7 +120,7 @@ def _diagonal_map(have, want):
 
 
 def _monge_kantorovich_map(have, want):
-    """A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 for covariances A and B; its eigenvalues, gains along principal colours, are limited."""
+    """A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 for covariances A and B. Its eigenvalues, gains along its own axes, are limited."""
     floor = _LEAST_SPREAD**2 * np.eye(3)  # directions in which neither varies keep a gain of 1
     have, want = have + floor, want + floor
     root = _of_eigenvalues(have, np.sqrt)

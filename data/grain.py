@@ -1,18 +1,22 @@
 """The grain of a photograph, measured and given to what is pasted into it.
 
-A network's face is smooth, and enlarged it is smoother still; a photograph has noise, pores, and what JPEG makes of them. At full size
-the difference gives a paste away before colour or outline do. So the lightness of both faces is split into octaves of detail, the
-spread of each octave is measured, and noise is added that fills what the made face lacks, octave by octave:
+A network's face is smooth, and enlarged it is smoother still; a photograph has noise, pores, and what JPEG makes of them. At
+full size the difference gives a paste away before colour or outline do. So the lightness of both faces is split into octaves
+of detail, the spread of each octave is measured, and noise is added that fills what the made face lacks, octave by octave:
 
-    white noise --octaves--> x (missing spread / its own spread) --sum--> grain
+    white noise --an octave of it--> x strength, for each octave --sum--> grain
 
-Measured is where a face is flattest: blocks of 8 x 8 pixels are ranked by what is left of them beyond the octaves, and only the flattest
-fifth counts. Elsewhere wrinkles, lashes and edges would pass for noise. Strongly compressed pictures have no noise in flat blocks, and
-get none. Colour noise is left out: JPEG and video store colour at half the resolution.
+Measured is where a face is flattest: blocks of 8 x 8 pixels are ranked by what is left of them beyond the octaves, and only
+the flattest fifth counts. Elsewhere wrinkles, lashes and edges would pass for noise. Strongly compressed pictures have no
+noise in flat blocks, and get none. Colour noise is left out: JPEG and video store colour at half the resolution.
 
-The octaves are the a-trous wavelet of the cubic B-spline (J.-L. Starck, F. Murtagh, Image restoration with noise suppression using the
-wavelet transform, A&A 288, 1994). Legend: h, w height and width of the part of a picture that is looked at, C channels.
+The octaves are the a-trous wavelet of the cubic B-spline (J.-L. Starck, F. Murtagh, Image restoration with noise suppression
+using the wavelet transform, A&A 288, 1994).
+
+Legend: h, w height and width of the part of a picture that is looked at, C channels.
 """
+
+import functools
 
 import numpy as np
 
@@ -29,18 +33,44 @@ _STREAM = 71  # the stream of random numbers that grain is drawn from
 def matching_grain(old, made, inside, number=0):
     """Grain for a made face, so that it has as much as the picture's.
 
-    old, made: (h, w, 3) float32 0..1. inside: (h, w) bool, where the faces are looked at. number: which grain to draw, the frame's in
-    a clip, where grain that stood still would look like dirt on the lens. Returns (h, w) float32, to be added to each channel.
+    old, made: (h, w, 3) float32 0..1. inside: (h, w) bool, where the faces are looked at. number: which grain to draw, the
+    frame's in a clip, where grain that stood still would look like dirt on the lens. Returns (h, w) float32, to be added to
+    each channel.
     """
     wanted = grain_of(old, inside)
     # Rounding to 8 bits is noise that the made face will have anyway.
     missing = wanted**2 - grain_of(np.rint(made * 255) / np.float32(255), inside) ** 2 if wanted.any() else wanted
     grain = np.zeros(inside.shape, np.float32)
-    if (missing > 0).any():
-        white = np.random.default_rng([_STREAM, number]).standard_normal(inside.shape, np.float32)
-        for lacking, noise in zip(missing, octaves(white)[0]):
-            grain += np.float32(np.sqrt(max(lacking, 0)) / noise.std()) * noise
+    random = np.random.default_rng([_STREAM, number])
+    for octave, strength in enumerate(_strengths(missing)):
+        if strength > 0:
+            grain += np.float32(strength) * octaves(random.standard_normal(inside.shape, np.float32))[0][octave]
     return grain
+
+
+def _strengths(missing):
+    """What each octave of white noise of spread 1 has to be multiplied by to add the missing variances: (OCTAVES,) both.
+
+    The octaves overlap: noise of one is seen in the others too. Independent variances add, so what each must be follows from
+    linear equations; where one would have to be less than nothing it is left out.
+    """
+    used = missing > 0
+    while used.any():
+        variances = np.zeros(OCTAVES)
+        variances[used] = np.linalg.solve(_overlap()[np.ix_(used, used)], missing[used])
+        if (variances >= 0).all():
+            return np.sqrt(variances)
+        used = variances > 0
+    return np.zeros(OCTAVES)
+
+
+@functools.cache
+def _overlap():
+    """(OCTAVES, OCTAVES): the variance in octave i of what is octave j of white noise, from the answer to a single point."""
+    side = 8 << OCTAVES
+    point = np.zeros((2 * side + 1, 2 * side + 1), np.float32)
+    point[side, side] = 1
+    return np.array([[(answer**2).sum() for answer in octaves(noise)[0]] for noise in octaves(point)[0]], np.float64).T
 
 
 def grain_of(picture, inside):
@@ -54,7 +84,8 @@ def grain_of(picture, inside):
     details, rest = octaves(picture @ _LUMA)
     relief = _blocks(rest).std(axis=(1, 3))[whole]
     flat = np.argpartition(relief, int(_FLATTEST * len(relief)))[: max(_LEAST_BLOCKS // 2, int(_FLATTEST * len(relief)))]
-    return np.array([np.sqrt(np.median((_blocks(detail) ** 2).mean(axis=(1, 3))[whole][flat])) for detail in details])
+    energies = [(_blocks(detail) ** 2).mean(axis=(1, 3))[whole][flat] for detail in details]
+    return np.sqrt(np.median(energies, axis=1).astype(np.float64))
 
 
 def _blocks(plane):
@@ -64,7 +95,7 @@ def _blocks(plane):
 
 
 def octaves(plane):
-    """Split a plane (h, w) float32: octave k holds what a blur of 2**k pixels takes from what is left of it. Returns (octaves, rest)."""
+    """Split a plane (h, w) float32 into (octaves, rest): octave k is what a blur of 2**k pixels takes from what is left."""
     details = []
     for k in range(OCTAVES):
         smooth = spline_blur(plane, 1 << k)
@@ -74,7 +105,7 @@ def octaves(plane):
 
 
 def spline_blur(plane, hole=1):
-    """Smooth (h, w) or (h, w, C) float32 by the cubic B-spline, its taps `hole` pixels apart: a blur of sigma `hole` pixels."""
+    """Smooth (h, w) or (h, w, C) float32 by the cubic B-spline with taps `hole` pixels apart: a blur of that sigma."""
     for axis in (0, 1):
         length = plane.shape[axis]
         padded = np.pad(plane, [(2 * hole, 2 * hole) if k == axis else (0, 0) for k in range(plane.ndim)], mode="edge")

@@ -1,27 +1,29 @@
-"""Where a face is: the outline of the landmarks, the outline the network drew, and how soft the border between face and picture is.
+"""Where a face is: the outline of its landmarks, the outline that the network drew, and how soft the border is.
 
     face_hull      the convex outline from chin to mid-forehead
     face_mask      the one mask of training and evaluation: that hull, feathered inwards
     face_region    what a swap replaces: the hull joined with the network's own mask, as a field of depths
 
-A region is kept as depths, not as a mask: how far inside the outline each point lies. Eroding is then a subtraction and feathering a
-ramp, both in proportion to the face, and a field of distances stays sharp when it is enlarged where a mask of few pixels would turn
-to stairs (C. Green, Improved alpha-tested magnification for vector textures, SIGGRAPH courses 2007).
+A region is kept as depths, not as a mask: how far inside the outline each point lies. Eroding is then a subtraction and
+feathering a ramp, both in proportion to the face, and a field of distances stays sharp when it is enlarged where a mask of
+few pixels would turn to stairs (C. Green, Improved alpha-tested magnification for vector textures, SIGGRAPH courses 2007).
 
-Legend: H, W height and width of a picture, S side of a crop, K corners of a hull, P points of an outline. Landmarks are (68, 2), x
-then y, in pixels with pixel centres at integers, in iBUG order (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth).
-The size of a face is the square root of its hull's area: what erode and feather are shares of.
+Legend: H, W height and width of a picture, S side of a crop, K corners of a hull, P points of an outline. Landmarks are
+(68, 2), x then y, in pixels with pixel centres at integers, in iBUG order (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes,
+48-67 mouth). The size of a face is the square root of its hull's area: what erode and feather are shares of.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# How far each brow point is raised, in units of (eyes - mouth corners). The thirds of the face: brow to nose base and hairline to brow
-# are about equal, and so is eyes to mouth; half of it is mid-forehead. The forehead is a dome, so the outer ends are raised less.
+# How far each brow point is raised, in units of (eyes - mouth corners). The thirds of the face: brow to nose base and
+# hairline to brow are about equal, and so is eyes to mouth; half of it is mid-forehead. The forehead is a dome, so the outer
+# ends are raised less.
 _BROW_RISE = 0.5 * np.array([0.45, 0.75, 0.92, 1.0, 1.0, 1.0, 1.0, 0.92, 0.75, 0.45])
-_BROW_GATHER = 0.18  # raised points also draw together, as the forehead narrows towards the hair: no corner juts out beside a turned head
-_BROW_TAIL = 1.5  # how far the tails of the brows are drawn out for a paste, in steps from the last point but one to the last
+# Raised points also draw together, as the forehead narrows towards the hair: no corner juts out beside a turned head.
+_BROW_GATHER = 0.18
+_BROW_TAIL = 0.1  # how far a paste reaches beyond the tails of the brows, in distances between the two
 FEATHER = 0.13  # width of the soft border, in sizes of the face
 _ROWS = 16  # of a crop: outline points are looked up for that many at a time, to keep the working arrays small
 
@@ -29,9 +31,9 @@ _ROWS = 16  # of a crop: outline points are looked up for that many at a time, t
 def face_hull(landmarks):
     """Convex outline of the face from chin and jaw to mid-forehead.
 
-    landmarks: (68, 2). Returns (K, 2) float64, counter-clockwise seen with x to the right and y up; K < 3 where all points lie on
-    a line. The rise of the brows follows the vector from mouth corners to eyes, so it turns with roll and shortens with pitch as the
-    forehead does.
+    landmarks: (68, 2). Returns (K, 2) float64, counter-clockwise seen with x to the right and y up; K < 3 where all points
+    lie on a line. The rise of the brows follows the vector from mouth corners to eyes, so it turns with roll and shortens
+    with pitch as the forehead does.
     """
     points = np.array(landmarks, np.float64)
     if points.shape != (68, 2):
@@ -48,8 +50,8 @@ def face_mask(landmarks, shape, feather=None):
 
     landmarks: (68, 2) in pixels of the picture; they may lie partly outside it.
     shape:     (H, W) of the picture.
-    feather:   width of the soft border in pixels, measured inwards from the hull; None: in proportion to the face. At least one
-               pixel is used, so the border is always anti-aliased.
+    feather:   width of the soft border in pixels, measured inwards from the hull; None: in proportion to the face. At least
+               one pixel is used, so the border is always anti-aliased.
     Returns (H, W) float32, 0..1. Landmarks all on one line give zeros.
     """
     height, width = shape
@@ -86,8 +88,8 @@ class Region:
     def share(self, depth, erode, feather, pixel):
         """How much of the new face each point shows, 0..1, in the shape of `depth`.
 
-        depth: depths of any points, as the field gives them. erode, feather: sizes of the face. pixel: width of the softest edge
-        that can be shown, in crop pixels: the border is never narrower.
+        depth: depths of any points, as the field gives them. erode, feather: sizes of the face. pixel: width of the softest
+        edge that can be shown, in crop pixels: the border is never narrower.
         """
         return _ramp(depth - np.float32(erode * self.size), max(feather * self.size, pixel))
 
@@ -96,18 +98,19 @@ def face_region(landmarks, side, drawn=None):
     """The region of a face in its crop: where the old face was, joined with where the network draws one.
 
     landmarks: (68, 2) in crop pixels. side: S. drawn: the network's mask (S, S), 0..1, or None.
-    The old brows must not show beside the new, so what is drawn can only add to the hull, and the hull is widened at the temples: the
-    brows end so near to it that their tails would lie in the soft border. The crop's border bounds it all.
+    The old brows must not show beside the new, so what is drawn can only add to the hull, and the hull is widened at the
+    temples: the brows end so near to it that their tails would lie in the soft border. The crop's border bounds it all.
     """
     hull = face_hull(landmarks)
     size = float(np.sqrt(polygon_area(hull)))
-    brows = np.asarray(landmarks)[[17, 18, 26, 25]]
-    tails = brows[::2] + _BROW_TAIL * (brows[::2] - brows[1::2])
+    tails = np.asarray(landmarks)[[17, 26]]
+    tails = tails + _BROW_TAIL * (tails - tails[::-1])
     pixels = np.arange(side)
     depth = polygon_depth(_convex_hull(np.concatenate([hull, tails])), pixels, pixels)
     if drawn is not None:
-        # The network learned masks that are feathered inwards, so their half lies well inside the face it drew. Its outermost part is
-        # not worth having: a soft border over the background, beside the old face's sharp one, is seen as a glow.
+        # The network learned masks that are feathered inwards, so their half lies well inside the face it drew. What lies
+        # farther out is not worth having: a soft border over the background, beside the old face's sharp one, looks like a
+        # glow.
         depth = np.maximum(depth, contour_depth(drawn))
     inwards = np.minimum(pixels, pixels[::-1]).astype(np.float32)
     return Region(np.minimum(depth, np.minimum(inwards, inwards[:, None])), size)
@@ -116,9 +119,9 @@ def face_region(landmarks, side, drawn=None):
 def contour_depth(mask, level=0.5):
     """Signed distance of each pixel to the contour of a mask at a level: positive where the mask is above it.
 
-    mask: (H, W). Returns (H, W) float32, pixels. Where there is no contour everything is deep inside or far outside, by H + W.
-    The contour is known by the points where it crosses the lines between neighbouring pixels, found by linear interpolation, so it is
-    placed finer than the pixels are.
+    mask: (H, W). Returns (H, W) float32, pixels; +-(H + W), all deep inside or far outside, where there is no contour.
+    The contour is known by the points where it crosses the lines between neighbouring pixels, found by linear
+    interpolation, so it is placed finer than the pixels are.
     """
     above = np.asarray(mask, np.float32) - np.float32(level)
     height, width = above.shape
@@ -142,9 +145,9 @@ def _crossings(values):
 def polygon_depth(hull, xs, ys):
     """How deep each grid point lies inside a convex polygon: its distance to the outline, negative outside.
 
-    hull: (K, 2) counter-clockwise (y up). xs: (w,), ys: (h,) coordinates of the grid. Returns (h, w) float32 in the hull's units.
-    Inside a convex polygon the nearest point of the outline is on the nearest edge's line, so the depth is the least of K line
-    distances; outside that minimum is negative (and its size a lower bound of the distance).
+    hull: (K, 2) counter-clockwise (y up). xs: (w,), ys: (h,) coordinates of the grid. Returns (h, w) float32 in the hull's
+    units. Inside a convex polygon the nearest point of the outline is on the nearest edge's line, so the depth is the least
+    of K line distances; outside that minimum is negative (and its size a lower bound of the distance).
     """
     edges = np.roll(hull, -1, axis=0) - hull  # (K, 2)
     normals = np.stack([-edges[:, 1], edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)

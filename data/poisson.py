@@ -1,19 +1,21 @@
 """Seamless cloning: keep the gradients of what is pasted, and at its border the colours of the picture.
 
-Inside the region the result f has the Laplacian of the pasted face g and equals the picture on the border. Its difference to the face,
-h = f - g, then has Laplacian 0 there and is known on the border: a membrane, stretched over the seam's differences.
+Inside the region the result f has the Laplacian of the pasted face g and equals the picture on the border. Its difference to
+the face, h = f - g, then has Laplacian 0 there and is known on the border: a membrane, stretched over the seam's
+differences.
 
     f = g + h,    h(p) = mean of h over the 4 neighbours of p  inside,    h = picture - g  outside
     P. Perez, M. Gangnet, A. Blake, Poisson image editing, SIGGRAPH (2003)
 
-The region is no rectangle, so no fast sine transform solves it in one go. It is solved at the picture's own resolution by conjugate
-gradients, preconditioned with a multigrid V-cycle: the cycle carries corrections across the face on coarse grids, where that takes a few
-steps; conjugate gradients make up for outlines that the coarse grids show only roughly. About eight iterations do, whatever the size.
-W. L. Briggs, V. E. Henson, S. F. McCormick, A Multigrid Tutorial (2000); O. Tatebe, The multigrid preconditioned conjugate gradient
-method (1993).
+The region is no rectangle, so no fast sine transform solves it in one go. It is solved at the picture's own resolution by
+conjugate gradients, preconditioned with a multigrid V-cycle: the cycle carries corrections across the face on coarse grids,
+where that takes a few steps; conjugate gradients make up for outlines that the coarse grids show only roughly. About six
+iterations do, whatever the size.
+W. L. Briggs, V. E. Henson, S. F. McCormick, A Multigrid Tutorial (2000); O. Tatebe, The multigrid preconditioned conjugate
+gradient method (1993).
 
-Legend: H, W height and width, C channels. Grids are (C, H, W) float32. A point inside whose neighbour would lie beyond the picture does
-without it: there the membrane ends freely.
+Legend: H, W height and width, C channels. Grids are (C, H, W) float32. A point inside whose neighbour would lie beyond the
+picture does without it: there the membrane ends freely.
 """
 
 import numpy as np
@@ -30,11 +32,12 @@ def clone(picture, face, inside):
     """Paste a face so that no seam shows.
 
     picture, face: (H, W, 3) float32 0..1. inside: (H, W) bool, the region that takes the face.
-    Returns (H, W, 3) float32: the picture outside, inside the face with the picture's colours at the border; clipped to 0..1.
-    Where the region is the whole picture there is no border, and the face comes back.
+    Returns (H, W, 3) float32: the picture outside, inside the face with the picture's colours at the border; clipped to
+    0..1. Where the region is the whole picture there is no border, and the face comes back.
     """
     if picture.shape != face.shape or inside.shape != picture.shape[:2]:
-        raise ValueError(f"clone: expected two pictures of one shape and a region, got {picture.shape}, {face.shape}, {inside.shape}")
+        raise ValueError(f"clone: expected two pictures of one shape and a region, "
+                         f"got {picture.shape}, {face.shape}, {inside.shape}")  # fmt: skip
     return np.clip(np.where(inside[..., None], face + membrane(picture - face, inside), picture), 0, 1)
 
 
@@ -65,7 +68,7 @@ def _bounds(inside, axis):
 
 
 def _solve(grid, right):
-    """x with laplacian(x) = right, for right (C, H, W): preconditioned conjugate gradients, each channel with its own steps."""
+    """x with laplacian(x) = right (C, H, W), by preconditioned conjugate gradients; each channel takes its own steps."""
     x = np.zeros_like(right)
     residual = right.copy()
     goal = _TOLERANCE * _length(right)
@@ -97,21 +100,22 @@ def _ratio(above, below):
 
 
 class _Grid:
-    """The Laplacian over a region, and the same on grids of half the resolution: each keeps every second point of the finer one."""
+    """The Laplacian over a region, and on coarser grids of it: each keeps every second point of the finer one."""
 
     def __init__(self, inside):
         self.keep = inside.astype(np.float32)
-        self._count = _neighbour_sum(np.ones((1, *inside.shape), np.float32))[0]  # 4; at the picture's edge 3, in its corners 2
+        # How many neighbours there are: 4; at the picture's edge 3, in its corners 2.
+        self._count = _neighbour_sum(np.ones((1, *inside.shape), np.float32))[0]
         self._smooth = _DAMPING * self.keep / np.maximum(self._count, 1)
         coarse = inside[::2, ::2]
         self._coarser = _Grid(coarse) if min(inside.shape) > _COARSEST and coarse.any() else None
 
     def laplacian(self, x):
-        """Neighbours' number times x, less their sum: the five-point Laplacian of a function that is 0 outside, with its sign turned."""
+        """Neighbours' number times x, less their sum: minus the five-point Laplacian of a function that is 0 outside."""
         return self.keep * (self._count * x - _neighbour_sum(x))
 
     def cycle(self, right):
-        """An approximate solution of laplacian(x) = right: one V-cycle. A symmetric, positive operator, as conjugate gradients need."""
+        """Nearly x with laplacian(x) = right: a V-cycle. Symmetric and positive in `right`, as conjugate gradients need."""
         x = self._smooth * right
         self._sweep(x, right, _SWEEPS - 1 if self._coarser else _COARSEST_SWEEPS)
         if self._coarser:
@@ -149,7 +153,7 @@ def _prolong_rows(x, height):
 
 
 def _restrict(x):
-    """The adjoint of _prolong: (C, H, W) -> (C, h, w). It sums to four times the mean, as the Laplacian of doubled steps asks."""
+    """The adjoint of _prolong, (C, H, W) -> (C, h, w): four times the mean, as the Laplacian of doubled steps asks."""
     return _restrict_rows(_restrict_rows(x).transpose(0, 2, 1)).transpose(0, 2, 1)
 
 

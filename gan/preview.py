@@ -12,11 +12,13 @@ _TINT = np.float32(0.5)  # how strongly the mask is coloured where it is 1
 def side_by_side(image, faces, mask, result):
     """The preview of a swap.
 
-    image, result: uint8 (H, W, 3), before and after. faces: list of landmarks (68, 2), pixels. mask: float32 (H, W), 0..1, how much
-    each pixel was changed (the larger, where several faces were). Returns uint8 (h, 3w + gaps, 3); large pictures are reduced.
+    image, result: uint8 (H, W, 3), before and after. faces: list of landmarks (68, 2), pixels. mask: float32 (H, W), 0..1,
+    how much each pixel was changed (the larger, where several faces were). Returns uint8 (h, 3w + gaps, 3); large pictures
+    are reduced.
     """
     if image.shape != result.shape or mask.shape != image.shape[:2]:
-        raise ValueError(f"side_by_side: expected two pictures of one shape and its mask, got {image.shape}, {result.shape}, {mask.shape}")
+        raise ValueError(f"side_by_side: expected two pictures of one shape and its mask, "
+                         f"got {image.shape}, {result.shape}, {mask.shape}")
     tinted = image + _TINT * mask[..., None] * (_GREEN - image)
     panels = [_reduced(picture) for picture in (image, np.rint(tinted).astype(np.uint8), result)]
     width, height = panels[0].size

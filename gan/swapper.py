@@ -40,12 +40,13 @@ class Swapper:
     def swap(self, image, landmarks=None, direction="ab", return_mask=False, memory=None):
         """Put the other person's face on a picture.
 
-        image: uint8 (H, W, 3) RGB, upright. landmarks: (68, 2) of the face, pixels, iBUG order; None: the largest face is found.
+        image: uint8 (H, W, 3) RGB, upright. landmarks: (68, 2) of the face, pixels, iBUG order; None: the largest face is
+        found.
         direction: "ab" for a picture of A that gets B's face, "ba" for the other way.
         memory: in a clip, the data.colour.ColourMemory of this face, the same one for each frame.
-        Returns uint8 (H, W, 3); with return_mask also float32 (H, W), 0..1: how much each pixel was changed. Where that is 0,
-        the pixel is bit for bit the input's. Raises SwapError for a picture or landmarks that cannot be used, and where no face
-        is found.
+        Returns uint8 (H, W, 3); with return_mask also float32 (H, W), 0..1: how much each pixel was changed. Where that is
+        0, the pixel is bit for bit the input's. Raises SwapError for a picture or landmarks that cannot be used, and where
+        no face is found.
         """
         faces = None if landmarks is None else [landmarks]
         swapped = self.swap_many([image], [faces], direction, return_mask, [None if memory is None else [memory]])
@@ -54,8 +55,8 @@ class Swapper:
     def swap_many(self, images, faces, direction="ab", return_mask=False, memories=None):
         """Swap several faces of several pictures, drawn in one batch: quicker than one by one.
 
-        images: n pictures. faces: for each a list of landmarks (68, 2), or None for its largest face; in a list that is empty the
-        picture comes back as a copy. memories: for each picture a list with a ColourMemory for each face, or None.
+        images: n pictures. faces: for each a list of landmarks (68, 2), or None for its largest face; in a list that is
+        empty the picture comes back as a copy. memories: for each picture a list with a ColourMemory for each face, or None.
         Returns a list of n, each what `swap` returns. Where faces overlap, the later one lies on top.
         """
         images = [_checked_picture(image) for image in images]
@@ -99,7 +100,7 @@ class Swapper:
 
 
 class _Crop:
-    """A face as the network sees it: pixels (S, S, 3) float32, landmarks (68, 2) in them, transform (2, 3) from the picture."""
+    """A face as the network sees it: pixels (S, S, 3) float32, landmarks (68, 2) in them, transform (2, 3) to them."""
 
     def __init__(self, image, landmarks, size):
         self.transform = crop_transform(landmarks, size)
