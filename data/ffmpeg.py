@@ -29,9 +29,11 @@ def place(path):
     return f"file:{path}"
 
 
-def start(name, arguments, **pipes):
-    """Start ffmpeg or ffprobe: (process, its Messages). pipes: stdin and stdout as for subprocess.Popen."""
-    process = subprocess.Popen([_program(name), *arguments], stderr=subprocess.PIPE, **pipes, **_apart())
+def start(arguments, feed):
+    """Start ffmpeg with a pipe into it (feed) or out of it: (process, its Messages)."""
+    pipes = (subprocess.PIPE, subprocess.DEVNULL) if feed else (subprocess.DEVNULL, subprocess.PIPE)
+    command = [_program("ffmpeg"), *arguments]
+    process = subprocess.Popen(command, stdin=pipes[0], stdout=pipes[1], stderr=subprocess.PIPE, **_apart())
     return process, Messages(process.stderr)
 
 

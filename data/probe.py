@@ -198,8 +198,10 @@ def _rate(path, stream):
     mean, middle = float(gaps.mean()), float(np.median(gaps))
     variable = bool(np.any(abs(gaps - middle) > 0.4 * middle + _ROUNDED))
     if variable:
-        rates = [rate for rate in sorted([*stated, *_STANDARD_RATES]) if 0.98 < rate * mean < 2.02]
-        agreeing = [rate for rate in rates if _on_grid(times, rate)]
+        rates = [rate for rate in [*stated, *_STANDARD_RATES] if 0.98 < rate * mean < 2.02]
+        off = {rate: _off_grid(times, rate) for rate in rates}
+        placed = [rate for rate in off if off[rate] < 0.05 + _ROUNDED * rate]
+        agreeing = sorted(placed, key=lambda rate: (round(off[rate], 2), rate))
     else:
         agreeing = [rate for rate in stated if abs(rate * mean - 1) < 2e-4 + 2 * _ROUNDED / gaps.sum()]
     if agreeing:
@@ -208,10 +210,10 @@ def _rate(path, stream):
     return min(enough, key=lambda rate: abs(rate * mean - 1)), variable
 
 
-def _on_grid(times, rate):
-    """Whether every time is a whole number of frames after the first, as nearly as containers round."""
+def _off_grid(times, rate):
+    """How far at most a time is from a whole number of frames after the first, in frames."""
     places = (times - times[0]) * float(rate)
-    return bool(np.all(abs(places - np.rint(places)) < 0.05 + _ROUNDED * rate))
+    return float(abs(places - np.rint(places)).max())
 
 
 def _times(path, index):

@@ -14,7 +14,6 @@ Legend: H, W height and width. Frames are (H, W, 3) uint8 RGB.
 import functools
 import os
 import pathlib
-import subprocess
 import threading
 
 import numpy as np
@@ -54,7 +53,7 @@ class FrameReader:
         filters += ["setpts=PTS-STARTPTS", f"scale={info.width}:{info.height}:in_color_matrix={matrix}:{_EXACT}"]
         arguments = [*QUIET, *GUARD, "-max_pixels", str(PIXEL_LIMIT), "-i", place(path), "-map", f"0:{info.stream}"]
         arguments += ["-vf", ",".join(filters), "-r", str(info.rate), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
-        self._process, self._messages = start("ffmpeg", arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self._process, self._messages = start(arguments, feed=False)
 
     def __iter__(self):
         return self
@@ -108,7 +107,7 @@ class VideoWriter:
     source: path of the clip whose sound is kept, None for none. Sound that the container cannot hold is encoded anew.
     label:  a DigitalSource: how the pictures came about.
 
-    A context manager: leaving it by an exception leaves nothing in the file's place. notes: how the file differs from the clip.
+    A context manager; left by an exception, it leaves nothing in the file's place. notes: what differs from the clip.
     """
 
     def __init__(self, path, info, source=None, label=DigitalSource.COMPOSITE):
@@ -168,7 +167,7 @@ class VideoWriter:
         return ["-vf", ",".join(filters), "-c:v", encoder, *ENCODERS[encoder], *named]
 
     def __enter__(self):
-        self._process, self._messages = start("ffmpeg", self._arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self._process, self._messages = start(self._arguments, feed=True)
         return self
 
     def write(self, frame):

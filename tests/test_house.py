@@ -69,7 +69,18 @@ def test_pictures_are_written_by_save_picture_alone(path):
     """nn.save and a run folder's save write arrays; any other .save( would be Pillow's or matplotlib's."""
     writers = {ast.unparse(call.func) for method in ("save", "savefig") for call in calls(path, method)}
     arrays = {"nn.save", "self.folder.save", "self.save"}
-    assert writers - arrays <= ({"image.save"} if name(path) == "data/image_io.py" else set())
+    encoders = {"data/image_io.py", "data/animation.py"}  # into memory; write_whole brings it to the disk
+    assert writers - arrays <= ({"image.save"} if name(path) in encoders else set())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_programs_are_started_in_one_file_and_never_through_a_shell(path):
+    if "subprocess" in imported(path):
+        assert name(path) == "data/ffmpeg.py"
+    started = [call for method in ("system", "popen", "startfile") for call in calls(path, method)]
+    assert [ast.unparse(call) for call in started if ast.unparse(call.func.value) == "os"] == []
+    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    assert [ast.unparse(node) for node in nodes if "shell" in [keyword.arg for keyword in node.keywords]] == []
 
 
 def test_every_file_says_its_idea():
