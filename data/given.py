@@ -54,9 +54,9 @@ def _largest(given, faces, size, seed, say):
     if not people:
         raise FaceSetError(f"{given} has no good face; look at {faces.path}, and give sharper or larger pictures")
     first, *others = people.values()
-    if others and say:
-        say(f"  {given} seems to show {len(people)} people: the one with most faces ({len(first)}) is learned, {sum(map(len, others))} faces "
-            f"of others are left out; look at {faces.path / 'faces.png'}")
+    if others and say is not None:
+        say(f"  of the {len(people)} people of {given} the one with most faces ({len(first)}) is learned; {sum(map(len, others))} faces of others "
+            f"are left out: see {faces.path / 'faces.png'}")
     skipped = [(e.file if e.frame is None else f"{e.file} frame {e.frame}", e.face.split("/")[1]) for e in faces.entries if not e.person]
     return load_aligned(given, [faces.path / entry.face for entry in first], AlignedReader(), size, seed, skipped)
 
@@ -65,7 +65,7 @@ def _kept_faces(given, kept, size, say):
     """The FaceFolder of the faces cut out of `given`: the kept one, or a new one where that is of something else."""
     note, before = kept.with_suffix(".json"), _read_note(kept)
     if before and not given.exists():
-        if say:
+        if say is not None:
             say(f"  {given} is not there any more: the faces cut out of it before are taken ({kept})")
         return FaceFolder(kept)
     if before and say is None:
@@ -73,10 +73,10 @@ def _kept_faces(given, kept, size, say):
     side = max(SIZE, 2 * round(DENSITY * COVERAGE * size / 2))  # no fewer pixels than the canvas
     now = {"version": _VERSION, "side": side, "files": _described(given)}
     if before == now:
-        faces = FaceFolder(kept)
         say(f"  the faces cut out of {given} before are taken: {kept}")
-        return faces
-    say = say or (lambda line: None)
+        return FaceFolder(kept)
+    if say is None:
+        say = _nobody
     say(f"  {'its pictures have changed: ' if before else ''}cutting the faces of {given} out, into {kept}")
     line = Progress("pictures")
     try:
@@ -91,6 +91,10 @@ def _kept_faces(given, kept, size, say):
     for words in summary.lines(kept):
         say(f"  {words}")
     return faces
+
+
+def _nobody(line):
+    """Takes lines for a user who does not want them."""
 
 
 def _described(given):

@@ -6,12 +6,15 @@ somebody asks for.
 Legend: H, W height and width.
 """
 
+import contextlib
 import hashlib
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from data.animation import ANIMATION_SUFFIXES, is_animation, read_animation
 from data.image_io import PICTURE_SUFFIXES, DigitalSource, PictureError, read_label, read_picture
 from data.video import VIDEO_SUFFIXES, VideoError, probe, read_frames, read_video_label
 
@@ -41,7 +44,7 @@ def files_of(path):
         raise SourceError(f"{path} does not exist; give a picture, a folder of pictures and clips, or a clip")
     if not path.is_dir():
         return [path]
-    suffixes = PICTURE_SUFFIXES + VIDEO_SUFFIXES
+    suffixes = PICTURE_SUFFIXES + VIDEO_SUFFIXES + ANIMATION_SUFFIXES
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
     if not files:
         raise SourceError(f"the folder {path} holds no pictures and no clips; put pictures of one person into it")
@@ -94,30 +97,35 @@ class Source:
         yield Shot(file.name, _digest(file), None, None, read_label(file), pixels)
 
     def _frames(self, file, clip):
-        digest, label = _digest(file), clip.label(file)
-        with clip.read(file) as frames:
+        digest = _digest(file)
+        with clip.open() as frames:
             for number, pixels in enumerate(frames):
                 if number % self._every == 0 or (file.name, number) in self._asked:
-                    yield Shot(file.name, digest, number, number / clip.rate, label, pixels)
+                    yield Shot(file.name, digest, number, clip.time(number), clip.label, pixels)
             self.unreadable += [(file.name, note) for note in frames.notes]
 
 
 @dataclass(frozen=True)
 class _Clip:
-    """How frames of a file are read, whatever kind it is."""
+    """How the frames of a file are read, whatever kind of clip it is."""
 
     frames: int | None  # about how many
-    rate: float  # frames a second
-    read: object  # path -> context manager over the frames, with .notes
-    label: object  # path -> DigitalSource or None
+    open: Callable  # () -> context manager over an iterable of frames that has .notes at its end
+    time: Callable  # number of a frame -> seconds from the start
+    label: DigitalSource | None
 
 
 def _clip(file):
     """The _Clip of a file, or None for a photograph. Raises SourceFault."""
-    if file.suffix.lower() in PICTURE_SUFFIXES:
+    suffix = file.suffix.lower()
+    if suffix in ANIMATION_SUFFIXES and is_animation(file):
+        animation = read_animation(file)
+        begins = np.cumsum([0.0, *animation.durations]) / 1000
+        return _Clip(len(animation), lambda: contextlib.nullcontext(animation), lambda k: float(begins[k]), read_label(file))
+    if suffix in PICTURE_SUFFIXES:
         return None
     info = probe(file)
-    return _Clip(info.frames, float(info.rate), lambda path: read_frames(path, info), read_video_label)
+    return _Clip(info.frames, lambda: read_frames(file, info), lambda k: float(k / info.rate), read_video_label(file))
 
 
 def _digest(file):

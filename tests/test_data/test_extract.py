@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import signal
 
@@ -11,9 +12,11 @@ from PIL import Image, ImageFilter
 
 from data import extract
 from data.align import INNER, MEAN_FACE, apply, crop_transform, warp
+from data.animation import write_animation
 from data.facefile import read_face
 from data.facefolder import read_list
 from data.faceset import COVERAGE
+from data.formats import read_dfl, read_fsa
 from data.image_io import DigitalSource, read_label, read_picture, save_picture
 
 SIDE = 144  # of the rendered pictures
@@ -285,3 +288,63 @@ def test_many_faces_are_grouped_as_few_are(monkeypatch):
     np.testing.assert_array_equal(expected, people[order])
     monkeypatch.setattr(extract, "_GROUPED", 20)
     np.testing.assert_array_equal(extract._people(list(directions[order])), people[order])
+
+
+@pytest.fixture
+def clip(tmp_path, renders, known):
+    """An animated PNG of 24 frames with a little noise, in which the second pose begins at frame 12; the finder knows all."""
+    rng, frames = np.random.default_rng(0), []
+    for k in range(24):
+        pixels, landmarks = renders[0, k // 12]
+        frames.append(np.clip(pixels + rng.normal(0, 2, pixels.shape), 0, 255).astype(np.uint8))
+        known.learn(frames[-1], landmarks)
+    write_animation(tmp_path / "clip.png", frames, [40] * 24, 0, DigitalSource.ALGORITHMIC)
+    return tmp_path / "clip.png"
+
+
+def test_every_kth_frame_of_a_clip_is_looked_at(clip, tmp_path, known):
+    code, out, _ = program(clip, tmp_path / "faces", "--every", 4)
+    assert code == 0 and "6 pictures looked at, 0 without a face" in out and "4 near duplicates left out" in out and known.looked == 6
+    assert faces_in(tmp_path / "faces") == ["00001_clip_000000.png", "00002_clip_000012.png"]
+    record = read_face(tmp_path / "faces" / "00002_clip_000012.png")[1]
+    assert (record.source, record.frame, record.time) == ("clip.png", 12, pytest.approx(0.48))
+    assert record.digest == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert read_label(tmp_path / "faces" / "00002_clip_000012.png") == DigitalSource.ALGORITHMIC
+
+
+def test_frames_are_corrected_by_their_number(clip, tmp_path, renders):
+    box = [*renders[0, 1][1].min(axis=0), *renders[0, 1][1].max(axis=0)]
+    table = write_csv(tmp_path / "c.csv", ["file", "frame", "left", "top", "right", "bottom"], ["clip.png", 13, *box], ["clip.png", 0, "", "", "", ""])
+    assert program(clip, tmp_path / "faces", "--every", 12, "--correct", table)[0] == 0
+    assert [entry.frame for entry in read_list(tmp_path / "faces")] == [12, 13]
+    table = write_csv(tmp_path / "c.csv", ["file", "left", "top", "right", "bottom"], ["clip.png", *box])
+    code, _, err = program(clip, tmp_path / "faces", "--correct", table)
+    assert code == 1 and "without a frame, but it is a clip" in err[0]
+
+
+def test_faces_for_deepfacelab(photos, tmp_path, renders):
+    assert program(photos, tmp_path / "faces", "--format", "dfl")[0] == 0
+    folder = tmp_path / "faces"
+    assert sorted(p.name for p in (folder / "person_1").iterdir()) == [f"{k + 1:05d}_p0 {k}.jpg" for k in range(5)]
+    face = read_dfl(folder / "person_1" / "00003_p0 2.jpg")
+    pixels, landmarks = renders[0, 2]
+    np.testing.assert_allclose(face.source_landmarks, landmarks)
+    np.testing.assert_allclose(apply(face.image_to_face_mat, landmarks), face.landmarks)
+    shown = read_picture(folder / "person_1" / "00003_p0 2.jpg").pixels / 255
+    assert face.source_filename == "p0 2.png" and np.abs(shown - warp(pixels, face.image_to_face_mat, 256)).mean() < 2 / 255
+    assert program(photos, folder, "--drop", "3")[0] == 0
+    assert not (folder / "person_1" / "00003_p0 2.jpg").exists()
+    assert program(photos, folder)[0] == 0  # back to our own
+    assert not list(folder.rglob("*.jpg")) or [p.parent.name for p in folder.rglob("*.jpg")] == ["dropped"]
+
+
+def test_alignments_for_faceswap(photos, tmp_path, renders):
+    folder = tmp_path / "faces"
+    assert program(photos, folder, "--format", "fsa")[0] == 0
+    frames = read_fsa(folder / "person_2" / "alignments.fsa")
+    assert sorted(frames) == ["p1 0.png", "p1 1.png", "p1 2.png"] and [len(faces) for faces in frames.values()] == [1, 1, 1]
+    np.testing.assert_allclose(frames["p1 1.png"][0].landmarks, renders[1, 1][1])
+    assert program(photos, folder, "--drop", "7")[0] == 0
+    assert sorted(read_fsa(folder / "person_2" / "alignments.fsa")) == ["p1 0.png", "p1 2.png"]
+    assert program(photos, folder)[0] == 0
+    assert not list(folder.rglob("*.fsa"))
