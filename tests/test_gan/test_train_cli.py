@@ -10,11 +10,14 @@ import sys
 import time
 import zlib
 
+import numpy as np
 import pytest
 
 import nn
 import train
-from gan import monitor, subjects
+from data import extract
+from data.image_io import DigitalSource, save_picture
+from gan import evaluate, monitor, subjects
 from gan.checkpoint import RunFolder
 
 
@@ -280,3 +283,71 @@ def test_threads_are_set(train_small, tmp_path):
         assert nn.kernels.parallel.thread_count() == 1
     finally:
         nn.kernels.parallel.set_threads(before)
+
+
+TINY = ("--preset", "tiny", "--width", "4", "--batch", "2")
+
+
+@pytest.fixture
+def raw(write_photos, tmp_path):
+    """Two folders of photographs without landmarks, as options; the finder knows their faces."""
+    folders = [write_photos(tmp_path / name, {f"{name}{chr(97 + k)}.png": (person, k) for k in range(5)})
+               for person, name in enumerate(("anna", "ben"))]
+    return (*TINY, "--a", folders[0], "--b", folders[1])
+
+
+def test_photographs_without_landmarks_train_and_their_faces_are_kept(program, raw, known, tmp_path):
+    run = tmp_path / "run"
+    first = program(train.main, *raw, "--run", run, "--steps", 1)
+    assert (first.code, known.looked) == (0, 10), first
+    assert any("cutting the faces of" in line and "anna" in line for line in first.out) and "A drawn as A" in "\n".join(first.out)
+    assert {"faces.png", "faces.csv"} < {p.name for p in (run / "faces" / "b").iterdir()}
+    config = RunFolder(run).read_config()
+    assert (config["a"], config["b"], config["landmarks"]) == (str(raw[-3]), str(raw[-1]), None)
+    assert config["learned_from"]["a"]["train"] + config["learned_from"]["a"]["held_out"] == 5
+    again = program(train.main, "--run", run, "--steps", 2)
+    assert (again.code, known.looked) == (0, 10), again
+    assert any("before are taken" in line for line in again.out) and not any("not the same pictures" in line for line in again.out)
+    for folder in (raw[-3], raw[-1]):
+        shutil.rmtree(folder)
+    figures = program(evaluate.main, run)
+    assert figures.code == 0 and figures.err == [] and again.out[-len(figures.out) - 1:-1] == figures.out
+
+
+def test_pictures_added_between_two_sessions_are_said_to_be_other_ones(program, raw, known, renders, tmp_path):
+    run = tmp_path / "run"
+    assert program(train.main, *raw, "--run", run, "--steps", 1).code == 0
+    save_picture(raw[-1] / "more.png", renders[1, 6][0], DigitalSource.ALGORITHMIC)
+    known.learn(*renders[1, 6], person=1)
+    outcome = program(train.main, "--run", run, "--steps", 2)
+    assert outcome.code == 0 and any("have changed" in line for line in outcome.out) and "not the same pictures" in "\n".join(outcome.out)
+
+
+def test_extracted_faces_train(program, raw, known, tmp_path):
+    for folder in (raw[-3], raw[-1]):
+        assert program(extract.main, folder, tmp_path / f"{folder.name} cut").code == 0
+    options = (*TINY, "--a", tmp_path / "anna cut", "--b", tmp_path / "ben cut")
+    assert program(train.main, *options, "--run", tmp_path / "run", "--steps", 1).code == 0
+    assert known.looked == 10 and not (tmp_path / "run" / "faces").exists()
+
+
+def test_a_person_without_a_face(program, raw, known, tmp_path):
+    for path in raw[-1].iterdir():
+        save_picture(path, np.full((60, 60, 3), 100, np.uint8), DigitalSource.ALGORITHMIC)
+    one_error(program(train.main, *raw, "--run", tmp_path / "run", "--steps", 1), 1, "no face found", raw[-1], "5 pictures looked at")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for given, word in ((tmp_path / "nowhere", "does not exist"), (empty, "no pictures"), (raw[-1] / "bena.png", "no face found")):
+        one_error(program(train.main, *raw[:-1], given, "--run", tmp_path / "new", "--steps", 1), 1, given, word)
+
+
+def test_an_interruption_while_faces_are_cut_out_leaves_nothing(program, raw, known, tmp_path, monkeypatch):
+    monkeypatch.setattr(known, "find", lambda pixels: signal.raise_signal(signal.SIGINT))
+    one_error(program(train.main, *raw, "--run", tmp_path / "run", "--steps", 1), 130, "interrupted")
+    assert not (tmp_path / "run").exists()
+
+
+def test_landmarks_do_not_come_or_go_within_a_run(program, raw, photographs, tmp_path):
+    assert program(train.main, *raw, "--run", tmp_path / "run", "--steps", 1).code == 0
+    table = photographs[0] / "landmarks.csv"
+    one_error(program(train.main, *raw, "--landmarks", table, "--run", tmp_path / "run", "--steps", 2), 1, "without landmarks", "--run")
