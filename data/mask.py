@@ -112,7 +112,7 @@ def face_region(landmarks, side, drawn=None):
         # farther out is not worth having: a soft border over the background, beside the old face's sharp one, looks like a
         # glow.
         depth = np.maximum(depth, contour_depth(drawn))
-    inwards = np.minimum(pixels, pixels[::-1]).astype(np.float32)
+    inwards = np.minimum(pixels, pixels[::-1]) - np.float32(0.5)  # below 0 on the outermost pixels, enlarged too
     return Region(np.minimum(depth, np.minimum(inwards, inwards[:, None])), size)
 
 

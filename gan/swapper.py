@@ -8,7 +8,7 @@ import logging
 
 import numpy as np
 
-from data.align import apply, crop_transform, scale_of, warp
+from data.align import apply, crop_transform, invert, scale_of, warp
 from data.blend import Blending, paste
 from data.colour import match_colours
 from data.faceset import shape_fault
@@ -87,7 +87,7 @@ class Swapper:
     def _put_back(self, picture, crop, face, mask, memory):
         """(picture, changed) with the made face in the place of its crop."""
         self._say_if_soft(1 / scale_of(crop.transform))
-        old_face = face_mask(crop.landmarks, crop.pixels.shape[:2])
+        old_face = face_mask(crop.landmarks, crop.pixels.shape[:2]) * crop.within(picture.shape)
         face = match_colours(face, crop.pixels, old_face, self.blending.colour, memory)
         region = face_region(crop.landmarks, len(face), mask)
         return paste(picture, face, region, crop.transform, self.blending, memory.age if memory else 0)
@@ -106,6 +106,12 @@ class _Crop:
         self.transform = crop_transform(landmarks, size)
         self.pixels = warp(image, self.transform, size)
         self.landmarks = apply(self.transform, landmarks)
+
+    def within(self, shape):
+        """(S, S) bool: which of its pixels lie in the picture of this shape; the others repeat its border."""
+        y, x = np.mgrid[:self.pixels.shape[0], :self.pixels.shape[1]]
+        places = apply(invert(self.transform), np.stack([x, y], axis=-1))  # (S, S, 2)
+        return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(axis=-1)
 
 
 def _checked_picture(image):

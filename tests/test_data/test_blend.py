@@ -9,7 +9,7 @@ from data.grain import grain_of
 from data.mask import Region, face_hull, face_region, polygon_area, polygon_depth
 
 # A region without a border: all of a crop of 64 pixels, but for its outermost ones.
-WHOLE = Region(np.pad(np.full((62, 62), 30, np.float32), 1), 38.0)
+WHOLE = Region(np.pad(np.full((58, 58), 30, np.float32), 3, constant_values=-30), 38.0)
 
 
 def turned(points, angle, scale=1.0, shift=(0, 0)):
@@ -27,7 +27,9 @@ def picture():
 
 @pytest.mark.parametrize("scale", [60, 150, 400])
 @pytest.mark.parametrize("angle", [0.0, 0.7])
-@pytest.mark.parametrize("blending", [Blending(), Blending(seamless=True, sharpen=2, grain=2), Blending(erode=-0.1, feather=0)])
+@pytest.mark.parametrize(
+    "blending", [Blending(), Blending(seamless=True, sharpen=2, grain=2), Blending(erode=-0.1, feather=0)]
+)
 def test_where_nothing_is_changed_every_bit_stays(picture, scale, angle, blending):
     landmarks = turned(MEAN_FACE, angle, scale, (120, 140))
     transform = crop_transform(landmarks, 64)
@@ -61,11 +63,12 @@ def test_the_face_lands_where_it_belongs(picture):
     y, x = np.mgrid[:64, :64]
     places = apply(invert(transform), np.stack([x, y], axis=-1))
     face = np.dstack([places / 300, np.zeros((64, 64))]).astype(np.float32)
-    result, changed = paste(picture, face, WHOLE, transform, Blending(grain=0))
+    result, changed = paste(picture, face, WHOLE, transform, Blending(grain=0, feather=0.1))
     full = changed == 1
     py, px = np.nonzero(full)
     np.testing.assert_allclose(result[full][:, 0], px / 300 * 255, atol=0.51)
     np.testing.assert_allclose(result[full][:, 1], py / 300 * 255, atol=0.51)
+    assert full.sum() > 130**2 / 2
 
 
 def test_no_edge_of_the_crop_ever_shows(picture):
@@ -172,8 +175,10 @@ def test_grain_differs_from_frame_to_frame(picture, place):
     assert (one != other).any()
 
 
-@pytest.mark.parametrize("choice, value", [("colour", "rgb"), ("sharpen", -1), ("sharpen", np.nan), ("erode", 0.31), ("erode", -1),
-                                           ("feather", -0.1), ("feather", 0.6), ("grain", 3)])  # fmt: skip
+@pytest.mark.parametrize("choice, value", [
+    ("colour", "rgb"), ("sharpen", -1), ("sharpen", np.nan), ("erode", 0.31), ("erode", -1), ("feather", -0.1),
+    ("feather", 0.6), ("grain", 3),
+])  # fmt: skip
 def test_choices_that_make_no_sense(choice, value):
     with pytest.raises(ValueError, match=f"{choice} should be .*, got {value!r}"):
         Blending(**{choice: value})

@@ -66,7 +66,8 @@ def test_nothing_and_everything():
 def test_a_clone_has_the_faces_gradients_and_the_pictures_border():
     """A manufactured solution: a face that is the picture, but for a shift of colour, comes back as the picture."""
     y, x = np.mgrid[:80, :80] / 80
-    picture = np.stack([0.5 + 0.2 * np.sin(9 * x + 4 * y), 0.4 + 0.1 * np.cos(8 * y), 0.5 + 0.1 * x * y], axis=-1).astype(np.float32)
+    picture = np.stack([0.5 + 0.2 * np.sin(9 * x + 4 * y), 0.4 + 0.1 * np.cos(8 * y), 0.5 + 0.1 * x * y], axis=-1)
+    picture = picture.astype(np.float32)
     inside = face_region(80)
     shifted = picture + np.array([0.1, -0.05, 0.2], np.float32)
     np.testing.assert_allclose(clone(picture, shifted, inside), picture, atol=1e-3)

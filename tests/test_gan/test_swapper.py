@@ -102,6 +102,17 @@ def test_a_face_that_is_partly_outside(swapper, photo, left, top):
     np.testing.assert_array_equal(swapped[mask == 0], picture[mask == 0])
 
 
+def test_colours_are_measured_in_the_picture_alone(photo):
+    """Beyond the picture a crop repeats its border: what is there would count for as much as the face."""
+    pixels, landmarks = placed(photo, 288, 288, 0, 0, scale=3)
+    half, landmarks = pixels[:, 150:].copy(), landmarks - (150, 0)
+    edge = half.copy()
+    edge[:, 0] = 0  # one column, which all that lies beyond repeats
+    plain, dark = (Swapper(Still(photo), Blending(grain=0)).swap(picture, landmarks) for picture in (half, edge))
+    x, y = np.rint(landmarks[45]).astype(int)  # a corner of the eye
+    assert np.abs(plain[y, x].astype(int) - dark[y, x]).max() <= 12
+
+
 def test_a_face_far_outside_changes_nothing(swapper, photo):
     swapped, mask = swapper.swap(photo[0], photo[1] + 5000, return_mask=True)
     assert not mask.any()
@@ -136,7 +147,7 @@ def test_a_face_larger_than_twice_the_network_is_named_once(swapper, photo, capl
 
 
 @pytest.mark.parametrize("change, word", [
-    (lambda points: None, "landmarks"), (lambda points: points[:67], "(67, 2)"), (lambda points: points.T, "(2, 68)"),
+    (lambda points: [], "(0,)"), (lambda points: points[:67], "(67, 2)"), (lambda points: points.T, "(2, 68)"),
     (lambda points: points * np.nan, "finite"), (lambda points: points * 0 + 40, "coincide"),
     (lambda points: points * (1, 0) + (0, 40), "face"), (lambda points: points * 1e200, "face"),
     (lambda points: "left", "landmarks"), (lambda points: np.random.default_rng(0).permutation(points), "face"),
@@ -227,7 +238,8 @@ def test_a_memory_keeps_the_colours_of_a_clip_steady(photo):
 
     def flicker(memory):
         swapper = Swapper(Still(photo), Blending(grain=0))
-        return np.std([swapper.swap(frame, photo[1], memory=memory)[y - 8:y + 8, x - 8:x + 8].mean() for frame in frames][4:])
+        shown = [swapper.swap(frame, photo[1], memory=memory)[y - 8:y + 8, x - 8:x + 8].mean() for frame in frames]
+        return np.std(shown[4:])
 
     assert flicker(ColourMemory(12)) < 0.5 * flicker(None)
 
@@ -239,8 +251,8 @@ def test_each_frame_of_a_clip_has_its_own_grain(swapper, photo):
     assert (first != second).any() and np.abs(first.astype(int) - second).mean() < 8
 
 
-@pytest.mark.parametrize("blending", [Blending(colour="mkl"), Blending(colour="none"), Blending(seamless=True), Blending(sharpen=2),
-                                      Blending(erode=0.1), Blending(feather=0.3)])
+@pytest.mark.parametrize("blending", [Blending(colour="mkl"), Blending(colour="none"), Blending(seamless=True),
+                                      Blending(sharpen=2), Blending(erode=0.1), Blending(feather=0.3)])
 def test_each_choice_changes_the_picture_within_its_mask(swapper, photo, blending):
     picture, landmarks = placed(photo, 150, 200, 70, 30)
     swapped, mask = Swapper(swapper.model, blending).swap(picture, landmarks, return_mask=True)
