@@ -1,7 +1,7 @@
-"""What a picture file carries beside its pixels: the chunks of a PNG and the segments of a JPEG, walked without decoding any.
+"""What a picture file carries beside its pixels: the chunks of a PNG and the segments of a JPEG, walked without decoding.
 
-Sizes are looked at before anything is read: a chunk may claim, and be, gigabytes. Errors are PictureError, one line that names
-the file.
+Sizes are looked at before anything is read: a chunk may claim, and be, gigabytes. Errors are PictureError, one line that
+names the file.
 PNG: W3C Portable Network Graphics, third edition, sections 5 and 11.3.3. JPEG: ITU-T T.81, annex B.
 """
 
@@ -19,7 +19,7 @@ _MOST_PARTS = 100_000  # chunks or segments of a file; beyond that it is made to
 
 
 def png_text(path, keyword, limit):
-    """The text that a PNG carries under a keyword in an iTXt chunk, or None. limit: bytes of the longest text that is read."""
+    """The text that a PNG carries under a keyword in an iTXt chunk, or None. limit: bytes of the longest text read."""
     wanted = keyword.encode("latin-1") + b"\0"
     body = png_chunk(path, b"iTXt", wanted, limit + 1024)  # 1024: room for the names of language and keyword
     if body is None:
@@ -43,7 +43,7 @@ def has_png_chunk(path, kind, start=b""):
 
 
 def png_chunk(path, kind, start, limit):
-    """The first chunk of a kind whose data begins with `start`, as bytes, or None. limit: bytes of the longest that is read."""
+    """The first chunk of a kind whose data begins with `start`, as bytes, or None. limit: bytes of the longest read."""
     with _open(path) as file:
         length = _find_chunk(path, file, kind, start)
         if length is None:
@@ -98,7 +98,7 @@ def jpeg_segment(path, marker, start=b""):
 
 
 def _headers(path, file):
-    """(second byte of the marker, length of the payload) of the segments before the scan; the caller moves to each one's end."""
+    """(second byte of the marker, payload's length) of the segments before the scan; the caller moves to each one's end."""
     if file.read(2) != JPEG_START:
         return
     for _ in range(_MOST_PARTS):

@@ -1,8 +1,8 @@
 """Our own aligned face: a PNG picture of a face that knows where it came from.
 
-The picture is the face turned upright and cut out; a text chunk beside the pixels holds, as JSON, the name of the source, the
-transform that led from there to here and the 68 landmarks in the source. So a face trains by itself, and what is made of it
-can be put back. Other programs show it as an ordinary picture.
+The picture is the face turned upright and cut out; a text chunk beside the pixels holds, as JSON, the name of the source,
+the transform that led from there to here and the 68 landmarks in the source. So a face trains by itself, and what is made
+of it can be put back. Other programs show it as an ordinary picture.
 
 Legend: sizes are (width, height). Landmarks are (68, 2) x, y in pixels, centres at integers. A transform is (2, 3):
 p -> M[:, :2] @ p + M[:, 2].
@@ -53,8 +53,8 @@ class FaceRecord:
 def write_face(path, pixels, record, source=None):
     """Write a face picture with its record.
 
-    path: ends in .png. pixels: (H, W, 3) uint8. record: a FaceRecord. source: the DigitalSource of the picture it was cut from
-    where that is synthetic; a photograph is not. Raises PictureError; no half file is left.
+    path: ends in .png. pixels: (H, W, 3) uint8. record: a FaceRecord. source: the DigitalSource of the picture it was cut
+    from where that is synthetic; a photograph is not. Raises PictureError; no half file is left.
     """
     stored = {
         "version": FORMAT_VERSION, "source": record.source, "source_size": [int(side) for side in record.source_size],
@@ -82,7 +82,7 @@ def read_record(path):
         return _record_of(json.loads(text))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise FaceFileError(f"{path}: its record of where it came from is damaged ({reason}); extract the face again") from error
+        raise FaceFileError(f"{path}: the record of its origin is damaged ({reason}); extract the face again") from error
 
 
 def _record_of(record):

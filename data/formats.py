@@ -89,7 +89,7 @@ def read_dfl(path):
     try:
         return _dfl_face(read_plain(payload))
     except InertError as error:
-        raise FormatError(f"{path}: its DeepFaceLab data is {error}; do not trust the file") from error
+        raise FormatError(f"{path}: its DeepFaceLab data is {error}; leave the file out") from error
     except ValueError as error:
         raise FormatError(f"{path}: its DeepFaceLab data cannot be used ({error}); extract the face again") from error
 
@@ -153,8 +153,9 @@ def write_dfl_jpeg(path, pixels, face, source=None):
 def dfl_face(record):
     """The DflFace of a FaceRecord of ours.
 
-    It says "head", the loosest kind: out of that DeepFaceLab cuts what a model wants by the landmarks, while a picture of the
-    model's own kind is taken as it is, and ours are cut otherwise than its own. Frames of a clip are named as it names them.
+    It says "head", the loosest kind: out of that DeepFaceLab cuts what a model wants by the landmarks, while a picture of
+    the model's own kind is taken as it is, and ours are cut otherwise than its own. Frames of a clip are named as it
+    names them.
     """
     left, top, width, height = _box(record.landmarks)
     name = record.source if record.frame is None else f"{record.frame + 1:05d}.png"
@@ -226,7 +227,7 @@ def read_fsa(path):
     try:
         return _fsa_faces(read_plain(_unpacked(path), _MOST_VALUES))
     except InertError as error:
-        raise FormatError(f"{path} is {error}; do not trust the file") from error
+        raise FormatError(f"{path} is {error}; leave the file out") from error
     except ValueError as error:
         raise FormatError(f"{path} cannot be used ({error}); give an .fsa file of faceswap 2 or later") from error
 
@@ -263,7 +264,7 @@ def _fsa_faces(stored):
 
 
 def write_fsa(path, frames):
-    """Write an alignments file. frames: {frame name: [FaceswapFace, ...]}. Masks and thumbnails are left to faceswap's tools.
+    """Write an alignments file. frames: {frame name: [FaceswapFace, ...]}. Masks and thumbnails are for faceswap to make.
 
     Raises PictureError; no half file is left.
     """

@@ -26,7 +26,6 @@ DEEPEST = 32
 
 _KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}  # of numpy arrays
 _LEAVES = {str, bytes, int, float, bool, type(None), np.ndarray}
-_MARK = object()
 
 
 class InertError(ValueError):
@@ -79,11 +78,11 @@ def read_plain(data, most_values=MOST_VALUES):
 
 
 class _Machine:
-    """The stack machine: `stack` of values, `memo` of values by number, both as the pickle module keeps them."""
+    """The stack machine: `stack` of values, `marks`, places in it that begin a group, and `memo`, values by number."""
 
     def __init__(self, data, most_values):
         self.data, self.most_values = data, most_values
-        self.stack, self.memo = [], {}
+        self.stack, self.marks, self.memo = [], [], {}
         self.values = self.containers = self.array_bytes = 0
 
     def run(self):
@@ -106,7 +105,7 @@ class _Machine:
             except InertError:
                 raise
             # Warning: pickletools warns of odd escapes, which raises where warnings are errors.
-            except (ValueError, IndexError, MemoryError, Warning) as error:
+            except (ValueError, MemoryError, Warning) as error:
                 raise InertError(f"a damaged pickle (at byte {place:,})") from error
 
     def _unknown(self, place):
@@ -115,18 +114,20 @@ class _Machine:
         name = next((name for name, code in _CODES.items() if code == self.data[place : place + 1]), None)
         return f"a pickle with {name}, which plain data has no use for" if name else f"a damaged pickle (at byte {place:,})"
 
-    def push(self, value):
-        self.values += 1
+    def count(self, values):
+        self.values += values
         if self.values > self.most_values:
             raise InertError(f"a pickle of more than {self.most_values:,} values")
+
+    def push(self, value):
+        self.count(1)
         self.stack.append(value)
 
     def push_run(self, run):
         """Numbers come in long runs, 512 of a likeness, thousands of a picture: a whole one at once is ten times as fast."""
         numbers = run[1::2] if run[:1] == _CODES["BININT1"] else [number for number, in struct.iter_unpack(">xd", run)]
-        self.values += len(numbers) - 1
-        self.push(numbers[0])
-        self.stack.extend(numbers[1:])
+        self.count(len(numbers))
+        self.stack.extend(numbers)
 
     def push_container(self, value):
         self.containers += 1  # an empty one takes one byte to write and sixty to hold
@@ -134,31 +135,38 @@ class _Machine:
             raise InertError(f"a pickle of more than {self.most_values // 4:,} lists and dictionaries")
         self.push(value)
 
+    def top(self):
+        """The value on top of the stack, above the last mark."""
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise InertError("a damaged pickle (a value is missing)")
+        return self.stack[-1]
+
     def pop(self):
-        value = self.stack.pop()
-        _demand(value is not _MARK, "a damaged pickle (a mark where a value should be)")
+        value = self.top()
+        del self.stack[-1]
         return value
 
-    def top(self, kind):
-        """The value on top of the stack, which must be of this type: what follows fills it."""
-        _demand(type(self.stack[-1]) is kind, f"a damaged pickle (no {kind.__name__} where it fills one)")
-        return self.stack[-1]
+    def mark(self, _):
+        self.count(1)
+        self.marks.append(len(self.stack))
 
     def pop_to_mark(self):
         """The values above the last mark, which is taken away too."""
-        place = len(self.stack) - 1
-        while self.stack[place] is not _MARK:
-            place -= 1
-            if place < 0:
-                raise InertError("a damaged pickle (a mark is missing)")
-        values = self.stack[place + 1 :]
+        _demand(self.marks, "a damaged pickle (a mark is missing)")
+        place = self.marks.pop()
+        values = self.stack[place:]
         del self.stack[place:]
         return values
 
+    def to_fill(self, kind):
+        """The value on top of the stack, which must be a list or a dict (kind)."""
+        value = self.top()
+        _demand(type(value) is kind, "a damaged pickle (it fills what cannot be filled)")
+        return value
+
     def remember(self, number):
         _demand(len(self.memo) < self.most_values // 2, "a pickle that remembers too much")
-        _demand(self.stack[-1] is not _MARK, "a damaged pickle (a mark where a value should be)")
-        self.memo[number] = self.stack[-1]
+        self.memo[number] = self.top()
 
     def recall(self, number):
         _demand(number in self.memo, "a damaged pickle (a value that it never made)")
@@ -285,10 +293,6 @@ def _proto(machine, version):
     _demand(2 <= version <= 5, f"a pickle of protocol {version}; 2 to 5 are read")
 
 
-def _literal(machine, value):
-    machine.push(value)
-
-
 def _whole(machine, value):
     _demand(-(1 << 63) <= value < 1 << 64, "a pickle with a whole number of more than 64 bits")
     machine.push(value)
@@ -316,22 +320,22 @@ def _set_items(target, items):
 
 def _append(machine, _):
     value = machine.pop()
-    machine.top(list).append(value)
+    machine.to_fill(list).append(value)
 
 
 def _appends(machine, _):
     values = machine.pop_to_mark()
-    machine.top(list).extend(values)
+    machine.to_fill(list).extend(values)
 
 
 def _set_item(machine, _):
     value, key = machine.pop(), machine.pop()
-    _set_items(machine.top(dict), [key, value])
+    _set_items(machine.to_fill(dict), [key, value])
 
 
 def _set_many(machine, _):
     items = machine.pop_to_mark()
-    _set_items(machine.top(dict), items)
+    _set_items(machine.to_fill(dict), items)
 
 
 def _global(machine, names):
@@ -364,10 +368,10 @@ def _build(machine, _):
 
 _INSTRUCTIONS = {
     "PROTO": _proto, "FRAME": _ignore, "STOP": _stop,
-    "NONE": _constant(None), "NEWTRUE": _constant(True), "NEWFALSE": _constant(False), "MARK": _constant(_MARK),
-    "BININT": _literal, "BININT1": _literal, "BININT2": _literal, "LONG1": _whole, "BINFLOAT": _literal,
-    "BINUNICODE": _literal, "SHORT_BINUNICODE": _literal, "BINUNICODE8": _literal,
-    "BINBYTES": _literal, "SHORT_BINBYTES": _literal, "BINBYTES8": _literal,
+    "NONE": _constant(None), "NEWTRUE": _constant(True), "NEWFALSE": _constant(False), "MARK": _Machine.mark,
+    "BININT": _Machine.push, "BININT1": _Machine.push, "BININT2": _Machine.push, "LONG1": _whole, "BINFLOAT": _Machine.push,
+    "BINUNICODE": _Machine.push, "SHORT_BINUNICODE": _Machine.push, "BINUNICODE8": _Machine.push,
+    "BINBYTES": _Machine.push, "SHORT_BINBYTES": _Machine.push, "BINBYTES8": _Machine.push,
     "BYTEARRAY8": lambda machine, value: machine.push(bytes(value)),
     "EMPTY_LIST": lambda machine, _: machine.push_container([]), "EMPTY_DICT": lambda machine, _: machine.push_container({}),
     "EMPTY_TUPLE": _tuple_of(0), "TUPLE1": _tuple_of(1), "TUPLE2": _tuple_of(2), "TUPLE3": _tuple_of(3),

@@ -1,9 +1,9 @@
 """Faces that are known beforehand: where they lie in the pictures or frames about to be swapped.
 
-They come from a landmarks CSV, from a folder of aligned faces (ours, DeepFaceLab's or faceswap's, each of which remembers the
-frame it was cut from) or from faceswap's .fsa. Names in those files are only compared with those that the caller has: nothing
-is opened by them. A face that cannot be read is passed over, with a warning in the log; whether landmarks suit a picture
-faceset.landmark_fault tells.
+They come from a landmarks CSV, from a folder of aligned faces (ours, DeepFaceLab's or faceswap's, each of which remembers
+the frame it was cut from) or from faceswap's .fsa. Names in those files are only compared with those that the caller has:
+nothing is opened by them. A face that cannot be read is passed over, with a warning in the log; whether landmarks suit a
+picture faceset.landmark_fault tells.
 """
 
 import logging
@@ -36,8 +36,8 @@ class _Face:
 def known_landmarks(path, pictures):
     """The known faces of pictures: {resolved path: [(stated (width, height) or None, landmarks (68, 2)), ...]}.
 
-    path: a landmarks CSV, whose files are relative to it; or a folder of aligned faces or an .fsa, whose pictures are found by
-    file name or else by its stem. pictures: their paths; faces of others are left out, and so are pictures without a face.
+    path: a landmarks CSV, whose files are relative to it; or a folder of aligned faces or an .fsa, whose pictures are found
+    by file name or else by its stem. pictures: their paths; those without a face are not in the result.
     Raises FaceSetError (CSV) or PictureError where path cannot be used.
     """
     path, pictures = pathlib.Path(path), [pathlib.Path(picture).resolve() for picture in pictures]
