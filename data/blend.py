@@ -22,7 +22,6 @@ from data.poisson import clone
 # Seamless: the face is joined to the picture not at the outline, where hair and background begin, but this far into the soft
 # border, and fades in over so much of it, so that no crease shows where only colours agree and slopes do not.
 _SEAM, _SEAM_FADE = np.float32(0.25), np.float32(0.5)
-_LEAST_SHARE = 1 / 510  # less than half a step of 8 bits, even from black to white
 
 
 @dataclass(frozen=True)
@@ -113,5 +112,4 @@ def _enlarged(face, region, transform, box, blending):
     layers = np.dstack([face, region.depth]).astype(np.float32)
     layers = warp(layers, to_box, (rows.stop - rows.start, columns.stop - columns.start))
     share = region.share(layers[..., 3], blending.erode, blending.feather, scale_of(transform))
-    share[share < _LEAST_SHARE] = 0
     return np.clip(layers[..., :3], 0, 1), share

@@ -33,7 +33,9 @@ def picture():
 def test_where_nothing_is_changed_every_bit_stays(picture, scale, angle, blending):
     landmarks = turned(MEAN_FACE, angle, scale, (120, 140))
     transform = crop_transform(landmarks, 64)
-    face = np.random.default_rng(4).random((64, 64, 3)).astype(np.float32)
+    rng = np.random.default_rng(4)
+    picture = np.clip(picture + 5 * rng.standard_normal((300, 260, 1)), 0, 255).astype(np.uint8)  # with grain to match
+    face = 0.5 + 0.1 * rng.random((8, 8, 3), np.float32).repeat(8, axis=0).repeat(8, axis=1)
     before = picture.copy()
     result, changed = paste(picture, face, face_region(MEAN_FACE * 64 - 0.5, 64), transform, blending)
     np.testing.assert_array_equal(picture, before)
@@ -130,12 +132,17 @@ def test_the_border_is_as_wide_as_was_asked_whatever_the_scale(picture):
 
 
 def test_a_seamless_face_takes_the_colours_around_it(place):
-    """A face of other colours on an even ground: pasted it is seen, cloned it vanishes."""
+    """A face of other colours on an even ground: pasted it is seen, cloned only what is drawn on it."""
     ground = np.full((300, 260, 3), (150, 120, 90), np.uint8)
     transform, region = place
-    plain, seamless = (paste(ground, FLAT, region, transform, Blending(seamless=choice)) for choice in (False, True))
-    assert np.abs(plain[0].astype(int) - ground).max() > 20
-    assert np.abs(seamless[0].astype(int) - ground).max() <= 1 and seamless[1].max() == 1
+    face = FLAT.copy()
+    face[30:34, 30:34] -= 0.2
+    plain, seamless = (paste(ground, face, region, transform, Blending(seamless=choice)) for choice in (False, True))
+    y, x = np.mgrid[:300, :260]
+    around = np.abs(apply(transform, np.stack([x, y], axis=-1)) - 31.5).max(axis=-1) > 5  # of the spot, in crop pixels
+    assert np.abs(plain[0].astype(int) - ground)[around].max() > 20
+    assert np.abs(seamless[0].astype(int) - ground)[around].max() <= 1 and seamless[1].max() == 1
+    np.testing.assert_allclose(seamless[0][150, 130], np.array([150, 120, 90]) - 0.2 * 255, atol=3)
 
 
 def test_sharpening_raises_detail_and_keeps_what_is_flat(picture, place):
@@ -159,11 +166,11 @@ def test_grain_is_the_pictures_up_to_the_border(picture, place):
     for amount in (0.0, 1.0):
         result, changed = paste(noisy, face, region, transform, Blending(grain=amount, feather=0.3))
         result = result.astype(np.float32) / 255
-        grains[amount] = [grain_of(result, where) for where in (changed > 0.95, (changed > 0.05) & (changed < 0.95))]
+        grains[amount] = [grain_of(result, where) for where in (changed > 0.95, (changed > 0.25) & (changed < 0.75))]
     wanted = grain_of(noisy.astype(np.float32) / 255, np.ones((300, 260), bool))
     inside, border = grains[1.0]
     np.testing.assert_allclose(inside, wanted, rtol=0.2)
-    np.testing.assert_allclose(border, wanted, rtol=0.25)
+    np.testing.assert_allclose(border, wanted, rtol=0.15)
     assert (grains[0.0][0] < 0.2 * wanted).all() and grains[0.0][1][0] < 0.75 * wanted[0]
 
 

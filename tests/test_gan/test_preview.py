@@ -40,6 +40,15 @@ def test_the_mask_is_tinted_and_the_landmarks_are_marked():
         assert red[y - 1:y + 2, x - 1:x + 2].any()
 
 
+def test_the_box_of_the_landmarks_is_drawn():
+    image, faces, mask, result = made()
+    _, middle, _ = panels(side_by_side(image, faces, 0 * mask, result), 120)
+    yellow = (middle[-90:, :, :2] > 200).all(axis=-1)
+    (left, top), (right, bottom) = np.rint(faces[0].min(axis=0)).astype(int), np.rint(faces[0].max(axis=0)).astype(int)
+    y, x = np.nonzero(yellow)
+    assert np.abs(np.array([x.min(), y.min(), x.max(), y.max()]) - (left, top, right, bottom)).max() <= 1
+
+
 def test_no_face_marks_nothing():
     image, _, mask, _ = made()
     _, middle, _ = panels(side_by_side(image, [], 0 * mask, image), 120)
