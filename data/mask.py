@@ -23,7 +23,7 @@ import numpy as np
 _BROW_RISE = 0.5 * np.array([0.45, 0.75, 0.92, 1.0, 1.0, 1.0, 1.0, 0.92, 0.75, 0.45])
 # Raised points also draw together, as the forehead narrows towards the hair: no corner juts out beside a turned head.
 _BROW_GATHER = 0.18
-_BROW_TAIL = 0.1  # how far a paste reaches beyond the tails of the brows, in distances between the two
+_BROW_TAIL = 0.3  # how far a paste reaches beyond each brow's tail, in its lengths: less on the far side of a turned head
 FEATHER = 0.13  # width of the soft border, in sizes of the face
 _ROWS = 16  # of a crop: outline points are looked up for that many at a time, to keep the working arrays small
 
@@ -103,8 +103,8 @@ def face_region(landmarks, side, drawn=None):
     """
     hull = face_hull(landmarks)
     size = float(np.sqrt(polygon_area(hull)))
-    tails = np.asarray(landmarks)[[17, 26]]
-    tails = tails + _BROW_TAIL * (tails - tails[::-1])
+    points = np.asarray(landmarks)
+    tails = points[[17, 26]] + _BROW_TAIL * (points[[17, 26]] - points[[21, 22]])
     pixels = np.arange(side)
     depth = polygon_depth(_convex_hull(np.concatenate([hull, tails])), pixels, pixels)
     if drawn is not None:
@@ -112,7 +112,7 @@ def face_region(landmarks, side, drawn=None):
         # farther out is not worth having: a soft border over the background, beside the old face's sharp one, looks like a
         # glow.
         depth = np.maximum(depth, contour_depth(drawn))
-    inwards = np.minimum(pixels, pixels[::-1]) - np.float32(0.5)  # below 0 on the outermost pixels, enlarged too
+    inwards = np.minimum(pixels, pixels[::-1]).astype(np.float32) - np.float32(0.5)  # below 0 on the outermost pixels
     return Region(np.minimum(depth, np.minimum(inwards, inwards[:, None])), size)
 
 

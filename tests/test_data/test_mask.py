@@ -145,11 +145,22 @@ def test_a_region_holds_the_hull_and_all_of_both_brows(crop_landmarks):
     assert share[y, x].min() > 0.65  # little is left of the old brows' tails; by the hull alone 95 % would be
 
 
+def test_the_far_side_of_a_turned_head_is_hardly_widened(crop_landmarks):
+    """There the brow ends at the head's outline: what lies beyond is background."""
+    turned_away = crop_landmarks.copy()
+    far = turned_away[:, 0] > 31.5
+    turned_away[far, 0] = 31.5 + 0.4 * (turned_away[far, 0] - 31.5)
+    region = face_region(turned_away, 64)
+    added = region.depth > np.maximum(polygon_depth(face_hull(turned_away), np.arange(64), np.arange(64)), 0)
+    left, right = (added[:, :32] & (region.depth[:, :32] > 0)).sum(), (added[:, 32:] & (region.depth[:, 32:] > 0)).sum()
+    assert right < 0.5 * left
+
+
 def test_what_the_network_draws_only_adds(crop_landmarks):
     hull = face_region(crop_landmarks, 64).depth
     np.testing.assert_array_equal(face_region(crop_landmarks, 64, np.zeros((64, 64))).depth, hull)
     more = face_region(crop_landmarks, 64, disc(64, 10, 32, 56)).depth
-    assert (more >= hull).all() and more[58, 32] > 3 > 0 > hull[58, 32]
+    assert hull.dtype == more.dtype == np.float32 and (more >= hull).all() and more[58, 32] > 3 > 0 > hull[58, 32]
 
 
 def test_a_region_ends_where_the_crop_ends(crop_landmarks):
