@@ -50,9 +50,11 @@ class FrameReader:
         self._process = None
         filters = ["bwdif=mode=send_frame:deint=interlaced"] if info.interlaced else []
         matrix = MATRICES.get(info.matrix or usual_matrix(info.height), "auto")
-        filters += ["setpts=PTS-STARTPTS", f"scale={info.width}:{info.height}:in_color_matrix={matrix}:{_EXACT}"]
+        # The filter fps repeats a frame until the next one's time; the option -r would show the next one early instead.
+        filters += ["setpts=PTS-STARTPTS", f"fps={info.rate}"]
+        filters += [f"scale={info.width}:{info.height}:in_color_matrix={matrix}:{_EXACT}"]
         arguments = [*QUIET, *GUARD, "-max_pixels", str(PIXEL_LIMIT), "-i", place(path), "-map", f"0:{info.stream}"]
-        arguments += ["-vf", ",".join(filters), "-r", str(info.rate), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+        arguments += ["-vf", ",".join(filters), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
         self._process, self._messages = start(arguments, feed=False)
 
     def __iter__(self):
