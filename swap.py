@@ -27,7 +27,7 @@ from gan.checkpoint import RunError
 from gan.swap_files import Task, is_clip, swap_file
 from gan.swapper import SwapError, Swapper
 
-TROUBLES = (SwapError, RunError, FaceSetError, PictureError, VideoError, FinderError, OSError)
+TROUBLES = (RunError, FaceSetError, PictureError, VideoError, FinderError, OSError)
 
 
 def parse(arguments=None):
@@ -80,13 +80,13 @@ def check_kinds(source, target):
     kinds = VIDEO_SUFFIXES if suffix in VIDEO_SUFFIXES else ANIMATION_SUFFIXES if is_clip(source) else PICTURE_SUFFIXES
     if target.suffix.lower() not in kinds:
         what = "video" if kinds == VIDEO_SUFFIXES else "animated picture" if kinds == ANIMATION_SUFFIXES else "picture"
-        raise PictureError(f"{target} is not the name of {'an' if what[0] == 'a' else 'a'} {what}; OUTPUT should end like {source.name}")
+        raise PictureError(f"{target} is not {'an' if what[0] == 'a' else 'a'} {what}'s name; OUTPUT should end like {source.name}")
 
 
 def swap_one(task, source, target):
     """One file. Returns the exit code."""
     if task.landmarks and not is_clip(source) and not task.known(source):
-        raise SwapError(f"{task.landmarks} has no face for {source}; add its 68 landmarks, or leave --landmarks out")
+        raise SwapError(f"{task.landmarks} has no row for it; add its 68 landmarks, or leave --landmarks out")
     outcome = swap_file(task, source, target)
     for note in outcome.notes:
         print(f"{target}: {note}")
@@ -110,7 +110,7 @@ def swap_folder(task, folder, target):
     for source in pictures:
         try:
             outcome = swap_file(task, source, target / source.name)
-        except TROUBLES as error:
+        except (SwapError, *TROUBLES) as error:
             print(f"swap: {source}: {error}", file=sys.stderr)
             failed += 1
             continue
@@ -119,7 +119,7 @@ def swap_folder(task, folder, target):
         swapped += bool(outcome.faces)
         unchanged += not outcome.faces
     print(f"{target}: {swapped} swapped, {unchanged} without a face passed unchanged, {failed} failed")
-    return 1 if failed and not swapped else 0
+    return 0 if swapped or not (failed or task.landmarks) else 1
 
 
 def main(arguments=None):
@@ -134,6 +134,9 @@ def main(arguments=None):
         blending = Blending(options.colour, options.seamless, options.sharpen, options.erode, options.feather, options.grain)
         task = Task(Swapper.load(options.run, blending), options.direction, options.faces, options.landmarks, options.preview)
         return (swap_folder if options.input.is_dir() else swap_one)(task, options.input, options.output)
+    except SwapError as error:
+        print(f"swap: {options.input}: {error}", file=sys.stderr)
+        return 1
     except TROUBLES as error:
         print(f"swap: {error}", file=sys.stderr)
         return 1

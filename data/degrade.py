@@ -10,6 +10,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from data.image_io import jpeg_bytes
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, on sRGB values as stored
 
 
@@ -98,7 +100,6 @@ def jpeg(pictures, rng, share=0.3):
     """Some pictures saved as JPEG of quality 15 to 90 and read again."""
     result = np.array(pictures, np.float32)
     for i in np.flatnonzero(rng.random(len(pictures)) < share):
-        saved = io.BytesIO()
-        Image.fromarray(np.rint(pictures[i] * 255).astype(np.uint8)).save(saved, "JPEG", quality=int(rng.uniform(15, 90)))
-        result[i] = np.asarray(Image.open(saved), np.float32) * np.float32(1 / 255)
+        saved = jpeg_bytes(np.rint(pictures[i] * 255).astype(np.uint8), int(rng.uniform(15, 90)))
+        result[i] = np.asarray(Image.open(io.BytesIO(saved)), np.float32) * np.float32(1 / 255)
     return result

@@ -18,7 +18,7 @@ from data.landmarker import CROP, Landmarker, box_transform, points_transform
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SMALLEST = 24.0  # pixels, longer side of the smallest face looked for
-PROPOSED = 0.25  # the least score of the detector that is worth a closer look
+PROPOSED = 0.2  # the least score of the detector that is worth a closer look
 SURE = 0.5  # the least score of a face
 _MOST_PROPOSALS = 60
 _AT_ONCE = 16  # crops that go through the landmark network together: more would take memory and no less time

@@ -290,6 +290,13 @@ def _label_options(option, source, text):
     return {option: packet} if option else {}
 
 
+def jpeg_bytes(pixels, quality):
+    """A picture (H, W, 3) uint8 as JPEG in memory, for what never becomes a file."""
+    encoded, image = io.BytesIO(), Image.fromarray(np.ascontiguousarray(pixels))
+    image.save(encoded, "JPEG", quality=quality)
+    return encoded.getvalue()
+
+
 def write_whole(path, content):
     """Write bytes beside `path`, flush them to the disk, then rename over it: at no time is there half a file.
 

@@ -77,14 +77,18 @@ def swap_file(task, source, target):
 
 
 def _swap_picture(task, source, target):
+    if task.landmarks and not task.known(source):
+        _pass_unchanged(source, target)
+        return Outcome()
     picture = read_picture(source)
-    faces = _known_faces(task, source, picture.pixels.shape[:2])
-    if faces is None:
+    if task.landmarks:
+        faces = _known_faces(task, source, picture.pixels.shape[:2])
+    else:
         found = Finder.load().find(picture.pixels)
         faces = [face.landmarks for face in choose_faces([f for f in found if not shape_fault(f.landmarks)], task.faces)]
     if not faces:
         _pass_unchanged(source, target)
-        return Outcome(notes=picture.notes)
+        return Outcome()
     swapped, mask = task.swapper.swap_many([picture.pixels], [faces], task.direction, return_mask=True)[0]
     notes = picture.notes + save_picture(target, swapped, DigitalSource.COMPOSITE, alpha=picture.alpha)
     if task.preview:
@@ -93,9 +97,7 @@ def _swap_picture(task, source, target):
 
 
 def _known_faces(task, source, shape):
-    """The landmarks that the user's table gives for a picture, or None if there is no table."""
-    if task.landmarks is None:
-        return None
+    """The landmarks that the user's table gives for a picture of this (height, width), checked."""
     listed = task.known(source)
     for stated, landmarks in listed:
         fault = landmark_fault(landmarks, stated or shape[::-1], shape)
@@ -140,14 +142,14 @@ class _NoFace(Exception):
 def _swap_animation(task, source, target):
     animation, swapped, progress = read_animation(source), [], Progress("frames")
     try:
-        outcome = _swap_frames(task, source, target, iter(animation.frames), swapped.append, progress, len(animation.durations))
+        outcome = _swap_frames(task, source, target, animation, swapped.append, progress, len(animation))
     finally:
         progress.end()
     if not outcome.faces:
         _pass_unchanged(source, target)
         return outcome
-    outcome.notes += write_animation(target, swapped, animation.durations, animation.loop, DigitalSource.COMPOSITE,
-                                     alpha=animation.alpha) or []
+    outcome.notes += [*animation.notes, *write_animation(target, swapped, animation.durations, animation.loop,
+                                                         DigitalSource.COMPOSITE, animation.alpha)]
     return outcome
 
 
