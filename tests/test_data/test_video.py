@@ -378,7 +378,8 @@ def test_an_interrupted_writer_leaves_what_was_there(make, tmp_path, interruptio
     target.write_bytes(b"of before")
     with pytest.raises(interruption):
         with VideoWriter(target, VideoInfo(64, 48, Fraction(12))) as writer:
-            writer.write(ramps(1)[0])
+            while len(list(tmp_path.iterdir())) == 1:  # until the encoder has opened its file
+                writer.write(ramps(1)[0])
             raise interruption
     assert writer._process.returncode is not None
     assert target.read_bytes() == b"of before" and list(tmp_path.iterdir()) == [target]
