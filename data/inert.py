@@ -125,7 +125,7 @@ class _Machine:
 
     def push_run(self, run):
         """Numbers come in long runs, 512 of a likeness, thousands of a picture: a whole one at once is ten times as fast."""
-        numbers = run[1::2] if run[:1] == _CODES["BININT1"] else [number for number, in struct.iter_unpack(">xd", run)]
+        numbers = run[1::2] if run[:1] == _CODES["BININT1"] else [number for (number,) in struct.iter_unpack(">xd", run)]
         self.count(len(numbers))
         self.stack.extend(numbers)
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -23,7 +24,8 @@ def pixels():
 @pytest.fixture
 def record():
     landmarks = MEAN_FACE @ [[180.0, 40], [-40, 180]] + (200, 90)
-    return FaceRecord("a b \u00e9.mp4", (640, 480), crop_transform(landmarks, SIZE), landmarks, 0.75, 3.5, "ab" * 32, 17, 0.68, 2)
+    transform = crop_transform(landmarks, SIZE)
+    return FaceRecord("a b \u00e9.mp4", (640, 480), transform, landmarks, 0.75, 3.5, "ab" * 32, 17, 0.68, 2)
 
 
 @pytest.fixture
@@ -87,6 +89,18 @@ def test_the_record_is_read_without_the_pixels(face):
         read_face(face)
 
 
+def test_a_record_that_changed_on_the_way_is_told(tmp_path, face):
+    content = face.read_bytes()
+    start = content.index(KEYWORD.encode())
+    face.write_bytes(content.replace(b'"frame": 17', b'"frame": 18'))
+    with pytest.raises(PictureError, match="face.png: the checksum of its chunk iTXt is wrong"):
+        read_record(face)
+    for length in (start + 40, content.index(b"IDAT") - 6):
+        face.write_bytes(content[:length])
+        with pytest.raises(PictureError, match="face.png is cut short within its chunk iTXt"):
+            read_record(face)
+
+
 def test_only_png_holds_a_record(tmp_path, pixels, record):
     with pytest.raises(PictureError, match="only PNG holds the text"):
         write_face(tmp_path / "face.jpg", pixels, record)
@@ -105,7 +119,7 @@ SPOILED = {
     "source": [None, 5, "", "folder/", "a\nb", "\udc80", "x" * 1001],
     "source_size": [None, [640], [640, 0], [640.5, 480], [640, "480"], 640, [640, 10**12]],
     "transform": [None, [[1, 0, 0]], [[1, 0, 0], [0, 1]], [[0, 0, 0], [0, 0, 0]], [[1, 0, float("nan")], [0, 1, 0]], {}],
-    "landmarks": [None, [], [[0, 0]] * 67, [[0, 0, 0]] * 68, [[0, float("inf")]] * 68, [[0, "1"]] * 68, [[True, False]] * 68, [0] * 136],
+    "landmarks": [None, [], [[0, 0]] * 67, [[0, 0, 0]] * 68, [[0, float("inf")]] * 68, [[0, "1"]] * 68, [[True] * 2] * 68],
     "score": [None, "1", float("nan"), [], 10**400],
     "blur": [float("inf")],
     "digest": [7],
@@ -156,7 +170,8 @@ def test_a_chunk_of_100_megabytes_is_refused_unread(tmp_path):
     """The file is sparse: it claims its size and takes no room."""
     path = tmp_path / "huge.png"
     with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(13)) + struct.pack(">I", 100 << 20) + b"iTXt" + KEYWORD.encode() + bytes(5))
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(13)))
+        file.write(struct.pack(">I", 100 << 20) + b"iTXt" + KEYWORD.encode() + bytes(5))
         file.truncate(101 << 20)
     with pytest.raises(PictureError, match="huge.png: its chunk iTXt has 104,857,600 bytes"):
         read_record(path)
@@ -169,8 +184,12 @@ def test_a_compressed_record_is_read_and_a_bomb_is_not(tmp_path, face, pixels):
     path = picture_with(tmp_path / "packed.png", pixels, itxt(zlib.compress(text), rest=b"\1\0\0\0"))
     assert read_record(path).frame == 17
     path = picture_with(tmp_path / "bomb.png", pixels, itxt(zlib.compress(b" " * (64 << 20)), rest=b"\1\0\0\0"))
+    tracemalloc.start()
     with pytest.raises(PictureError, match="bomb.png: its text 'face-record' is broken"):
         read_record(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 @pytest.mark.parametrize("rest", [b"\2\0\0\0", b"\0\1\0\0", b"\0", b"\0\0\0", b"\1\0\0\0"])

@@ -1,4 +1,4 @@
-"""The inert reader of pickles: what is plain data is read as the pickle module would, everything else is refused and named."""
+"""The inert reader of pickles: plain data is read as the pickle module would, all else is refused and named."""
 
 import base64
 import os
@@ -96,7 +96,8 @@ def test_numpys_names_before_version_2_are_known():
 
 
 @pytest.mark.parametrize("value", [
-    {}, [], "", "two words, \u00e9 and \U0001f600", "\udc80", 0, 255, -(1 << 31), (1 << 31) - 1, 0.1, float("inf"), True, False,
+    {}, [], "", "two words, \u00e9 and \U0001f600", "\udc80", 0, 255, -(1 << 31), (1 << 31) - 1, 0.1,
+    float("inf"), True, False,
     {"a": [1, 2.5, {"b": [[], {}, "c"]}], "d": True}, list(range(300)), [0.25] * 300, [[0.5, -1.0]] * 68,
 ])  # fmt: skip
 def test_plain_values_survive_the_round_trip(value):
@@ -111,7 +112,7 @@ def test_dumped_pickles_hold_no_name_and_no_call():
     assert not set(words) & {"GLOBAL", "STACK_GLOBAL", "INST", "REDUCE", "BUILD", "NEWOBJ"}
 
 
-@pytest.mark.parametrize("value", [None, b"bytes", (1, 2), {1, 2}, 1j, 1 << 31, np.zeros(2), [np.float32(1)], {"a": object()}])
+@pytest.mark.parametrize("value", [None, b"bytes", (1, 2), {1, 2}, 1 << 31, np.zeros(2), [np.float32(1)], {"a": object()}])
 def test_only_plain_values_are_dumped(value):
     with pytest.raises(TypeError, match="dump_plain: expected"):
         dump_plain(value)
@@ -156,9 +157,11 @@ def test_an_array_put_together_by_hand():
 
 
 @pytest.mark.parametrize("spoiled, reason", [
-    (dict(kind=b"O8"), "type 'O8'"), (dict(kind=b"V8"), "type 'V8'"), (dict(kind=b"M8"), "type 'M8'"), (dict(order=b"!"), "dtype"),
+    (dict(kind=b"O8"), "type 'O8'"), (dict(kind=b"V8"), "type 'V8'"), (dict(kind=b"M8"), "type 'M8'"),
+    (dict(order=b"!"), "dtype"),
     (dict(shape=b"K\x03\x85"), "size does not fit"), (dict(shape=b"J\xfe\xff\xff\xff\x85"), "size does not fit"),
-    (dict(shape=b"K\0J\xff\xff\xff\x7f\x86"), "size does not fit"), (dict(shape=b"\x8a\x09" + b"\0" * 8 + b"\x01\x85"), "64 bits"),
+    (dict(shape=b"K\0J\xff\xff\xff\x7f\x86"), "size does not fit"),
+    (dict(shape=b"\x8a\x09" + b"\0" * 8 + b"\x01\x85"), "64 bits"),
     (dict(shape=b"K\x02"), "unknown form"), (dict(shape=b"(" + b"K\x01" * 9 + b"t"), "unknown form"),
     (dict(shape=b"\x88\x85"), "size does not fit"),
 ])  # fmt: skip
@@ -176,11 +179,14 @@ def test_an_unfinished_array_is_refused():
 
 @pytest.mark.parametrize("data, reason", [
     (b"", "cut short"), (b"\x80\x04]", "cut short"), (b"\x80\x04.", "value is missing"), (b"\x80\x04e.", "mark is missing"),
-    (b"\x80\x06N.", "protocol 6"), (b"\x80\x04](K\x01", "cut short"), (b"\x80\x04K", "damaged"), (b"\x80\x04G123", "damaged"),
-    (b"\x80\x04(.", "value is missing"), (b"\x80\x04h\x05.", "never made"), (b"\x80\x04K\x01K\x02a.", "cannot be filled"),
+    (b"\x80\x06N.", "protocol 6"), (b"\x80\x04](K\x01", "cut short"), (b"\x80\x04K", "damaged"),
+    (b"\x80\x04G123", "damaged"),
+    (b"\x80\x04(.", "value is missing"), (b"\x80\x04]K\x01(a.", "value is missing"), (b"\x80\x04h\x05.", "never made"), (b"\x80\x04K\x01K\x02a.", "cannot be filled"),
     (b"\x80\x04}K\x01K\x02s.", "key that is not text"), (b"\x80\x04}(X\x01\0\0\0au.", "without a value"),
-    (b"\x80\x04K\x01K\x02b.", "state of plain data"), (b"\x80\x04K\x01)R.", "cannot be called"), (b"\x80\x04X\x01\0\0\0\xff.", "damaged"),
-    (b"\x80\x04\x8a\x09" + b"\x7f" * 9 + b".", "64 bits"), (b"\x80\x04\x8d" + b"\xff" * 8 + b".", "damaged"), (b"\xff", "damaged"),
+    (b"\x80\x04K\x01K\x02b.", "state of plain data"), (b"\x80\x04K\x01)R.", "cannot be called"),
+    (b"\x80\x04X\x01\0\0\0\xff.", "damaged"),
+    (b"\x80\x04\x8a\x09" + b"\x7f" * 9 + b".", "64 bits"), (b"\x80\x04\x8d" + b"\xff" * 8 + b".", "damaged"),
+    (b"\xff", "damaged"),
 ])  # fmt: skip
 def test_what_is_damaged_is_refused_in_a_word(data, reason):
     with pytest.raises(InertError, match=reason):

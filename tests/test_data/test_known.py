@@ -1,4 +1,4 @@
-"""Known faces: the same faces told by a table, by folders of aligned faces of three programs and by an .fsa, found by name."""
+"""Known faces: the same faces told by a table, by folders of faces of three programs and by an .fsa, found by name."""
 
 import csv
 import logging
@@ -34,8 +34,9 @@ def write_table(path, rows):
 
 def write_faceswap(path, k, name):
     """A face as faceswap writes it, with the chunk put in by hand."""
-    source = {"alignments_version": 2.4, "original_filename": "x_0.png", "face_index": 0, "source_filename": name, "source_is_video": False}
-    text = str({"alignments": {"landmarks_xy": landmarks(k).tolist()}, "source": source | {"source_frame_dims": (480, 640)}})
+    source = {"alignments_version": 2.4, "original_filename": "x_0.png", "face_index": 0, "source_filename": name}
+    source |= {"source_is_video": False, "source_frame_dims": (480, 640)}
+    text = str({"alignments": {"landmarks_xy": landmarks(k).tolist()}, "source": source})
     path.write_bytes(encode_picture(path, PIXELS, None, text={"faceswap": text})[0])
 
 
@@ -137,8 +138,8 @@ def test_a_path_that_tells_nothing_is_refused(tmp_path, ask):
     (tmp_path / "bad.csv").write_text("file,width\n")
     (tmp_path / "bad.fsa").write_bytes(b"bad")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
-    for name, error in (("bad.csv", FaceSetError), ("bad.fsa", FormatError), ("binary", FaceSetError), ("missing.csv", FaceSetError), ("missing.fsa", FormatError)):
-        with pytest.raises(error, match=name):
+    for name in ("bad.csv", "bad.fsa", "binary", "missing.csv", "missing.fsa"):
+        with pytest.raises(FormatError if name.endswith("fsa") else FaceSetError, match=name):
             ask(tmp_path / name)
     (tmp_path / "folder").mkdir()
     with pytest.raises(FormatError, match="folder holds no aligned faces"):
@@ -148,7 +149,8 @@ def test_a_path_that_tells_nothing_is_refused(tmp_path, ask):
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_of_a_clip_are_found_by_their_number(tmp_path, kind):
     """Names count from 1, frames from 0."""
-    path = told(tmp_path, kind, ["my clip_000001.png", "my clip_000012.png", "my clip_000012.png", "other_000003.png", "no number.png", "000100.png"])
+    names = [f"my clip_{number:06d}.png" for number in (1, 12, 12)] + ["other_000003.png", "no number.png", "000100.png"]
+    path = told(tmp_path, kind, names)
     known = known_frames(path, "folder/my clip.mp4")
     assert {number: len(faces) for number, faces in known.items()} == {0: 1, 11: 2, 99: 1}
     np.testing.assert_allclose(known[11][1], landmarks(2), atol=1e-9)
