@@ -132,9 +132,9 @@ class VideoWriter:
         return [*arguments, "-framerate", str(self.info.rate), "-i", "pipe:0"]
 
     def _later(self):
-        """How much later than the sound the pictures begin: (whole frames, the rest), both in seconds."""
+        """How much later than the sound the pictures begin: (whole frames, the rest up to half a frame), both in seconds."""
         frame = 1 / float(self.info.rate)
-        whole = self.info.start // frame * frame
+        whole = round(self.info.start / frame) * frame
         return whole, self.info.start - whole
 
     def _sound(self, source):

@@ -15,7 +15,7 @@ from data.ffmpeg import Messages
 from data.image_io import DigitalSource, label_packet
 from data.video import VideoError, VideoInfo, VideoWriter, probe, read_frames, read_video_label
 
-SAMPLES = 8000  # of the test sounds, a second
+SAMPLES = 48000  # of the test sounds, a second
 
 
 @pytest.fixture(scope="module")
