@@ -33,7 +33,7 @@ def aligned_files(folder):
 class AlignedReader:
     """Reads aligned faces: reader(path) -> AlignedFace, from several threads. Raises PictureError, or FinderError for faceswap's.
 
-    kept: JSON file that remembers, by their SHA-256, where faces were found in faceswap's pictures; `save` writes it.
+    kept: JSON file that remembers, by their SHA-256, where faces were found in faceswap's pictures; `remember` writes it.
     """
 
     def __init__(self, kept=None):
@@ -54,8 +54,8 @@ class AlignedReader:
         shape = face.frame_size[::-1] if face.frame_size else None
         return AlignedFace(pixels, apply(place, face.landmarks), face.source_filename, None, place, shape)
 
-    def save(self):
-        """Write what was found, if there is anything new."""
+    def remember(self):
+        """Write down where faces were found, if there is anything new."""
         if self._kept and self._changed:
             self._kept.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._kept, json.dumps({digest: place.tolist() for digest, place in self._places.items()}).encode())
@@ -69,7 +69,7 @@ def register(landmarks, pixels, finder, path):
     the face was not found in it.
     """
     for face in finder.find(pixels):  # the largest that fits: a bystander may be seen, too
-        place = umeyama(landmarks[INNER], face.landmarks[INNER])
+        place = _laid(landmarks, face.landmarks, path)
         off = apply(place, landmarks)[INNER] - face.landmarks[INNER]
         if np.sqrt((off**2).sum(axis=1).mean()) < _WORST_FIT * np.ptp(face.landmarks[:, 1]):
             return place
@@ -84,12 +84,20 @@ def _ours(path):
 def _dfl(path):
     face, place = read_dfl(path), None
     if face.source_landmarks is not None:
-        place = umeyama(face.source_landmarks[INNER], face.landmarks[INNER])
+        place = _laid(face.source_landmarks, face.landmarks, path)
     return AlignedFace(read_picture(path).pixels, face.landmarks, face.source_filename or path.name, None, place)
 
 
+def _laid(landmarks, onto, path):
+    """The similarity (2, 3) that lays landmarks (68, 2) onto others. FormatError, which names their file, where there is none."""
+    try:
+        return umeyama(landmarks[INNER], onto[INNER])
+    except ValueError as error:
+        raise FormatError(f"{path}: its landmarks in the frame all coincide; extract the face again") from error
+
+
 def _read_places(file):
-    """{SHA-256: transform} of a file that `save` wrote; empty where there is none that can be used."""
+    """{SHA-256: transform} of a file that `remember` wrote; empty where there is none that can be used."""
     try:
         places = {digest: np.array(place, np.float64) for digest, place in json.loads(pathlib.Path(file).read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):

@@ -225,7 +225,7 @@ def main(arguments=None):
         if options.drop and not drop(options):
             return 0
         run(options)
-    except (ExtractError, SourceError, CorrectionError, FinderError, *SourceFault) as error:
+    except (ExtractError, SourceError, CorrectionError, FinderError, *SourceFault, OSError) as error:
         print(f"extract: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

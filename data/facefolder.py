@@ -107,6 +107,7 @@ class FaceFolder:
         if self.entries is None and self.path.is_dir() and {p.name for p in self.path.iterdir()} - {_STAGING}:
             raise ExtractError(f"the folder {self.path} holds other things; give a new or an empty one")
         self._fresh = []
+        self._dropped = [entry for entry in self.entries or () if entry.face.startswith(f"{PUT_ASIDE}/{DROPPED}/")]
 
     def begin(self):
         """Make room for new faces."""
@@ -135,8 +136,7 @@ class FaceFolder:
     def was_dropped(self, file, frame, landmarks):
         """Whether a face was dropped by its number before: it stays dropped when the same input is extracted again."""
         box = np.array([landmarks.min(axis=0), landmarks.max(axis=0)])
-        return any(entry.file == file and entry.frame == frame and overlap(entry.box, box) > _SAME_FACE
-                   for entry in self.entries or () if entry.face.startswith(f"{PUT_ASIDE}/{DROPPED}/"))
+        return any(e.file == file and e.frame == frame and overlap(e.box, box) > _SAME_FACE for e in self._dropped)
 
     def finish(self, labels):
         """Replace what the folder held by the new faces. labels: (n,) int, the person of each face that was not put aside, from 0."""

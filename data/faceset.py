@@ -138,7 +138,7 @@ def load_faces(folder, landmarks_csv, size, seed=0):
 def load_aligned(given, paths, read, size, seed=0, skipped=()):
     """Read faces that were cut out before.
 
-    given: path that the set is named by, and called by in messages. paths: picture files. read: path -> AlignedFace; its ValueError or OSError is the reason to skip.
+    given: path that the set is named by, and called by in messages. paths: picture files. read: path -> AlignedFace; its PictureError or OSError is the reason to skip.
     size, seed: as in load_faces. skipped: (file, reason) of what was left out before.
     The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than 4 are left.
     """
@@ -163,7 +163,7 @@ def _load_aligned(path, read, size):
         file = face.source if face.frame is None else f"{face.source}_{face.frame:06d}"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return _cut_aligned(face, size) | {"file": file, "shape": face.shape or face.pixels.shape[:2], "digest": digest}
-    except (ValueError, OSError) as error:
+    except (PictureError, OSError) as error:
         return str(error)
 
 

@@ -41,10 +41,10 @@ def faces_of(given, landmarks, size, seed, kept, say=None):
             skipped = [(path.name, "not a face that was cut out, as the others of the folder are") for path in others]
             reader = AlignedReader(kept.with_name(f"{kept.name}_places.json"))
             faces = load_aligned(given, aligned, reader, size, seed, skipped)
-            reader.save()
+            reader.remember()
             return faces
         return _largest(given, _kept_faces(given, kept, size, say), size, seed, say)
-    except (ExtractError, SourceError, *SourceFault) as error:
+    except (ExtractError, SourceError, *SourceFault, OSError) as error:
         raise FaceSetError(str(error)) from error
 
 
@@ -63,7 +63,8 @@ def _largest(given, faces, size, seed, say):
 
 def _kept_faces(given, kept, size, say):
     """The FaceFolder of the faces cut out of `given`: the kept one, or a new one where that is of something else."""
-    note, before = kept.with_suffix(".json"), _read_note(kept)
+    note = kept.with_suffix(".json")
+    before = _read_note(note) if read_list(kept) is not None else None
     if before and not given.exists():
         if say is not None:
             say(f"  {given} is not there any more: the faces cut out of it before are taken ({kept})")
@@ -80,7 +81,6 @@ def _kept_faces(given, kept, size, say):
     say(f"  {'its pictures have changed: ' if before else ''}cutting the faces of {given} out, into {kept}")
     line = Progress("pictures")
     try:
-        note.unlink(missing_ok=True)
         faces, summary = extract(given, kept, Settings(size=side), lambda done, expected, faces: line.show(done, expected, f"{faces} faces"))
     finally:
         line.end()
@@ -103,10 +103,9 @@ def _described(given):
     return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
 
 
-def _read_note(kept):
-    """What the kept faces were cut out of, or None where there are none."""
+def _read_note(note):
+    """What faces were cut out of, or None where that is not known."""
     try:
-        note = json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))
+        return json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return note if read_list(kept) is not None else None

@@ -4,7 +4,9 @@ import contextlib
 import csv
 import hashlib
 import io
+import shutil
 import signal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from data.facefolder import read_list
 from data.faceset import COVERAGE
 from data.formats import read_dfl, read_fsa
 from data.image_io import DigitalSource, read_label, read_picture, save_picture
+from data.video import VideoInfo, VideoWriter
 
 SIDE = 144  # of the rendered pictures
 
@@ -348,3 +351,28 @@ def test_alignments_for_faceswap(photos, tmp_path, renders):
     assert sorted(read_fsa(folder / "person_2" / "alignments.fsa")) == ["p1 0.png", "p1 2.png"]
     assert program(photos, folder)[0] == 0
     assert not list(folder.rglob("*.fsa"))
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_video_and_a_photograph_in_one_folder(photos, tmp_path, known, renders, monkeypatch):
+    for path in photos.glob("p1*"):
+        path.unlink()
+    pixels, landmarks = renders[0, 6]
+    with VideoWriter(photos / "-clip 'ä'.mp4", VideoInfo(SIDE, SIDE, Fraction(25)), label=DigitalSource.ALGORITHMIC) as writer:
+        for _ in range(11):
+            writer.write(pixels)
+    (photos / "cut.mp4").write_bytes((photos / "-clip 'ä'.mp4").read_bytes()[:700])
+    find = known.find
+
+    def find_through_the_codec(shown):
+        alike = shown.shape == pixels.shape and np.abs(shown.astype(int) - pixels).mean() < 4
+        return find(pixels if alike else shown)
+
+    monkeypatch.setattr(known, "find", find_through_the_codec)
+    known.learn(pixels, landmarks)
+    code, out, _ = program(photos, tmp_path / "faces", "--every", 5)
+    text = "\n".join(out)
+    assert code == 0 and "9 pictures looked at, 1 without" in text and "cut.mp4" in text and "2 near duplicates" in text
+    entry = next(entry for entry in read_list(tmp_path / "faces") if entry.frame is not None)
+    assert entry.file == "-clip 'ä'.mp4" and entry.face.endswith("00001_-clip 'ä'_000000.png") and entry.frame == 0
+    assert read_label(tmp_path / "faces" / entry.face) == DigitalSource.ALGORITHMIC

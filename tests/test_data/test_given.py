@@ -162,7 +162,7 @@ def test_a_crop_tighter_than_ours_is_valid_where_it_reaches(expected, tmp_path, 
     np.testing.assert_allclose(masks[:, well_inside, well_inside], full[:, well_inside, well_inside], atol=0.03)
 
 
-def test_a_face_at_the_pictures_edge_is_valid_where_the_picture_reaches(anna, expected, tmp_path, renders):
+def test_a_face_at_the_pictures_edge_is_valid_where_the_picture_reaches(expected, tmp_path, renders, known, monkeypatch):
     """The same from a CSV and from a face that was cut out: repeated border pixels are no face."""
     cut = {}
     (tmp_path / "edge").mkdir()
@@ -171,12 +171,15 @@ def test_a_face_at_the_pictures_edge_is_valid_where_the_picture_reaches(anna, ex
         top = int(landmarks[17:27, 1].min()) - 1  # at the brows: the forehead is gone
         cut[f"edge/{name}"] = pixels[top:].copy(), landmarks - [0, top]
         Image.fromarray(pixels[top:]).save(tmp_path / "edge" / name)
-    faces = load_faces(tmp_path / "edge", write_table(tmp_path / "edge.csv", cut), 32)
-    masks, full = faces.crops(range(6))[1][..., 0], expected.crops(range(6))[1][..., 0]
-    for k in range(6):
-        y = apply(invert(faces.transforms[k]), np.stack(np.mgrid[:32, :32][::-1], axis=-1))[..., 1]
-        assert full[k][y < -1.5].max() > 0.5 and masks[k][y < -1.5].max() < 0.02
-        np.testing.assert_allclose(masks[k][y > 10], full[k][y > 10], atol=0.03)
+        known.learn(*cut[f"edge/{name}"])
+    full = expected.crops(range(6))[1][..., 0]
+    monkeypatch.setattr("data.sorting.CUT_OFF", 1.0)
+    for faces in (load_faces(tmp_path / "edge", write_table(tmp_path / "edge.csv", cut), 32), given(tmp_path / "edge", tmp_path)):
+        masks = faces.crops(range(6))[1][..., 0]
+        for k in range(6):
+            y = apply(invert(faces.transforms[k]), np.stack(np.mgrid[:32, :32][::-1], axis=-1))[..., 1]
+            assert full[k][y < -1.5].max() > 0.5 and masks[k][y < -1.5].max() < 0.02
+            np.testing.assert_allclose(masks[k][y > 10], full[k][y > 10], atol=0.03)
 
 
 def write_faceswap(path, pixels, landmarks, frame, size):
