@@ -62,11 +62,11 @@ def track_faces(frames, finder, every=EVERY, smallest=SMALLEST):
 
 
 def choose_faces(faces, wanted, before=()):
-    """The faces to swap: 'all', or the `wanted` largest; a face chosen in the frame before (numbers in `before`) counts a quarter
-    larger, so that the choice does not flicker between two of one size."""
+    """The faces to swap: 'all', or the `wanted` largest. In a clip, those chosen in the frame before (numbers in `before`) count a
+    quarter larger, so that the choice does not flicker between two of one size."""
     if wanted == "all":
         return list(faces)
-    return sorted(faces, key=lambda face: -face.size * (1.25 if face.number in before else 1))[:wanted]
+    return sorted(faces, key=lambda face: -face.size * (1.25 if before and face.number in before else 1))[:wanted]
 
 
 class _Observer:
