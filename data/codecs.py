@@ -46,15 +46,14 @@ _MOV_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16be", "pcm_s
 _MKV_SOUND = _MP4_SOUND | _MOV_SOUND | {"vorbis", "flac", "dts", "truehd", "mp2"}
 _AVI_SOUND = _PCM | {"mp3", "ac3", "mp2"}
 _MP4 = Container("mp4", _H264, _MP4_SOUND, _AAC, ("-movflags", "+faststart"))
-# AVI counts frames and samples and has no times: sound must begin with the pictures, without an encoder's delay.
-_AVI = ("-vtag", "xvid", "-avoid_negative_ts", "disabled")
+# AVI knows no times: its sound is written without the delay that an encoder would put before it.
 CONTAINERS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
     ".mov": Container("mov", _H264, _MOV_SOUND, _AAC, ("-movflags", "+faststart")),
     ".mkv": Container("matroska", _H264, _MKV_SOUND, _AAC),
     ".webm": Container("webm", ("libvpx-vp9", "libvpx"), frozenset({"opus", "vorbis"}), ("libopus", "-b:a", "160k")),
-    ".avi": Container("avi", ("mpeg4",), _AVI_SOUND, ("pcm_s16le",), _AVI, tagged=False),
+    ".avi": Container("avi", ("mpeg4",), _AVI_SOUND, ("pcm_s16le",), ("-vtag", "xvid"), tagged=False),
 }
 
 # ffprobe's name of a colour matrix -> the scale filter's.
