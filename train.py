@@ -3,8 +3,9 @@
     python train.py                                              two people made by a program, a few minutes
     python train.py --a DIR --b DIR --run runs/NAME              two people: photographs, or a clip (VIDEO for DIR)
 
-Faces are looked for in photographs and clips, cut out and kept in the run's folder, faces/a and faces/b: look at the sheets there.
-A folder may also hold faces that were cut out before, by python -m data.extract, by DeepFaceLab or by faceswap. A run folder that exists is continued. Ctrl-C saves and ends; starting again goes on.
+Faces are looked for in photographs and clips, cut out and kept in the run's folder, faces/a and faces/b: look at the sheets
+there. A folder may also hold faces that were cut out before, by python -m data.extract, by DeepFaceLab or by faceswap. A
+run folder that exists is continued. Ctrl-C saves and ends; starting again goes on.
 """
 import argparse
 import contextlib
@@ -27,9 +28,11 @@ def parse(arguments=None):
     """The command line as a namespace; ends with code 2 for one that makes no sense."""
     parser = Parser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     who = parser.add_argument_group("whom to learn")
-    who.add_argument("--a", metavar="DIR|VIDEO", help="photographs, faces or a clip of person A; without --a and --b: two rendered people")
+    who.add_argument("--a", metavar="DIR|VIDEO", help="photographs, faces or a clip of person A; without "
+                     "--a and --b: two rendered people")
     who.add_argument("--b", metavar="DIR|VIDEO", help="the same of person B")
-    who.add_argument("--landmarks", metavar="CSV", help="68 landmarks of each photograph, where they are known: file,width,height,x0,y0,...,x67,y67")
+    who.add_argument("--landmarks", metavar="CSV", help="68 landmarks of each photograph, where they are known: "
+                     "file,width,height,x0,y0,...,x67,y67")
     who.add_argument("--people", metavar="N", nargs=2, type=number(int, 0), help="numbers of the rendered people "
                      "(default: 0 1 for seed 0)")
     who.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person "

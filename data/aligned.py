@@ -1,8 +1,11 @@
 """Aligned faces as training takes them, whoever cut them out: data.extract, DeepFaceLab or faceswap.
 
-Ours and DeepFaceLab's files hold the landmarks in the face's picture. faceswap's hold only those in the frame that it was cut from, and
-not how it was cut: so the face is looked for in the picture, and the frame's landmarks are carried there by the similarity that lays them
-onto what was found. They stay as faceswap's user corrected them; only where they lie in the picture is the finder's word.
+Ours and DeepFaceLab's files hold the landmarks in the face's picture. faceswap's hold only those in the frame that it was
+cut from, and not how it was cut: so the face is looked for in the picture, and the frame's landmarks are carried there by
+the similarity that lays them onto what was found. They stay as faceswap's user corrected them; only where they lie in the
+picture is the finder's word.
+
+Legend: H, W height and width. Landmarks are (68, 2), x then y, in pixels; a transform is (2, 3), see data/align.py.
 """
 
 import hashlib
@@ -19,7 +22,7 @@ from data.finder import Finder
 from data.formats import FormatError, kind_of, read_dfl, read_faceswap
 from data.image_io import list_pictures, read_picture, write_whole
 
-_WORST_FIT = 0.08  # of the face's height: root mean square distance of the frame's landmarks, laid onto the found ones, from these
+_WORST_FIT = 0.08  # of the face's height: root mean square distance of the landmarks laid onto the found ones from these
 
 
 def aligned_files(folder):
@@ -31,7 +34,7 @@ def aligned_files(folder):
 
 
 class AlignedReader:
-    """Reads aligned faces: reader(path) -> AlignedFace, from several threads. Raises PictureError, or FinderError for faceswap's.
+    """Reads aligned faces: reader(path) -> AlignedFace, from several threads. Raises PictureError or FinderError.
 
     kept: JSON file that remembers, by their SHA-256, where faces were found in faceswap's pictures; `remember` writes it.
     """
@@ -65,8 +68,8 @@ class AlignedReader:
 def register(landmarks, pixels, finder, path):
     """The transform (2, 3) from a frame's pixels to those of a picture cut from it.
 
-    landmarks: (68, 2) of the face in the frame. pixels: (H, W, 3) uint8, the picture. path: its file, for the FormatError that says that
-    the face was not found in it.
+    landmarks: (68, 2) of the face in the frame. pixels: (H, W, 3) uint8, the picture. path: its file, for the FormatError
+    that says that the face was not found in it.
     """
     for face in finder.find(pixels):  # the largest that fits: a bystander may be seen, too
         place = _laid(landmarks, face.landmarks, path)
@@ -78,7 +81,9 @@ def register(landmarks, pixels, finder, path):
 
 def _ours(path):
     picture, record = read_face(path)
-    return AlignedFace(picture.pixels, record.face_landmarks, record.source, record.frame, record.transform, record.source_size[::-1])
+    return AlignedFace(
+        picture.pixels, record.face_landmarks, record.source, record.frame, record.transform, record.source_size[::-1]
+    )
 
 
 def _dfl(path):
@@ -89,7 +94,7 @@ def _dfl(path):
 
 
 def _laid(landmarks, onto, path):
-    """The similarity (2, 3) that lays landmarks (68, 2) onto others. FormatError, which names their file, where there is none."""
+    """The transform (2, 3) that lays landmarks (68, 2) onto others; FormatError, which names their file, for none."""
     try:
         return umeyama(landmarks[INNER], onto[INNER])
     except ValueError as error:
@@ -99,7 +104,8 @@ def _laid(landmarks, onto, path):
 def _read_places(file):
     """{SHA-256: transform} of a file that `remember` wrote; empty where there is none that can be used."""
     try:
-        places = {digest: np.array(place, np.float64) for digest, place in json.loads(pathlib.Path(file).read_text()).items()}
+        stored = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
+        places = {digest: np.array(place, np.float64) for digest, place in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
     return {digest: place for digest, place in places.items() if place.shape == (2, 3) and np.linalg.det(place[:, :2]) > 0}

@@ -4,9 +4,9 @@
     file,x0,y0, ... ,x67,y67              the points themselves, iBUG order
     file,frame,...                        either with the number of a video's frame, from 0
 
-Pictures are named as in the `faces.csv` of an extraction (relative to its INPUT), a video's frames by the video's name. A picture that
-stands in the CSV has just the faces that stand there; a row whose numbers are all empty says that it has none. Pixels of the upright
-picture, x to the right, y down, pixel centres at integers.
+Pictures are named as in the `faces.csv` of an extraction (relative to its INPUT), a video's frames by the video's name. A
+picture that stands in the CSV has just the faces that stand there; a row whose numbers are all empty says that it has none.
+Pixels of the upright picture, x to the right, y down, pixel centres at integers.
 """
 
 import csv
@@ -18,6 +18,7 @@ from data.align import MEAN_FACE
 from data.faceset import shape_fault
 
 _BOX = ["left", "top", "right", "bottom"]
+_THERE = 0.3  # overlap from which on what the finder sees is the face in the box
 _POINTS = [f"{axis}{i}" for i in range(68) for axis in "xy"]
 
 
@@ -26,19 +27,22 @@ class CorrectionError(ValueError):
 
 
 def read_corrections(path):
-    """{(file, frame): [(2, 2) box or (68, 2) points, ...]} of a CSV; frame is None where none is given. Raises CorrectionError."""
+    """{(file, frame or None): [(2, 2) box or (68, 2) points, ...]} of a CSV. Raises CorrectionError."""
     path = pathlib.Path(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [line for line in csv.reader(file) if any(cell.strip() for cell in line)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorrectionError(f"the corrections {path} cannot be read ({getattr(error, 'strerror', None) or error}); "
-                              "give a CSV in UTF-8") from error
+        raise CorrectionError(
+            f"the corrections {path} cannot be read ({getattr(error, 'strerror', None) or error}); give a CSV in UTF-8"
+        ) from error
     header = [name.strip() for name in lines[0]] if lines else []
     names = next((names for names in (_POINTS, _BOX) if set(names) <= set(header)), None)
     if names is None or "file" not in header:
-        raise CorrectionError(f"{path} must begin with the line file,left,top,right,bottom or file,x0,y0,...,x67,y67 "
-                              "(for a video file,frame,...)")
+        raise CorrectionError(
+            f"{path} must begin with the line file,left,top,right,bottom or file,x0,y0,...,x67,y67 "
+            "(for a video file,frame,...)"
+        )
     corrections = {}
     for number, line in enumerate(lines[1:], start=2):
         key, shape = _row(dict(zip(header, (cell.strip() for cell in line))), names, f"row {number} of {path}")
@@ -76,7 +80,8 @@ def points_of(shape, pixels, finder):
     low, high = MEAN_FACE.min(axis=0), MEAN_FACE.max(axis=0)
     laid = shape[0] + (MEAN_FACE - low) / (high - low) * (shape[1] - shape[0])
     seen = finder.follow(pixels, laid).landmarks
-    return seen if shape_fault(seen) is None and overlap(np.array([seen.min(axis=0), seen.max(axis=0)]), shape) > 0.3 else laid
+    there = overlap(np.array([seen.min(axis=0), seen.max(axis=0)]), shape) > _THERE
+    return seen if there and shape_fault(seen) is None else laid
 
 
 def overlap(box, other):

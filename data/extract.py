@@ -6,9 +6,10 @@
     python -m data.extract INPUT FOLDER --drop 3,17      put faces aside by their numbers on the sheet FOLDER/faces.png
     python -m data.extract INPUT FOLDER --correct CSV    anew, with boxes or points given by hand (data/corrections.py)
 
-A face is kept as a picture of 256 pixels that shows all that training will look at, with the source's name, its points and the transform
-that led there (data/facefile.py), so that it trains as well as the source itself and can be put back. What FOLDER holds afterwards is
-said in data/facefolder.py. The same command replaces what it wrote before; faces dropped by number stay dropped.
+A face is kept as a picture of 256 pixels that shows all that training will look at, with the source's name, its points and
+the transform that led there (data/facefile.py), so that it trains as well as the source itself and can be put back. What
+FOLDER holds afterwards is said in data/facefolder.py. The same command replaces what it wrote before; faces dropped by
+number stay dropped.
 """
 
 import argparse
@@ -40,7 +41,7 @@ _GROUPED = 600  # faces that are grouped by all their likenesses
 
 @dataclass(frozen=True)
 class Settings:
-    """How faces are extracted. corrections: of read_corrections; keep_part: whether an interrupted extraction keeps what it has."""
+    """How faces are extracted. corrections: of read_corrections; keep_part: what was found before an interruption stays."""
 
     size: int = SIZE
     every: int = EVERY
@@ -85,9 +86,10 @@ class Summary:
 def extract(given, folder, settings=Settings(), progress=lambda *state: None):
     """Cut the faces of pictures or clips out into a folder.
 
-    given: path of a picture, a folder or a clip. folder: see FaceFolder. progress: called as progress(looked at, all or None, kept).
-    Returns (FaceFolder, Summary). Raises ExtractError where no good face is found; the folder then is as it was, or holds what was put
-    aside. Interrupted, it raises KeyboardInterrupt, with the folder as it was or, with settings.keep_part, with what was found so far.
+    given:    path of a picture, a folder or a clip. folder: see FaceFolder.
+    progress: called with the number of pictures looked at, about how many there are, and the number of faces kept.
+    Returns (FaceFolder, Summary). Raises ExtractError where no good face is found: the folder then is as it was, or holds
+    what was put aside. Whatever else is raised, and an interruption without settings.keep_part, leaves the folder as it was.
     """
     source = Source(given, settings.every, settings.corrections)
     finder, identity, faces = Finder.load(), Identity.load(), FaceFolder(folder, settings.format)
@@ -108,10 +110,10 @@ def extract(given, folder, settings=Settings(), progress=lambda *state: None):
                     likenesses.append(identity.embed(shot.pixels, landmarks))
             progress(summary.looked_at, source.expected, len(likenesses))
     except BaseException as error:
-        if not (isinstance(error, KeyboardInterrupt) and settings.keep_part and faces.gathered):
-            faces.abandon()
-        else:
+        if isinstance(error, KeyboardInterrupt) and settings.keep_part and faces.gathered:
             faces.finish(_people(likenesses))
+        else:
+            faces.abandon()
         raise
     summary.unreadable = source.unreadable
     _conclude(faces, likenesses, summary, given)
@@ -127,12 +129,12 @@ def _faces_of(shot, finder, corrections):
 
 
 def _reason(faces, duplicates, shot, landmarks, score, smallest):
-    """Why a face is not kept, or None. Faces given by hand are good enough, and never too many."""
-    if faces.was_dropped(shot.file, shot.frame, landmarks):
-        return DROPPED
+    """Why a face is not kept, or None. One given by hand is kept, whatever it is like and whatever was dropped before."""
     if score is None:
         duplicates.seen(shot.pixels, landmarks)
         return None
+    if faces.was_dropped(shot.file, shot.frame, landmarks):
+        return DROPPED
     reason = fault(shot.pixels, landmarks, score, smallest)
     return _DUPLICATE if reason is None and duplicates.seen(shot.pixels, landmarks) else reason
 
@@ -142,8 +144,10 @@ def _keep(faces, shot, landmarks, score, reason, settings):
     transform = canvas_transform(landmarks, settings.size / COVERAGE, settings.size)
     aligned = np.rint(warp(shot.pixels, transform, settings.size) * 255).astype(np.uint8)
     height, width = shot.pixels.shape[:2]
-    record = FaceRecord(shot.file, (width, height), transform, landmarks, 1.0 if score is None else score,
-                        sharpness(shot.pixels, landmarks), shot.digest, shot.frame, shot.time)
+    sure, sharp = 1.0 if score is None else score, sharpness(shot.pixels, landmarks)
+    record = FaceRecord(
+        shot.file, (width, height), transform, landmarks, sure, sharp, shot.digest, shot.frame, shot.time
+    )  # fmt: skip
     faces.add(aligned, record, shot.label, reason)
 
 
@@ -152,21 +156,26 @@ def _conclude(faces, likenesses, summary, given):
     looked = _count(summary.looked_at, "picture") + " looked at" + _first(summary.unreadable)
     if not faces.gathered:
         faces.abandon()
-        raise ExtractError(f"no face found in {given} ({looked}); give pictures that show a face of {SMALLEST:.0f} pixels or more, upright, or "
-                           "say where it is (python -m data.extract --correct CSV)")
+        raise ExtractError(
+            f"no face found in {given} ({looked}); give pictures that show a face of {SMALLEST:.0f} pixels or more, "
+            "upright, or say where it is (python -m data.extract --correct CSV)"
+        )
     labels = _people(likenesses)
     faces.finish(labels)
     summary.people, summary.put_aside = np.bincount(labels).tolist(), faces.put_aside()
     if not likenesses:
-        raise ExtractError(f"no good face found in {given} ({looked}; {summary.reasons()}): see {faces.path / PUT_ASIDE}, and give sharper or "
-                           "larger pictures")
+        raise ExtractError(
+            f"no good face found in {given} ({looked}; {summary.reasons()}): see {faces.path / PUT_ASIDE}, and give "
+            "sharper or larger pictures"
+        )
 
 
 def _people(likenesses):
     """Who is who: [(D,), ...] -> labels (n,) int, 0 for the person with most faces.
 
-    Grouping takes time with the square of the number and more, so of many faces an even share is grouped, the others go to the person
-    whom they are most like, and those who are like none are grouped among themselves."""
+    Grouping takes time with the square of the number and more, so of many faces an even share is grouped, the others go to
+    the person whom they are most like, and those who are like none are grouped among themselves.
+    """
     directions = np.stack(likenesses) if likenesses else np.zeros((0, 1), np.float32)
     labels, left, people = np.full(len(directions), -1), np.arange(len(directions)), 0
     while len(left):
@@ -176,7 +185,8 @@ def _people(likenesses):
         found = range(people, labels.max() + 1)
         people = labels.max() + 1
         if len(left):
-            alike = np.stack([directions[left] @ directions[chosen][labels[chosen] == person].mean(axis=0) for person in found], axis=1)
+            means = np.stack([directions[chosen][labels[chosen] == person].mean(axis=0) for person in found])
+            alike = directions[left] @ means.T  # (faces left, people found)
             labels[left] = np.where(alike.max(axis=1) >= SAME, alike.argmax(axis=1) + found.start, -1)
             left = np.flatnonzero(labels < 0)
     order = np.argsort(-np.bincount(labels, minlength=people), kind="stable")
@@ -194,17 +204,22 @@ def _count(number, word):
 def parse(arguments=None):
     """The command line as a namespace; ends with code 2 for one that makes no sense."""
     parser = Parser(prog="python -m data.extract", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", metavar="INPUT", type=pathlib.Path, help="a picture, a folder of pictures and clips, or a clip")
-    parser.add_argument("folder", metavar="FOLDER", type=pathlib.Path, help="gets the faces; made if need be")
-    parser.add_argument("--size", metavar="PX", type=number(int, 64, 2048), default=SIZE, help="side of a face's picture (default: %(default)s)")
-    parser.add_argument("--every", metavar="K", type=number(int, 1), default=EVERY, help="look at every K-th frame of a clip (default: %(default)s)")
-    parser.add_argument("--smallest", metavar="PX", type=number(float, 12), default=SMALLEST, help="the smallest face that is kept, brow to "
-                        "chin in pixels (default: %(default)g)")
-    parser.add_argument("--correct", metavar="CSV", type=pathlib.Path, help="boxes or points by hand: file[,frame],left,top,right,bottom "
-                        "or file[,frame],x0,y0,...,x67,y67")
-    parser.add_argument("--drop", metavar="N,N", type=_numbers, help="put the faces with these numbers on the sheet aside")
-    parser.add_argument("--format", choices=FORMATS, default="png", help="png: our own (default); dfl: DeepFaceLab's aligned JPEGs; fsa: "
-                        "faceswap's alignments file beside our own")
+    add = parser.add_argument
+    # fmt: off
+    add("input", metavar="INPUT", type=pathlib.Path, help="a picture, a folder of pictures and clips, or a clip")
+    add("folder", metavar="FOLDER", type=pathlib.Path, help="gets the faces; made if need be")
+    add("--size", metavar="PX", type=number(int, 64, 2048), default=SIZE, help="side of a face's picture (default: "
+        "%(default)s)")
+    add("--every", metavar="K", type=number(int, 1), default=EVERY, help="look at every K-th frame of a clip (default: "
+        "%(default)s)")
+    add("--smallest", metavar="PX", type=number(float, 12), default=SMALLEST, help="the smallest face that is kept, brow to "
+        "chin in pixels (default: %(default)g)")
+    add("--correct", metavar="CSV", type=pathlib.Path, help="boxes or points by hand: file[,frame],left,top,right,bottom or "
+        "file[,frame],x0,y0,...,x67,y67")
+    add("--drop", metavar="N,N", type=_numbers, help="put the faces with these numbers on the sheet aside")
+    add("--format", choices=FORMATS, default="png", help="png: our own (default); dfl: DeepFaceLab's aligned JPEGs; fsa: "
+        "faceswap's alignments file beside our own")
+    # fmt: on
     options = parser.parse_args(arguments)
     if options.input.resolve() == options.folder.resolve():
         parser.error(f"INPUT and FOLDER are both {options.input}; choose another FOLDER, nothing is mixed with the pictures")
@@ -235,7 +250,8 @@ def main(arguments=None):
 
 
 def drop(options):
-    """Put faces aside by their numbers. Returns whether there is more to do: with corrections everything is extracted anew."""
+    """Put faces aside by their numbers. Returns whether there is more to do: with corrections everything is extracted
+    anew."""
     faces = FaceFolder(options.folder)
     if faces.entries is None:
         raise ExtractError(f"{options.folder} holds no faces yet; extract first, look at its {SHEET}, then drop by number")
@@ -250,8 +266,12 @@ def run(options):
     settings = Settings(options.size, options.every, options.smallest, options.format, corrections, keep_part=True)
     line = Progress("pictures")
     try:
-        faces, summary = extract(options.input, options.folder, settings,
-                                 lambda done, expected, kept: line.show(done, expected, _count(kept, "face")))
+        faces, summary = extract(
+            options.input,
+            options.folder,
+            settings,
+            lambda done, expected, kept: line.show(done, expected, _count(kept, "face")),
+        )
     finally:
         line.end()
     for words in summary.lines(faces.path):

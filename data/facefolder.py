@@ -7,11 +7,13 @@
     FOLDER/sorted_out/REASON/...      faces put aside, by reason (data/sorting.py; "dropped": by number)
 
 For other programs the faces are DeepFaceLab's JPEGs instead, or faceswap's alignments.fsa lies beside them.
-New faces are gathered in a hidden folder beside the old ones, which are replaced at the end, so an extraction that fails or is killed
-leaves the one before as it was. A folder with other things in it is refused, and files that the list does not name are never touched.
-A face keeps its number for as long as the folder stands.
+
+New faces are gathered in a hidden folder and replace the old ones at the end, so an extraction that fails leaves the one
+before as it was. A folder with other things in it is refused, and files that the list does not name are never touched. A
+face keeps its number until all are extracted anew; one whose file was deleted counts as gone.
 """
 
+import contextlib
 import csv
 import io
 import pathlib
@@ -72,7 +74,7 @@ _COLUMNS = [field.name for field in fields(Entry)]
 
 
 def read_list(folder):
-    """The entries of an extraction's faces.csv, or None where the folder holds no extraction. Raises ExtractError for a broken list."""
+    """The entries of an extraction's faces.csv, None where the folder holds none. Raises ExtractError for a broken list."""
     path = pathlib.Path(folder) / LIST
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -84,8 +86,10 @@ def read_list(folder):
     if not lines or lines[0] != _COLUMNS:
         raise ExtractError(f"{path} is not the list of an extraction; choose another folder")
     try:
-        entries = [Entry(int(number), face, file, int(frame) if frame else None, *map(float, rest))
-                   for number, face, file, frame, *rest in lines[1:]]
+        entries = [
+            Entry(int(number), face, file, int(frame) if frame else None, *map(float, rest))
+            for number, face, file, frame, *rest in lines[1:]
+        ]
         for entry in entries:
             if not _PLACES.fullmatch(entry.face):  # it is to be removed or moved some day: nothing outside the folder may be
                 raise ValueError(f"{entry.face!r} is not the place of a face")
@@ -98,7 +102,7 @@ class FaceFolder:
     """The folder of an extraction, which may not exist yet. Raises ExtractError where it cannot be used."""
 
     def __init__(self, path, format="png"):
-        """format: of the faces that `finish` writes: "png", ours; "dfl", DeepFaceLab's; "fsa", ours and faceswap's alignments."""
+        """format: what `finish` writes: "png", our faces; "dfl", DeepFaceLab's; "fsa", ours and faceswap's alignments."""
         self.path, self._format = pathlib.Path(path), format
         self._staging = self.path / _STAGING
         if self.path.exists() and not self.path.is_dir():
@@ -118,8 +122,11 @@ class FaceFolder:
             raise ExtractError(f"the folder {self.path} cannot be made ({error.strerror}); choose another place") from error
 
     def add(self, pixels, record, label=None, reason=None):
-        """Keep a face until `finish`. pixels: (H, W, 3) uint8, the aligned picture; record: its FaceRecord; label: the DigitalSource of
-        what it was cut from, if that is synthetic; reason: why it is put aside, or None."""
+        """Keep a face until `finish`.
+
+        pixels: (H, W, 3) uint8, the aligned picture. record: its FaceRecord. label: the DigitalSource of what it was cut
+        from, if that is synthetic. reason: why it is put aside, or None.
+        """
         number = len(self._fresh) + 1
         frame = "" if record.frame is None else f"_{record.frame:06d}"
         name = f"{number:05d}_{_short(pathlib.PurePath(record.source).stem)}{frame}.png"
@@ -139,7 +146,7 @@ class FaceFolder:
         return any(e.file == file and e.frame == frame and overlap(e.box, box) > _SAME_FACE for e in self._dropped)
 
     def finish(self, labels):
-        """Replace what the folder held by the new faces. labels: (n,) int, the person of each face that was not put aside, from 0."""
+        """Replace what the folder held by the new faces. labels: (n,) int, the person, from 0, of each not put aside."""
         kept = [entry for entry in self._fresh if not entry.face.startswith(PUT_ASIDE)]
         several = len(set(labels)) > 1
         for entry, label in zip(kept, labels, strict=True):
@@ -167,12 +174,12 @@ class FaceFolder:
             self.path.rmdir()
 
     def drop(self, numbers):
-        """Put faces aside by their numbers. Raises ExtractError, and drops none, if one of the numbers is not among the faces."""
-        kept = {entry.number: entry for entry in self.entries or () if entry.person}
+        """Put faces aside by their numbers. Raises ExtractError, and drops none, where there is no face of a number."""
+        kept = {entry.number: entry for entries in self.people().values() for entry in entries}
         unknown = sorted(set(numbers) - set(kept))
         if unknown:
             raise ExtractError(f"{self.path} has no face number {', '.join(map(str, unknown))}; look at {self.path / SHEET}")
-        old = [Entry(*astuple(entry)) for entry in self.entries]
+        old = [replace(entry) for entry in self.entries]
         place = self.path / PUT_ASIDE / DROPPED
         place.mkdir(parents=True, exist_ok=True)
         for number in set(numbers):
@@ -189,10 +196,10 @@ class FaceFolder:
         self._write_sheets()
 
     def people(self):
-        """{person from 1: [Entry, ...]} of the faces that were kept."""
+        """{person from 1: [Entry, ...]} of the faces that were kept and are still there."""
         people = {}
         for entry in self.entries or ():
-            if entry.person:
+            if entry.person and (self.path / entry.face).is_file():
                 people.setdefault(entry.person, []).append(entry)
         return dict(sorted(people.items()))
 
@@ -202,7 +209,7 @@ class FaceFolder:
 
     def _write_list(self):
         text = io.StringIO(newline="")
-        csv.writer(text).writerows([_COLUMNS, *(["" if value is None else value for value in astuple(e)] for e in self.entries)])
+        csv.writer(text).writerows([_COLUMNS, *map(astuple, self.entries)])
         write_whole(self.path / LIST, text.getvalue().encode(errors="surrogateescape"))
 
     def _write_sheets(self):
@@ -211,8 +218,8 @@ class FaceFolder:
             for person, entries in self.people().items():
                 tiles = list(pool.map(self._tile, entries))
                 label = next((made for _, made in tiles if made), label)
-                groups.append((f"person {person}: {len(entries)} face{'s' if len(entries) > 1 else ''}",
-                               [(entry.number, tile) for entry, (tile, _) in zip(entries, tiles)]))
+                heading = f"person {person}: {len(entries)} face{'s' if len(entries) > 1 else ''}"
+                groups.append((heading, [(entry.number, tile) for entry, (tile, _) in zip(entries, tiles)]))
         names = []
         for k, page in enumerate(pages(groups), start=1):
             names.append(SHEET if k == 1 else f"{SHEET.removesuffix('.png')}_{k}.png")
@@ -253,9 +260,10 @@ class FaceFolder:
 
     def _remove_empty(self, entries):
         """Remove the folders that these entries' faces have left empty."""
-        for parent in sorted({p for e in entries for p in (self.path / e.face).parents if p.is_relative_to(self.path)}, reverse=True):
-            if parent != self.path and parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        places = {pathlib.PurePosixPath(entry.face).parent for entry in entries} - {pathlib.PurePosixPath()}
+        for place in [*places, PUT_ASIDE]:
+            with contextlib.suppress(OSError):  # it is not empty, or not there
+                (self.path / place).rmdir()
 
 
 def _short(name):

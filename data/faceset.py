@@ -1,11 +1,12 @@
 """A folder of faces becomes arrays: one canvas a face, a part to train on and a part held out.
 
-Around each face a canvas is kept: a larger and denser crop, from which batches cut rotated, scaled and shifted crops without inventing a
-border. It is 1.4 times the crop, which holds a crop turned by 10 degrees, enlarged by 5 % and shifted by 5 %; and it has 1.5 pixels for
-one of the crop, so that its own averaging and the bilinear reading after it together blur as little as one direct resampling would.
+Around each face a canvas is kept: a larger and denser crop, from which batches cut rotated, scaled and shifted crops
+without inventing a border. It is 1.4 times the crop, which holds a crop turned by 10 degrees, enlarged by 5 % and shifted
+by 5 %; and it has 1.5 pixels for one of the crop, so that its own averaging and the bilinear reading after it together blur
+as little as one direct resampling would.
 
-Legend: N faces, S side of a crop, P side of a canvas, n faces asked for, h, w height and width of what is read. Landmarks are (68, 2) in
-pixels of the crop, x then y, pixel centres at integers.
+Legend: N faces, S side of a crop, P side of a canvas, n faces asked for, h, w height and width of what is read. Landmarks
+are (68, 2) in pixels of the crop, x then y, pixel centres at integers.
 """
 
 import csv
@@ -110,7 +111,7 @@ def load_faces(folder, landmarks_csv, size, seed=0):
     """Read the faces of a folder.
 
     folder:        pictures; those of sub-folders count where the CSV names them.
-    landmarks_csv: columns file, width, height, x0, y0 ... x67, y67; paths relative to the CSV, pixels of the upright picture.
+    landmarks_csv: columns file, width, height, x0, y0 ... x67, y67; paths relative to the CSV, pixels of upright pictures.
     size:          side S of the crops. seed: decides which clips are held out.
     A face that cannot be used is skipped, with its reason in `.skipped`. Raises FaceSetError where fewer than 4 are left.
     """
@@ -124,7 +125,8 @@ def load_faces(folder, landmarks_csv, size, seed=0):
         raise FaceSetError(f"the folder {folder} holds no pictures; put photographs of one person into it")
     skipped += [(str(p), f"no row in {table.name}") for p in pictures if p.resolve() not in named]
     if not rows:
-        raise FaceSetError(f"{table} has no usable row for the pictures in {folder}; its paths must be relative to the CSV{_first(skipped)}")
+        raise FaceSetError(f"{table} has no usable row for the pictures in {folder}; its paths must be relative to the CSV"
+                           + _first(skipped))  # fmt: skip
     rows.sort(key=lambda row: _natural(row[0]))
     loaded = _in_threads(lambda row: _load_face(table.parent, row, size), rows)
     faces = [(row[0], face) for row, face in zip(rows, loaded) if not isinstance(face, str)]
@@ -138,11 +140,11 @@ def load_faces(folder, landmarks_csv, size, seed=0):
 def load_aligned(given, paths, read, size, seed=0, skipped=()):
     """Read faces that were cut out before.
 
-    given: path that the set is named by, and called by in messages. paths: picture files. read: path -> AlignedFace; its PictureError or OSError is the reason to skip.
+    given: path that names the set. paths: picture files. read: path -> AlignedFace; raises PictureError for one to skip.
     size, seed: as in load_faces. skipped: (file, reason) of what was left out before.
-    The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than 4 are left.
+    The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than
+    4 are left.
     """
-
     loaded = list(zip((path.name for path in paths), _in_threads(lambda path: _load_aligned(path, read, size), paths)))
     skipped = [*skipped, *((file, face) for file, face in loaded if isinstance(face, str))]
     faces = sorted((face for _, face in loaded if not isinstance(face, str)), key=lambda face: _natural(face["file"]))
@@ -168,7 +170,7 @@ def _load_aligned(path, read, size):
 
 
 def _cut_aligned(face, size):
-    """The canvas of an AlignedFace, and the transform from its source on: the source's pixels tell how much detail there is."""
+    """The canvas of an AlignedFace. The transform is that from its source on, whose pixels tell how much detail there is."""
     reach = [(_SAME, face.pixels.shape[:2])]
     if face.transform is None:
         return _cut(face.pixels, face.landmarks, size, reach)
@@ -182,8 +184,9 @@ def _cut_aligned(face, size):
 def from_renders(name, renders, size, seed=0):
     """A face set of rendered people, along the same path as photographs; each render is a clip of its own.
 
-    renders: at least 4 objects with .image (R, R, 3) float32 0..1 and .landmarks (68, 2) in its pixels. Surroundings beyond the crop
-    are used where the picture shows them; a crop takes about 3/4 of a render's side, so R = 4/3 S has the detail of S. size: side S.
+    renders: at least 4 objects with .image (R, R, 3) float32 0..1 and .landmarks (68, 2) in its pixels. Surroundings beyond
+    the crop are used where the picture shows them; a crop takes about 3/4 of a render's side, so R = 4/3 S has the detail
+    of S. size: side S.
     """
 
     def face_of(render):
@@ -207,8 +210,9 @@ def _in_threads(function, items):
 def read_landmarks(table, folder):
     """The rows of a landmarks CSV whose files lie in `folder`.
 
-    Returns (rows, skipped): rows are (file, width, height, landmarks (68, 2)) with the file as written, relative to the CSV; skipped
-    are (file, reason) for lines that are incomplete. Raises FaceSetError where the CSV is missing, unreadable or lacks columns.
+    Returns (rows, skipped): rows are (file, width, height, landmarks (68, 2)) with the file as written, relative to the
+    CSV; skipped are (file, reason) for lines that are incomplete. Raises FaceSetError where the CSV is missing, unreadable
+    or lacks columns.
     """
     table, folder = pathlib.Path(table), pathlib.Path(folder)
     try:
@@ -279,8 +283,10 @@ def shape_fault(landmarks):
 
 
 def canvas_transform(landmarks, size, side):
-    """(2, 3) from picture pixels to a square of `side` pixels that shows what a canvas shows, COVERAGE crops. landmarks: (68, 2);
-    size: side S of the crop, in the pixels of that square."""
+    """(2, 3) from picture pixels to a square that shows what a canvas shows, COVERAGE crops.
+
+    landmarks: (68, 2) in picture pixels. side: of the square; size: side S of the crop in it, side / COVERAGE.
+    """
     to_canvas = crop_transform(landmarks, size)
     to_canvas[:, 2] += (side - size) / 2
     return to_canvas
@@ -289,8 +295,9 @@ def canvas_transform(landmarks, size, side):
 def _cut(pixels, landmarks, size, reach=()):
     """The canvas of one face, its landmarks in crop pixels and the transform that led there.
 
-    reach: [(transform from the picture's pixels to those of a picture, its (height, width)), ...]: where one of these ends, the mask
-    does: what lies beyond is a repeated border."""
+    reach: [(transform from the picture's pixels to those of another, its (height, width)), ...]: where one of these ends,
+    the mask does, for what lies beyond is a repeated border.
+    """
     to_crop = crop_transform(landmarks, size)
     side = 2 * round(DENSITY * COVERAGE * size / 2)
     to_canvas = to_crop * DENSITY
@@ -305,7 +312,7 @@ def _cut(pixels, landmarks, size, reach=()):
 
 
 def _covered(to_canvas, transform, shape, side, feather):
-    """(P, P) float32: 1 where a picture of shape (H, W) reaches, 0 beyond it, smooth over `feather` canvas pixels inside its edge."""
+    """(P, P) float32: 1 where a picture of shape (H, W) reaches, 0 beyond it, smooth over `feather` canvas pixels within."""
     y, x = np.mgrid[:side, :side]
     points = apply(transform, apply(invert(to_canvas), np.stack([x, y], axis=-1)))  # (P, P, 2), that picture's pixels
     depth = np.minimum(points + 0.5, np.array(shape[::-1]) - 0.5 - points).min(axis=-1)
@@ -325,9 +332,9 @@ def _assemble(name, size, files, faces, groups, seed, skipped):
 def clips_of(files, shapes):
     """(N,) int: which clip each picture comes from, for files in natural order.
 
-    Within a folder pictures are of one clip when their names agree but for the number at the end (video_000123, clipA_01). Where that
-    tells nothing apart (bare numbers, or the same word throughout), a run of equal picture size is a clip: neighbouring frames of a
-    video have one size. shapes: (height, width) of each picture.
+    Within a folder pictures are of one clip when their names agree but for the number at the end (video_000123, clipA_01).
+    Where that tells nothing apart (bare numbers, or the same word throughout), a run of equal picture size is a clip:
+    neighbouring frames of a video have one size. shapes: (height, width) of each picture.
     """
     stems = [(str(pathlib.PurePath(file).parent), re.sub(r"[\s_.\-(]*\d+\)?$", "", pathlib.PurePath(file).stem)) for file in files]
     words = {folder: {word for where, word in stems if where == folder} for folder, _ in stems}
@@ -344,7 +351,8 @@ def clips_of(files, shapes):
 def split(groups, seed):
     """(train, held_out, notes): whole clips are held out, about 18 % of the faces; at least 3 faces are left to train on.
 
-    With a single clip, or one so large that too little would be left, the last faces are held out instead, and a note says so.
+    With a single clip, or one so large that too little would be left, the last faces are held out instead, and a note says
+    it.
     """
     count = len(groups)
     clips, sizes = np.unique(groups, return_counts=True)

@@ -1,8 +1,8 @@
-"""A person, however given, becomes a face set: photographs with a CSV of landmarks, photographs or clips as they are, or faces that some
-program has cut out before.
+"""A person, however given, becomes a face set: photographs with a CSV of landmarks, photographs or clips as they are, or
+faces that some program has cut out before.
 
-Faces are cut out of photographs and clips once, and kept (data/facefolder.py) with a note beside them of what they were cut out of:
-names, sizes and times. As long as that is the same, the kept faces are taken.
+Faces are cut out of photographs and clips once, and kept (data/facefolder.py) with a note beside them of what they were cut
+out of: names, sizes and times. As long as that is the same, the kept faces are taken.
 """
 
 import contextlib
@@ -55,9 +55,10 @@ def _largest(given, faces, size, seed, say):
         raise FaceSetError(f"{given} has no good face; look at {faces.path}, and give sharper or larger pictures")
     first, *others = people.values()
     if others and say is not None:
-        say(f"  of the {len(people)} people of {given} the one with most faces ({len(first)}) is learned; {sum(map(len, others))} faces of others "
-            f"are left out: see {faces.path / 'faces.png'}")
-    skipped = [(e.file if e.frame is None else f"{e.file} frame {e.frame}", e.face.split("/")[1]) for e in faces.entries if not e.person]
+        left_out = f"{sum(map(len, others))} faces of others are left out: see {faces.path / 'faces.png'}"
+        say(f"  of the {len(people)} people of {given} the one with most faces ({len(first)}) is learned; {left_out}")
+    aside = (entry for entry in faces.entries if not entry.person)
+    skipped = [(e.file if e.frame is None else f"{e.file} frame {e.frame}", e.face.split("/")[1]) for e in aside]
     return load_aligned(given, [faces.path / entry.face for entry in first], AlignedReader(), size, seed, skipped)
 
 
@@ -81,7 +82,7 @@ def _kept_faces(given, kept, size, say):
     say(f"  {'its pictures have changed: ' if before else ''}cutting the faces of {given} out, into {kept}")
     line = Progress("pictures")
     try:
-        faces, summary = extract(given, kept, Settings(size=side), lambda done, expected, faces: line.show(done, expected, f"{faces} faces"))
+        faces, summary = extract(given, kept, Settings(size=side), lambda *state: line.show(*state[:2], f"{state[2]} faces"))
     finally:
         line.end()
         for parent in (kept.parent, kept.parent.parent):  # a run that could not begin leaves nothing behind

@@ -1,4 +1,4 @@
-"""Which of the faces that were found are worth learning from: those that are not are put aside, each for a reason with a name.
+"""Which of the faces that were found are worth learning from: the others are put aside, each for a reason with a name.
 
     doubtful   the finder was not sure, or its points do not form a face
     cut_off    a good part of the face lies outside the picture
@@ -53,7 +53,7 @@ def share_outside(landmarks, shape):
 
 
 def sharpness(pixels, landmarks):
-    """Fine detail of a face for the pixels it has (survey.detail): on its crop of 64 pixels, or of as many as the picture gives."""
+    """Fine detail of a face (survey.detail): on its crop of 64 pixels, or of as many as the picture gives."""
     side = int(np.clip(1 / scale_of(crop_transform(landmarks, 1)), 16, _LOOKED_AT))
     transform = crop_transform(landmarks, side)
     mask = face_mask(apply(transform, landmarks), (side, side))
@@ -61,7 +61,7 @@ def sharpness(pixels, landmarks):
 
 
 class Duplicates:
-    """Knows the looks of the faces kept so far: their crops as 12 x 12 grey cells. Two looks are alike when no cell differs."""
+    """Knows the looks of the faces kept so far: crops of 12 x 12 grey cells. Two are alike when no cell differs."""
 
     CELLS = 12
 
@@ -70,7 +70,7 @@ class Duplicates:
         self._count = 0
 
     def seen(self, pixels, landmarks):
-        """Whether a face of a picture (H, W, 3) uint8 looks like one kept before; if it does not, it counts as kept from now on."""
+        """Whether a face of a picture (H, W, 3) uint8 looks like one kept before; if not, it counts as kept from now on."""
         look = (warp(pixels, crop_transform(landmarks, self.CELLS), self.CELLS) @ _GREY).ravel()
         if self._count and np.abs(self._looks[: self._count] - look).max(axis=1).min() < _ALIKE:
             return True

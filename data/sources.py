@@ -1,7 +1,7 @@
 """What people have, one picture at a time: a photograph, a folder of photographs and clips, or a clip.
 
-A file of a folder that cannot be read is named in `unreadable` and passed over. Of a clip every k-th frame is shown, and those that
-somebody asks for.
+A file of a folder that cannot be read is named in `unreadable` and passed over. Of a clip every k-th frame is shown, and
+those that somebody asks for.
 
 Legend: H, W height and width.
 """
@@ -38,7 +38,7 @@ class Shot:
 
 
 def files_of(path):
-    """The pictures and clips that `path` stands for, by name: itself, or those directly in a folder, hidden files left out."""
+    """Paths of the pictures and clips that `path` stands for: itself, or those directly in a folder but for hidden files."""
     path = pathlib.Path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist; give a picture, a folder of pictures and clips, or a clip")
@@ -54,9 +54,10 @@ def files_of(path):
 class Source:
     """The pictures of `path`, to be iterated over once.
 
-    every: of a clip's frames every k-th is shown. asked: {(file, frame)} that are shown in any case; frame is None for photographs.
+    every: of a clip's frames every k-th is shown. asked: {(file, frame)} shown in any case; frame is None for photographs.
     expected: about how many pictures there will be. unreadable: [(file, reason)], complete at the end.
-    Raises SourceError where there is nothing, or where `asked` names what is not there; for a single file that cannot be read a SourceFault.
+    Raises SourceError where there is nothing, or where `asked` names what is not there; where `path` is a single file that
+    cannot be read, a SourceFault.
     """
 
     def __init__(self, path, every=1, asked=()):
@@ -77,8 +78,10 @@ class Source:
             if file not in clips:
                 raise SourceError(f"{path} has no picture {file!r}, which the corrections name; give its name within {path}")
             if (frame is None) != (clips[file] is None):
-                raise SourceError(f"the corrections name {file!r} {'without' if frame is None else 'with'} a frame, "
-                                  f"but it is {'a clip' if frame is None else 'a photograph'}; correct the column 'frame'")
+                raise SourceError(
+                    f"the corrections name {file!r} {'without' if frame is None else 'with'} a frame, "
+                    f"but it is {'a clip' if frame is None else 'a photograph'}; correct the column 'frame'"
+                )
 
     def _pass_over(self, file, error):
         if self._alone:

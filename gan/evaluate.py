@@ -70,11 +70,12 @@ def table(found):
 
 
 def subjects_of(config, folder, say=None):
-    """The subjects that a run's configuration names. folder: the RunFolder. say: takes lines for the user; None: faces that the
-    run cut out of pictures or clips are taken as they are. Raises FaceSetError where pictures are gone."""
+    """The subjects that a run's configuration names. folder: the RunFolder. say: takes lines for the user; None: faces that
+    the run cut out of pictures or clips are taken as they are. Raises FaceSetError where pictures are gone."""
     if config["people"] is not None:
         return people.rendered(config["people"], config["faces"], config["size"], config["seed"])
-    return people.photographed(config["a"], config["b"], config["landmarks"], config["size"], config["seed"], folder.faces, say)
+    return people.photographed(config["a"], config["b"], config["landmarks"], config["size"], config["seed"], folder.faces,
+                               say)
 
 
 def main(arguments=None):

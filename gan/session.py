@@ -88,8 +88,8 @@ def _configuration(request, folder):
     for name, value in asked.items():
         kept = tuple(config[name]) if isinstance(config[name], list) else config[name]
         if value != kept:
-            raise RunError(f"{folder.path} was trained {_difference(name, kept, value, config['people'] is None)}; leave the option out, or choose "
-                           "another --run")
+            difference = _difference(name, kept, value, config["people"] is None)
+            raise RunError(f"{folder.path} was trained {difference}; leave the option out, or choose another --run")
     if request.steps is not None:
         config |= {"steps": request.steps, "minutes": None}
     elif request.minutes is not None and request.minutes != config.get("minutes"):

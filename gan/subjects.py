@@ -53,9 +53,11 @@ def rendered(people, count, size, seed):
 def photographed(given_a, given_b, landmarks, size, seed, kept, say=None):
     """Two real people, each given as a folder of photographs, of faces cut out before, or a clip (data/given.py).
 
-    landmarks: CSV of the photographs' landmarks, or None: faces are looked for. kept: folder for the faces that are cut out for that.
-    say: takes lines for the user; None: what was cut out before is taken as it is. Raises FaceSetError where a person cannot be used."""
-    return Subjects(*(faces_of(given, landmarks, size, seed, kept / side, say) for side, given in (("a", given_a), ("b", given_b))), seed=seed)
+    landmarks: CSV of the photographs' landmarks, or None: faces are looked for. kept: folder for the faces cut out of them.
+    say: takes lines for the user; None: what was cut out before is taken as it is. Raises FaceSetError where a person
+    cannot be used, FinderError where faces cannot be looked for."""
+    a, b = (faces_of(given, landmarks, size, seed, kept / side, say) for side, given in (("a", given_a), ("b", given_b)))
+    return Subjects(a, b, seed=seed)
 
 
 def _poses(seed, purpose, side, count):

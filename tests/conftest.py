@@ -1,5 +1,5 @@
-"""What tests of data/ and gan/ share: rendered people as pictures, and a finder that knows where their faces are, so that no trained
-weights are needed."""
+"""What tests of data/ and gan/ share: rendered people as pictures, and a finder that knows where their faces are, so that
+no trained weights are needed."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,5 @@
-"""Extraction end to end on rendered people, with a finder that knows where their faces are, so that no trained weights are needed."""
+"""Extraction end to end on rendered people, with a finder that knows where their faces are, so that no trained weights
+are needed."""
 
 import contextlib
 import csv
@@ -54,9 +55,18 @@ def test_photographs_become_a_folder_a_person(photos, tmp_path, renders):
     code, out, err = program(photos, tmp_path / "faces")
     assert (code, err) == (0, [])
     folder = tmp_path / "faces"
-    assert faces_in(folder) == [*(f"person_1/{k + 1:05d}_p0 {k}.png" for k in range(5)), *(f"person_2/{k + 6:05d}_p1 {k}.png" for k in range(3))]
+    assert faces_in(folder) == [
+        *(f"person_1/{k + 1:05d}_p0 {k}.png" for k in range(5)),
+        *(f"person_2/{k + 6:05d}_p1 {k}.png" for k in range(3)),
+    ]
     text = "\n".join(out)
-    for words in ("9 pictures looked at, 1 without a face", "broken.jpg: is not a picture", "2 people", "person_1 with 5 faces", "person_2 with 3"):
+    for words in (
+        "9 pictures looked at, 1 without a face",
+        "broken.jpg: is not a picture",
+        "2 people",
+        "person_1 with 5 faces",
+        "person_2 with 3",
+    ):
         assert words in text, words
     assert read_picture(folder / "faces.png").pixels.shape[1] >= 96 * 5
 
@@ -93,7 +103,11 @@ def test_bad_faces_are_put_aside_by_reason(photos, tmp_path, known, renders):
         known.learn(picture, points, score)
 
     show("blurred.png", np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(6))), landmarks)
-    show("tiny.png", np.asarray(Image.fromarray(pixels).resize((40, 40), Image.Resampling.BOX)), (landmarks + 0.5) * 40 / SIDE - 0.5)
+    show(
+        "tiny.png",
+        np.asarray(Image.fromarray(pixels).resize((40, 40), Image.Resampling.BOX)),
+        (landmarks + 0.5) * 40 / SIDE - 0.5,
+    )
     show("doubtful.png", wide[::-1].copy(), landmarks, 0.55)
     show("shuffled.png", wide[:, ::-1].copy(), np.random.default_rng(0).permutation(landmarks))
     show("cut.png", pixels[:, int(landmarks[33, 0]) :].copy(), landmarks - [int(landmarks[33, 0]), 0])
@@ -101,8 +115,15 @@ def test_bad_faces_are_put_aside_by_reason(photos, tmp_path, known, renders):
     assert code == 0
     aside = [p.split("/")[1:] for p in faces_in(tmp_path / "faces") if p.startswith("sorted_out")]
     assert sorted((reason, name[6:]) for reason, name in aside) == [
-        ("blurred", "blurred.png"), ("cut_off", "cut.png"), ("doubtful", "doubtful.png"), ("doubtful", "shuffled.png"), ("tiny", "tiny.png")]
-    assert any("put aside" in line and "1 blurred" in line and "2 doubtful" in line and "1 cut off" in line for line in out), out
+        ("blurred", "blurred.png"),
+        ("cut_off", "cut.png"),
+        ("doubtful", "doubtful.png"),
+        ("doubtful", "shuffled.png"),
+        ("tiny", "tiny.png"),
+    ]
+    assert any(
+        "put aside" in line and "1 blurred" in line and "2 doubtful" in line and "1 cut off" in line for line in out
+    ), out
 
 
 def test_near_duplicates_are_left_out(photos, tmp_path, known, renders):
@@ -127,12 +148,23 @@ def test_faces_are_dropped_by_number_and_stay_dropped(photos, tmp_path):
     assert {entry.number for entry in read_list(folder) if entry.person} == {1, 2, 4, 5, 6, 8}
     assert program(photos, folder)[0] == 0
     assert [p for p in faces_in(folder) if p.startswith("sorted_out")] == dropped
-    for numbers, word in (("3", "no face number 3"), ("99", "no face number 99")):
+    (folder / "person_1" / "00001_p0 0.png").unlink()  # by hand
+    assert program(photos, folder, "--drop", "2")[0] == 0
+    for numbers, word in (("3", "no face number 3"), ("1", "no face number 1"), ("99", "no face number 99")):
         code, _, err = program(photos, folder, "--drop", numbers)
         assert code == 1 and len(err) == 1 and word in err[0]
     assert program(photos, folder, "--drop", "x")[0] == 2
     code, _, err = program(photos, tmp_path / "new", "--drop", "1")
     assert code == 1 and "no faces yet" in err[0] and not (tmp_path / "new").exists()
+
+
+def test_a_face_given_by_hand_comes_back_after_it_was_dropped(photos, tmp_path, renders):
+    program(photos, tmp_path / "faces")
+    program(photos, tmp_path / "faces", "--drop", "1")
+    points = renders[0, 0][1]
+    table = write_csv(tmp_path / "c.csv", ["file", *POINTS], ["p0 0.png", *points.ravel()])
+    assert program(photos, tmp_path / "faces", "--correct", table)[0] == 0
+    assert {entry.file for entry in read_list(tmp_path / "faces") if entry.person} >= {"p0 0.png"}
 
 
 def write_csv(path, *rows):
@@ -152,7 +184,12 @@ def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known
     known.learn(pixels, landmarks, person=1)
     Image.fromarray(blank).save(photos / "blank.png")
     box = [*(landmarks.min(axis=0) - 2).round(1), *(landmarks.max(axis=0) + 2).round(1)]
-    boxes = write_csv(tmp_path / "boxes.csv", ["file", "left", "top", "right", "bottom"], ["missed.png", *box], ["p0 0.png", "", "", "", ""])
+    boxes = write_csv(
+        tmp_path / "boxes.csv",
+        ["file", "left", "top", "right", "bottom"],
+        ["missed.png", *box],
+        ["p0 0.png", "", "", "", ""],
+    )
     assert program(photos, tmp_path / "faces", "--correct", boxes)[0] == 0
     entries = {entry.file: entry for entry in read_list(tmp_path / "faces")}
     assert "p0 0.png" not in entries
@@ -164,16 +201,19 @@ def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known
     np.testing.assert_allclose(read_face(tmp_path / "faces" / entries["blank.png"].face)[1].landmarks, landmarks + 1)
 
 
-@pytest.mark.parametrize("header, row, words", [
-    (["file", "left", "top", "right"], ["p0 0.png", 1, 2, 3], "must begin with the line"),
-    (["file", "left", "top", "right", "bottom"], ["p0 0.png", 9, 2, 3, 4], "no box"),
-    (["file", "left", "top", "right", "bottom"], ["p0 0.png", 1, "", 3, 4], "row 2"),
-    (["file", "left", "top", "right", "bottom"], ["p0 0.png", 1, 2, "inf", 4], "no box"),
-    (["file", "left", "top", "right", "bottom"], ["none.png", 1, 2, 3, 4], "'none.png'"),
-    (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", 3, 1, 2, 3, 4], "photograph"),
-    (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "x", 1, 2, 3, 4], "whole number"),
-    (["file", *POINTS], ["p0 0.png", *range(136)], "do not form a face"),
-])
+@pytest.mark.parametrize(
+    "header, row, words",
+    [
+        (["file", "left", "top", "right"], ["p0 0.png", 1, 2, 3], "must begin with the line"),
+        (["file", "left", "top", "right", "bottom"], ["p0 0.png", 9, 2, 3, 4], "no box"),
+        (["file", "left", "top", "right", "bottom"], ["p0 0.png", 1, "", 3, 4], "row 2"),
+        (["file", "left", "top", "right", "bottom"], ["p0 0.png", 1, 2, "inf", 4], "no box"),
+        (["file", "left", "top", "right", "bottom"], ["none.png", 1, 2, 3, 4], "'none.png'"),
+        (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", 3, 1, 2, 3, 4], "photograph"),
+        (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "x", 1, 2, 3, 4], "whole number"),
+        (["file", *POINTS], ["p0 0.png", *range(136)], "do not form a face"),
+    ],
+)
 def test_corrections_that_make_no_sense(photos, tmp_path, header, row, words):
     table = write_csv(tmp_path / "c.csv", header, row)
     code, _, err = program(photos, tmp_path / "faces", "--correct", table)
@@ -216,7 +256,12 @@ def test_no_face_is_said_in_one_line(tmp_path, known, photos, renders):
     for path in photos.glob("p*"):
         path.unlink()
     code, out, err = program(photos, tmp_path / "faces")
-    assert (code, out, len(err)) == (1, [], 1) and "no face found" in err[0] and "1 picture looked at" in err[0] and "broken.jpg" in err[0]
+    assert (
+        (code, out, len(err)) == (1, [], 1)
+        and "no face found" in err[0]
+        and "1 picture looked at" in err[0]
+        and "broken.jpg" in err[0]
+    )
     assert not (tmp_path / "faces").exists()
     pixels, landmarks = renders[0, 7]
     Image.fromarray(pixels).save(photos / "p.png")
@@ -226,7 +271,10 @@ def test_no_face_is_said_in_one_line(tmp_path, known, photos, renders):
     assert faces_in(tmp_path / "faces") == ["sorted_out/doubtful/00001_p.png"]
 
 
-@pytest.mark.parametrize("given, words", [("nowhere", "does not exist"), ("empty", "no pictures"), ("broken.jpg", "not a picture"), ("zero.mp4", "zero.mp4")])
+@pytest.mark.parametrize(
+    "given, words",
+    [("nowhere", "does not exist"), ("empty", "no pictures"), ("broken.jpg", "not a picture"), ("zero.mp4", "zero.mp4")],
+)
 def test_input_that_cannot_be_used(photos, tmp_path, given, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
@@ -253,7 +301,9 @@ def test_an_interruption_keeps_what_was_found(photos, tmp_path, known, monkeypat
     interrupt_at(known, monkeypatch, 4)  # after the landscape and two faces
     code, _, err = program(photos, tmp_path / "faces")
     assert code == 130 and len(err) == 1 and "interrupted" in err[0]
-    assert faces_in(tmp_path / "faces") == ["00001_p0 0.png", "00002_p0 1.png"] and (tmp_path / "faces" / "faces.png").exists()
+    assert (
+        faces_in(tmp_path / "faces") == ["00001_p0 0.png", "00002_p0 1.png"] and (tmp_path / "faces" / "faces.png").exists()
+    )
     assert len(read_list(tmp_path / "faces")) == 2
 
 
@@ -295,7 +345,8 @@ def test_many_faces_are_grouped_as_few_are(monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path, renders, known):
-    """An animated PNG of 24 frames with a little noise, in which the second pose begins at frame 12; the finder knows all."""
+    """An animated PNG of 24 frames with a little noise, in which the second pose begins at frame 12; the finder knows
+    all."""
     rng, frames = np.random.default_rng(0), []
     for k in range(24):
         pixels, landmarks = renders[0, k // 12]
@@ -307,7 +358,12 @@ def clip(tmp_path, renders, known):
 
 def test_every_kth_frame_of_a_clip_is_looked_at(clip, tmp_path, known):
     code, out, _ = program(clip, tmp_path / "faces", "--every", 4)
-    assert code == 0 and "6 pictures looked at, 0 without a face" in out and "4 near duplicates left out" in out and known.looked == 6
+    assert (
+        code == 0
+        and "6 pictures looked at, 0 without a face" in out
+        and "4 near duplicates left out" in out
+        and known.looked == 6
+    )
     assert faces_in(tmp_path / "faces") == ["00001_clip_000000.png", "00002_clip_000012.png"]
     record = read_face(tmp_path / "faces" / "00002_clip_000012.png")[1]
     assert (record.source, record.frame, record.time) == ("clip.png", 12, pytest.approx(0.48))
@@ -317,7 +373,12 @@ def test_every_kth_frame_of_a_clip_is_looked_at(clip, tmp_path, known):
 
 def test_frames_are_corrected_by_their_number(clip, tmp_path, renders):
     box = [*renders[0, 1][1].min(axis=0), *renders[0, 1][1].max(axis=0)]
-    table = write_csv(tmp_path / "c.csv", ["file", "frame", "left", "top", "right", "bottom"], ["clip.png", 13, *box], ["clip.png", 0, "", "", "", ""])
+    table = write_csv(
+        tmp_path / "c.csv",
+        ["file", "frame", "left", "top", "right", "bottom"],
+        ["clip.png", 13, *box],
+        ["clip.png", 0, "", "", "", ""],
+    )
     assert program(clip, tmp_path / "faces", "--every", 12, "--correct", table)[0] == 0
     assert [entry.frame for entry in read_list(tmp_path / "faces")] == [12, 13]
     table = write_csv(tmp_path / "c.csv", ["file", "left", "top", "right", "bottom"], ["clip.png", *box])
@@ -358,7 +419,9 @@ def test_a_video_and_a_photograph_in_one_folder(photos, tmp_path, known, renders
     for path in photos.glob("p1*"):
         path.unlink()
     pixels, landmarks = renders[0, 6]
-    with VideoWriter(photos / "-clip 'ä'.mp4", VideoInfo(SIDE, SIDE, Fraction(25)), label=DigitalSource.ALGORITHMIC) as writer:
+    with VideoWriter(
+        photos / "-clip 'ä'.mp4", VideoInfo(SIDE, SIDE, Fraction(25)), label=DigitalSource.ALGORITHMIC
+    ) as writer:
         for _ in range(11):
             writer.write(pixels)
     (photos / "cut.mp4").write_bytes((photos / "-clip 'ä'.mp4").read_bytes()[:700])

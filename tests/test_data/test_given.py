@@ -1,4 +1,5 @@
-"""A person, however given: photographs, faces cut out by this or another program. Each way must lead to the faces that a CSV leads to."""
+"""A person, however given: photographs, faces cut out by this or another program. Each way must lead to the faces that a
+CSV leads to."""
 
 import csv
 import os
@@ -26,7 +27,9 @@ def anna(tmp_path, write_photos):
 @pytest.fixture
 def expected(anna, renders, tmp_path):
     """The face set that the photographs and their true landmarks give."""
-    return load_faces(anna, write_table(tmp_path / "landmarks.csv", {f"anna/{name}": renders[key] for name, key in POSES.items()}), 32)
+    return load_faces(
+        anna, write_table(tmp_path / "landmarks.csv", {f"anna/{name}": renders[key] for name, key in POSES.items()}), 32
+    )
 
 
 def write_table(path, faces):
@@ -141,7 +144,11 @@ def cut_dfl(folder, renders, share):
         to_face = crop_transform(landmarks, 96 / share)
         to_face[:, 2] -= (96 / share - 96) / 2
         face = np.rint(warp(pixels, to_face, 96) * 255).astype(np.uint8)
-        write_dfl_jpeg(folder / name.replace(".png", ".jpg"), face, DflFace(apply(to_face, landmarks), name, landmarks, image_to_face_mat=to_face))
+        write_dfl_jpeg(
+            folder / name.replace(".png", ".jpg"),
+            face,
+            DflFace(apply(to_face, landmarks), name, landmarks, image_to_face_mat=to_face),
+        )
     return folder
 
 
@@ -174,7 +181,10 @@ def test_a_face_at_the_pictures_edge_is_valid_where_the_picture_reaches(expected
         known.learn(*cut[f"edge/{name}"])
     full = expected.crops(range(6))[1][..., 0]
     monkeypatch.setattr("data.sorting.CUT_OFF", 1.0)
-    for faces in (load_faces(tmp_path / "edge", write_table(tmp_path / "edge.csv", cut), 32), given(tmp_path / "edge", tmp_path)):
+    for faces in (
+        load_faces(tmp_path / "edge", write_table(tmp_path / "edge.csv", cut), 32),
+        given(tmp_path / "edge", tmp_path),
+    ):
         masks = faces.crops(range(6))[1][..., 0]
         for k in range(6):
             y = apply(invert(faces.transforms[k]), np.stack(np.mgrid[:32, :32][::-1], axis=-1))[..., 1]
@@ -185,8 +195,8 @@ def test_a_face_at_the_pictures_edge_is_valid_where_the_picture_reaches(expected
 def write_faceswap(path, pixels, landmarks, frame, size):
     """A face PNG as faceswap writes it."""
     alignments = {"x": 1, "y": 2, "w": 3, "h": 4, "landmarks_xy": landmarks.tolist(), "mask": {}, "identity": {}}
-    source = {"alignments_version": 2.4, "original_filename": path.name, "face_index": 0, "source_filename": frame, "source_is_video": False,
-              "source_frame_dims": size}  # fmt: skip
+    source = {"alignments_version": 2.4, "original_filename": path.name, "face_index": 0, "source_filename": frame}
+    source |= {"source_is_video": False, "source_frame_dims": size}
     save_picture(path, pixels, None, text={"faceswap": str({"alignments": alignments, "source": source})})
 
 
@@ -228,7 +238,10 @@ def test_a_faceswap_face_that_is_not_seen_is_skipped(faceswap, tmp_path, known, 
     shuffled = np.random.default_rng(0).permutation(renders[0, 1][1])
     write_faceswap(second, np.asarray(Image.open(second)), shuffled, "frame.png", (SIDE, SIDE))
     faces = given(faceswap, tmp_path)
-    assert len(faces) == 4 and [(name, "not seen" in reason) for name, reason in faces.skipped] == [(first.name, True), (second.name, True)]
+    assert len(faces) == 4 and [(name, "not seen" in reason) for name, reason in faces.skipped] == [
+        (first.name, True),
+        (second.name, True),
+    ]
 
 
 def test_a_bystander_in_faceswaps_picture_is_not_taken_for_the_face(faceswap, expected, tmp_path, known, renders):
@@ -242,4 +255,6 @@ def test_pictures_among_faces_are_named(anna, tmp_path, renders):
     folder = cut_dfl(tmp_path / "dfl", renders, 1.5)
     Image.fromarray(renders[0, 7][0]).save(folder / "photo.png")
     faces = given(folder, tmp_path)
-    assert len(faces) == 6 and faces.skipped == [("photo.png", "not a face that was cut out, as the others of the folder are")]
+    assert len(faces) == 6 and faces.skipped == [
+        ("photo.png", "not a face that was cut out, as the others of the folder are")
+    ]
