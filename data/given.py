@@ -37,7 +37,7 @@ def faces_of(given, landmarks, size, seed, kept, say=None):
         if entries is not None:
             return _largest(given, FaceFolder(given), size, seed, say)
         aligned, others = aligned_files(given) if given.is_dir() else ([], [])
-        if aligned:
+        if aligned and len(aligned) >= len(others):  # else faces have strayed into a folder of photographs
             skipped = [(path.name, "not a face that was cut out, as the others of the folder are") for path in others]
             reader = AlignedReader(kept.with_name(f"{kept.name}_places.json"))
             faces = load_aligned(given, aligned, reader, size, seed, skipped)

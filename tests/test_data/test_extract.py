@@ -16,14 +16,17 @@ from PIL import Image, ImageFilter
 from data import extract
 from data.align import INNER, MEAN_FACE, apply, crop_transform, warp
 from data.animation import write_animation
+from data.corrections import overlap
 from data.facefile import read_face
 from data.facefolder import read_list
 from data.faceset import COVERAGE
+from data.finder import WEIGHTS
 from data.formats import read_dfl, read_fsa
 from data.image_io import DigitalSource, read_label, read_picture, save_picture
 from data.video import VideoInfo, VideoWriter
 
 SIDE = 144  # of the rendered pictures
+NETWORKS = ("detector", "landmarker", "identity")
 
 
 @pytest.fixture
@@ -165,6 +168,18 @@ def test_a_face_given_by_hand_comes_back_after_it_was_dropped(photos, tmp_path, 
     table = write_csv(tmp_path / "c.csv", ["file", *POINTS], ["p0 0.png", *points.ravel()])
     assert program(photos, tmp_path / "faces", "--correct", table)[0] == 0
     assert {entry.file for entry in read_list(tmp_path / "faces") if entry.person} >= {"p0 0.png"}
+
+
+@pytest.mark.skipif(not all((WEIGHTS / f"{name}.npz").exists() for name in NETWORKS), reason="needs the trained weights")
+def test_with_the_shipped_networks(tmp_path, renders):
+    (tmp_path / "photos").mkdir()
+    for k in range(6):
+        Image.fromarray(renders[0, k][0]).save(tmp_path / "photos" / f"{k}.png")
+    assert program(tmp_path / "photos", tmp_path / "faces")[0] == 0
+    entries = read_list(tmp_path / "faces")
+    boxes = {k: np.array([renders[0, k][1].min(axis=0), renders[0, k][1].max(axis=0)]) for k in range(6)}
+    found = [entry for entry in entries if overlap(entry.box, boxes[int(entry.file[0])]) > 0.5]
+    assert len(found) >= 5 and len(entries) - len(found) <= 1
 
 
 def write_csv(path, *rows):

@@ -3,6 +3,7 @@ CSV leads to."""
 
 import csv
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -255,6 +256,7 @@ def test_pictures_among_faces_are_named(anna, tmp_path, renders):
     folder = cut_dfl(tmp_path / "dfl", renders, 1.5)
     Image.fromarray(renders[0, 7][0]).save(folder / "photo.png")
     faces = given(folder, tmp_path)
-    assert len(faces) == 6 and faces.skipped == [
-        ("photo.png", "not a face that was cut out, as the others of the folder are")
-    ]
+    reason = "not a face that was cut out, as the others of the folder are"
+    assert len(faces) == 6 and faces.skipped == [("photo.png", reason)]
+    shutil.copy(folder / "annab_1.jpg", anna)
+    assert given(anna, tmp_path, Said()).files == list(POSES)  # one that strayed makes photographs no faces
