@@ -12,6 +12,7 @@ import logging
 import pathlib
 import signal
 import sys
+import time
 
 import nn
 from data.animation import ANIMATION_SUFFIXES
@@ -22,6 +23,7 @@ from data.faceset import FaceSetError
 from data.ffmpeg import VideoError
 from data.finder import FinderError
 from data.image_io import PICTURE_SUFFIXES, PictureError, list_pictures
+from data.progress import duration
 from data.video import VIDEO_SUFFIXES
 from gan.checkpoint import RunError
 from gan.swap_files import Task, is_clip, swap_file
@@ -87,12 +89,14 @@ def swap_one(task, source, target):
     """One file. Returns the exit code."""
     if task.landmarks and not is_clip(source) and not task.known(source):
         raise SwapError(f"{task.landmarks} has no row for it; add its 68 landmarks, or leave --landmarks out")
+    began = time.monotonic()
     outcome = swap_file(task, source, target)
+    seconds = time.monotonic() - began
     for note in outcome.notes:
         print(f"{target}: {note}")
     if outcome.frames > 1:
         print(f"{target}: {outcome.with_faces} of {outcome.frames} frames swapped, {outcome.frames - outcome.with_faces} without a "
-              f"face passed unchanged")
+              f"face passed unchanged; {duration(seconds)}, {outcome.frames / seconds:.1f} frames a second")
     elif outcome.faces:
         print(f"{target}: {outcome.faces} face{'s' if outcome.faces > 1 else ''} swapped")
     if not outcome.faces:

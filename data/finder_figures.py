@@ -186,20 +186,6 @@ def equal_error(same, other):
     return float(thresholds[best]), float((missed[best] + taken[best]) / 2)
 
 
-def speed(finder, repeats=5):
-    """Median milliseconds to search one scene with two faces, by its size."""
-    figures = {}
-    for height, width in ((480, 640), (1080, 1920)):
-        image = background(np.random.default_rng(7), height, width)
-        times = []
-        for _ in range(repeats + 1):
-            began = time.perf_counter()
-            finder.find(image)
-            times.append(time.perf_counter() - began)
-        figures[f"{width}x{height}"] = round(1000 * float(np.median(times[1:])))
-    return figures
-
-
 def figures(folder, wrong_labels, say=print):
     """All figures of the shipped networks as a dictionary; each part is said as it comes."""
     finder, identity = Finder.load(), Identity.load()
@@ -225,7 +211,6 @@ def figures(folder, wrong_labels, say=print):
     add("landmarks by condition", by_condition(errors, pictures))
     add("likeness", likeness(identity, pictures))
     add("tremble", tremble(finder, pictures))
-    add("milliseconds", speed(finder))
     return found
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
+PICTURE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
 PIXEL_LIMIT = 100_000_000  # decided from the header: a small file may claim, and decode to, many gigabytes
 
 # Read only what is listed: Pillow would hand PostScript to an outside interpreter.
@@ -42,6 +42,7 @@ _TIFF = ("TIFF", {"compression": "tiff_deflate"}, True, "tiffinfo")
 _PPM = ("PPM", {}, False, "")
 _WRITE_FORMATS = {
     ".png": _PNG,
+    ".apng": _PNG,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".jpe": _JPEG,

@@ -2,10 +2,11 @@
 
     python tests/bench.py step --preset classic --width 32 --batch 16 --json
     python tests/bench.py batches --batch 16
+    python tests/bench.py find --size 1920x1080
 
 `step` is one training step of the arrangement alone: random pictures, mean absolute error, Adam. The data's share, DSSIM and
 the masks are left out, so that any library can be asked to do exactly this. `batches` is the making of one batch of each
-person, in milliseconds of one core.
+person, in milliseconds of one core. `find` is the search for faces in a picture with two rendered people on a landscape.
 """
 import argparse
 import json
@@ -23,6 +24,8 @@ import nn  # noqa: E402  the root has to be on the path first
 import nn.functional as F  # noqa: E402
 from data.augment import make_batch  # noqa: E402
 from data.faceset import from_renders  # noqa: E402
+from data.finder import Finder  # noqa: E402
+from data.scenes import Layer, compose, landscape  # noqa: E402
 from data.synthetic import Person, random_pose, render  # noqa: E402
 from gan.autoencoder import FaceAutoencoder  # noqa: E402
 from gan.presets import PRESETS  # noqa: E402
@@ -72,6 +75,32 @@ def batch_milliseconds(size, batch, count):
     return times[WARM_UP:]
 
 
+def picture_with_faces(width, height):
+    """A landscape with two rendered people, (height, width, 3) uint8."""
+    people = [render(Person(k), random_pose(np.random.default_rng(k)), 256) for k in range(2)]
+    layers = [Layer(np.rint(np.clip(p.image, 0, 1) * 255).astype(np.uint8), p.landmarks.astype(np.float64)) for p in people]
+    rng = np.random.default_rng(0)
+    return compose(rng, landscape(rng, height, width), layers, [height / 5, height / 8]).image
+
+
+def bench_find(options):
+    """Measure the search for faces and print its line. Returns the exit code."""
+    if options.threads:
+        nn.kernels.parallel.set_threads(options.threads)
+    width, height = options.size
+    picture, finder = picture_with_faces(width, height), Finder.load()
+    times = measure(lambda: finder.find(picture), options.steps)
+    print(json.dumps({"ms_per_picture": round(statistics.median(times), 1), "min_ms": round(min(times), 1),
+                      "size": f"{width}x{height}", "faces": len(finder.find(picture)),
+                      "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))
+    return 0
+
+
+def _size(text):
+    width, height = text.split("x")
+    return int(width), int(height)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -89,7 +118,13 @@ def main(arguments=None):
     batches.add_argument("--size", type=int, default=64, help="side of the faces")
     batches.add_argument("--batch", type=int, default=16, help="faces of each person")
     batches.add_argument("--steps", type=int, default=30, help="measured batches")
+    find = commands.add_parser("find", help="the faces of a picture")
+    find.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="of the picture (default: 640x480)")
+    find.add_argument("--steps", type=int, default=15, help="measured searches")
+    find.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)
+    if options.command == "find":
+        return bench_find(options)
     if options.command == "batches":
         times = batch_milliseconds(options.size, options.batch, options.steps)
         print(json.dumps({"core_ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2)}))

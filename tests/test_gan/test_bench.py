@@ -51,3 +51,10 @@ def test_cuda_without_cupy(bench, program, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     outcome = program(bench.main, *SMALL, "--device", "cuda")
     assert outcome.code == 1 and len(outcome.err) == 1 and "CuPy is not installed" in outcome.err[0]
+
+
+def test_finding_faces(bench, program):
+    outcome = program(bench.main, "find", "--size", "160x120", "--steps", "1")
+    line = json.loads(outcome.out[0])
+    assert list(line) == ["ms_per_picture", "min_ms", "size", "faces", "peak_mb"]
+    assert line["size"] == "160x120" and 0 < line["min_ms"] <= line["ms_per_picture"]
