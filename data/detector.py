@@ -105,9 +105,16 @@ def overlap(box, boxes):
     return common / np.maximum((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - common, 1e-9)
 
 
-def suppress(boxes, scores, most=0.4):
+def inside(box, boxes):
+    """Intersection over the smaller of the two areas, of a box (4,) with boxes (k, 4) -> (k,): 1 where one lies in the other."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    smaller = np.minimum((box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+    return np.clip(high - low, 0, None).prod(axis=1) / np.maximum(smaller, 1e-9)
+
+
+def suppress(boxes, scores, most=0.4, overlap=overlap):
     """Non-maximum suppression: indices of boxes, best score first, without those that overlap a better one by more than
-    `most` (intersection over union)."""
+    `most`, as `overlap` or `inside` measures it."""
     order, kept = np.argsort(-scores, kind="stable"), []
     while len(order):
         kept.append(order[0])

@@ -20,6 +20,8 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SMALLEST = 24.0  # pixels, longer side of the smallest face looked for
 PROPOSED = 0.2  # the least score of the detector that is worth a closer look
 SURE = 0.5  # the least score of a face
+DOUBTFUL = 11.0  # the landmark network's logit that counts as even odds. Faces get 17 and more, parts of faces and things like faces
+# mostly below 10: seen on scenes of the people it was trained on
 _MOST_PROPOSALS = 60
 _AT_ONCE = 16  # crops that go through the landmark network together: more would take memory and no less time
 
@@ -75,32 +77,45 @@ class Finder:
         smallest: longer side of the smallest face looked for, in pixels; a larger value is quicker.
         """
         pixels = _checked(pixels)
-        with nn.no_grad():
-            boxes, _ = detector.detect(self._detector, pixels, smallest, PROPOSED)
-            points, _ = self._points(pixels, [box_transform(box) for box in boxes[:_MOST_PROPOSALS]])
-            points, scores = self._points(pixels, [points_transform(p) for p in points])
+        (_, _, first), (_, points, second) = self.looks(pixels, smallest)
+        scores = _probability((first + second) / 2)
         sure = scores > SURE
         points, scores = points[sure], scores[sure]
-        kept = detector.suppress(np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1), scores)
+        kept = detector.suppress(np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1), scores, overlap=detector.inside)
         return sorted((Face(points[i], float(scores[i])) for i in kept), key=lambda face: -face.size)
+
+    def looks(self, pixels, smallest):
+        """What the landmark network makes of the detector's proposals, in its first and its second pass: for each pass the
+        transforms of the crops (a list of k), the points (k, 68, 2) in the picture, and the logits (k,) of being a face."""
+        with nn.no_grad():
+            boxes, _ = detector.detect(self._detector, pixels, smallest, PROPOSED)
+            first = [box_transform(box) for box in boxes[:_MOST_PROPOSALS]]
+            points, logits = self._points(pixels, first)
+            second = [points_transform(p) for p in points]
+            return (first, points, logits), (second, *self._points(pixels, second))
 
     def follow(self, pixels, landmarks):
         """The face whose landmarks (68, 2) were found in the frame before: the landmark network alone, on the crop that these
         give. Returns a Face; its score says whether a face is still there."""
         with nn.no_grad():
-            points, scores = self._points(_checked(pixels), [points_transform(np.asarray(landmarks, np.float64))])
-        return Face(points[0], float(scores[0]))
+            points, logits = self._points(_checked(pixels), [points_transform(np.asarray(landmarks, np.float64))])
+        return Face(points[0], float(_probability(logits[0])))
 
     def _points(self, pixels, transforms):
-        """Landmarks (k, 68, 2) in the picture and scores (k,) of the crops that the transforms cut from it."""
-        points, scores = np.zeros((len(transforms), 68, 2)), np.zeros(len(transforms))
+        """Landmarks (k, 68, 2) in the picture and logits (k,) of the crops that the transforms cut from it."""
+        points, logits = np.zeros((len(transforms), 68, 2)), np.zeros(len(transforms))
         for start in range(0, len(transforms), _AT_ONCE):
             part = transforms[start:start + _AT_ONCE]
-            found, logits = self._landmarker(nn.Tensor(np.stack([warp(pixels, to_crop, CROP) for to_crop in part])))
+            found, logit = self._landmarker(nn.Tensor(np.stack([warp(pixels, to_crop, CROP) for to_crop in part])))
             inside = found.numpy().astype(np.float64) * CROP - 0.5
             points[start:start + len(part)] = [apply(invert(to_crop), p) for to_crop, p in zip(part, inside)]
-            scores[start:start + len(part)] = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
-        return points, scores
+            logits[start:start + len(part)] = logit.numpy()
+        return points, logits
+
+
+def _probability(logit):
+    """The score of a logit."""
+    return 1 / (1 + np.exp(DOUBTFUL - logit))
 
 
 def _checked(pixels):

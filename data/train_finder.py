@@ -1,7 +1,12 @@
 """Train the networks that find faces, on a folder of labelled pictures.
 
-    python -m data.train_finder FOLDER                    the detector and the landmark network, one after the other
+    python -m data.train_finder FOLDER                    all stages, one after the other
     python -m data.train_finder FOLDER --only landmarker  one of them
+
+    detector     finds boxes
+    landmarker   finds points in a box, and learns what a face is from faces and from random pieces of pictures
+    hardening    shows the landmark network what the detector takes for faces and is none, on scenes of the training people
+    identity     tells people apart
     python -m data.train_finder FOLDER --evaluate         what the shipped weights reach on people never trained on
 
 FOLDER holds landmarks.csv (file, width, height, x0, y0, ... x67, y67) and a folder person_NNN for each person. Every fifth person
@@ -9,6 +14,7 @@ is held out. Weights go to data/weights/ as float16, and beside them the setting
 """
 import json
 import math
+import pathlib
 import platform
 import sys
 import time
@@ -19,12 +25,14 @@ import numpy as np
 import nn
 import nn.functional as F
 from data import detector, identity, landmarker
+from data.align import warp
 from data.cli import Parser, number
-from data.finder import WEIGHTS
+from data.degrade import degrade
+from data.finder import SMALLEST, WEIGHTS, Finder, load_weights
 from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds,
-                                 negative_crops, rendered_bank)
-from data.finder_figures import figures
-from data.image_io import write_whole
+                                 negative_crops, person_of, read_table, rendered_bank)
+from data.finder_figures import box_of, figures, make_scenes
+from data.image_io import read_picture, write_whole
 
 # Labels that are wrong, found by training without them, sorting by the distance between label and network, and looking.
 WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "person_211/10.jpg", "person_182/10.jpg",
@@ -32,7 +40,9 @@ WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "
 FOCUS = 1.5  # exponent of the focal loss: how much less a cell counts that is right already (Lin et al. 2017)
 BOX_WEIGHT, SCORE_WEIGHT = 2.0, 0.3
 MARGIN, SHARPNESS = 0.2, 20.0  # of the likeness network's loss: cosines are multiplied by SHARPNESS before the softmax
-_PURPOSE_NEGATIVES = 35
+_PURPOSE_NEGATIVES, _PURPOSE_MISTAKES = 35, 37
+_FRESH = 1_000_000  # batches of the hardening are others than those before it
+MISTAKEN_SCENES, BYSTANDER = 300, 9.0  # scenes searched for mistakes; the logit from which one may be a bystander
 _MINED_EVERY, _MINED_FROM, _MINED = 500, 1500, 250  # steps; crops looked at; of these kept, the ones most like a face
 
 
@@ -51,6 +61,7 @@ class Settings:
 
 SETTINGS = {"detector": Settings(steps=12_000, batch=24, learning_rate=2e-3),
             "landmarker": Settings(steps=10_000, batch=32, learning_rate=1e-3),
+            "hardening": Settings(steps=2_000, batch=32, learning_rate=3e-4, rendered=300),
             "identity": Settings(steps=8_000, batch=48, learning_rate=1e-3, rendered=0, backgrounds=0)}
 
 
@@ -125,13 +136,53 @@ def train_landmarker(bank, settings):
             mined = many[np.argsort(-_scores(network, many))[:_MINED]]
         crops, points = landmark_batch(bank, settings.batch, settings.seed, k)
         fresh = negative_crops(bank, backgrounds, without // 2, rng)
-        crops = np.concatenate([crops, fresh, mined[rng.choice(_MINED, without - len(fresh), replace=False)]])
-        found, score = network(nn.Tensor(crops))
-        face = (np.arange(len(crops)) < len(points)).astype(np.float32)
-        distance = F.l1_loss(found[:len(points)], nn.Tensor(points)) * 100
-        return distance + SCORE_WEIGHT * F.binary_cross_entropy_with_logits(score, nn.Tensor(face))
+        wrong = np.concatenate([fresh, mined[rng.choice(_MINED, without - len(fresh), replace=False)]])
+        return landmarker_loss(network, crops, points, wrong)
 
     return network, Learner(network, settings, "landmarker").run(loss)
+
+
+def landmarker_loss(network, crops, points, wrong):
+    """Mean distance of the points, in per cent of the crop, and cross-entropy of the score. crops (n, S, S, 3) with points
+    (n, 68, 2), wrong (m, S, S, 3) without a face."""
+    found, score = network(nn.Tensor(np.concatenate([crops, wrong])))
+    face = (np.arange(len(score)) < len(points)).astype(np.float32)
+    distance = F.l1_loss(found[:len(points)], nn.Tensor(points)) * 100
+    return distance + SCORE_WEIGHT * F.binary_cross_entropy_with_logits(score, nn.Tensor(face))
+
+
+def train_hardening(bank, settings, folder):
+    """The shipped Landmarker trained on, with the detector's mistakes as crops without a face, and the seconds that it took."""
+    nn.manual_seed(settings.seed)
+    network = load_weights(landmarker.Landmarker(), "landmarker")
+    mistakes = detectors_mistakes(folder, network, settings.seed)
+    print(f"hardening: {len(mistakes)} crops that the detector takes for faces", flush=True)
+
+    def loss(k):
+        rng = np.random.default_rng([settings.seed, _PURPOSE_MISTAKES, k])
+        crops, points = landmark_batch(bank, settings.batch, settings.seed, _FRESH + k)
+        wrong = mistakes[rng.choice(len(mistakes), settings.batch // 2, replace=False)].astype(np.float32) * np.float32(1 / 255)
+        wrong = np.where(rng.random((len(wrong), 1, 1, 1)) < 0.5, wrong, wrong[:, :, ::-1])
+        return landmarker_loss(network, crops, points, degrade(wrong, rng, 0.1))
+
+    return network, Learner(network, settings, "hardening").run(loss)
+
+
+def detectors_mistakes(folder, network, seed):
+    """Crops (m, S, S, 3) uint8 that the landmark network gets to see, in either pass, on scenes of the training people, and that
+    show no labelled face. What lies far from all labels and looks very like a face may be a bystander: it is left out."""
+    finder = Finder(load_weights(detector.Detector(), "detector"), network)
+    rows = [row for row in read_table(folder) if not is_held_out(np.array(person_of(row[0]))) and row[0] not in WRONG_LABELS]
+    pictures = [(file, read_picture(pathlib.Path(folder) / file).pixels, landmarks) for file, landmarks in rows[::3]]
+    crops = []
+    for scene in make_scenes(pictures, MISTAKEN_SCENES, seed):
+        truths = np.array([box_of(points) for points in scene.landmarks]).reshape(-1, 4)
+        for transforms, points, logits in finder.looks(scene.image, SMALLEST):
+            for transform, found, logit in zip(transforms, points, logits):
+                shared = detector.overlap(box_of(found), truths).max(initial=0)
+                if shared < 0.35 and not (shared < 0.05 and logit > BYSTANDER):
+                    crops.append(np.rint(warp(scene.image, transform, landmarker.CROP) * 255).astype(np.uint8))
+    return np.stack(crops)
 
 
 def train_identity(bank, settings):
@@ -160,7 +211,8 @@ def _scores(network, crops):
         return np.concatenate([network(nn.Tensor(crops[k:k + 64]))[1].numpy() for k in range(0, len(crops), 64)])
 
 
-TRAINERS = {"detector": train_detector, "landmarker": train_landmarker, "identity": train_identity}
+TRAINERS = {"detector": train_detector, "landmarker": train_landmarker, "hardening": train_hardening, "identity": train_identity}
+OF_NETWORK = {"hardening": "landmarker"}  # the network that a stage trains, where it is called otherwise
 
 
 def train(folder, name, threads):
@@ -172,8 +224,8 @@ def train(folder, name, threads):
     print(f"{name}: {faces} faces of {people} people, {settings.rendered} rendered ones", flush=True)
     if settings.rendered:
         bank = bank.joined(rendered_bank(settings.rendered, 10_000))
-    network, seconds = TRAINERS[name](bank, settings)
-    nn.save(WEIGHTS / f"{name}.npz", {key: array.astype(np.float16) for key, array in network.state_dict().items()})
+    network, seconds = TRAINERS[name](bank, settings, *([folder] if name == "hardening" else []))
+    nn.save(WEIGHTS / f"{OF_NETWORK.get(name, name)}.npz", {key: array.astype(np.float16) for key, array in network.state_dict().items()})
     record = {"settings": asdict(settings), "faces": faces, "people": people,
               "left_out_as_wrong": len(WRONG_LABELS), "seconds": seconds, "threads": threads,
               "numpy": np.__version__, "python": platform.python_version()}
