@@ -22,6 +22,7 @@ import numpy as np
 from data.align import INNER, MEAN_FACE, apply, crop_transform, invert, scale_of, warp
 from data.image_io import PictureError, list_pictures, read_picture
 from data.mask import face_hull, face_mask
+from data.sampling import read_bilinear
 from data.survey import report  # noqa: F401  the word on two sets belongs beside what makes them
 
 DENSITY = 1.5  # canvas pixels per crop pixel
@@ -80,23 +81,7 @@ class FaceSet:
         """
         side = self.canvas.shape[1]
         shift = np.float32((side - 1) / 2 - DENSITY * (self.size - 1) / 2)  # the centres of crop and canvas coincide
-        x = np.clip(x * np.float32(DENSITY) + shift, 0, side - 1.001)
-        y = np.clip(y * np.float32(DENSITY) + shift, 0, side - 1.001)
-        left, top = x.astype(np.int32), y.astype(np.int32)
-        # The four channels of a pixel as 16-bit lanes of one 64-bit word: one multiplication weighs all four. The weights are whole
-        # numbers that sum to 256 and values are at most 255, so no lane runs over into the next.
-        words = self.canvas[indices].astype(np.uint16).view(np.uint64).ravel()
-        first = (np.arange(len(indices), dtype=np.int32) * (side * side)).reshape(-1, *[1] * (x.ndim - 1))
-        corner = top * np.int32(side) + left + first
-        x, y = (x - left) * np.float32(16), (y - top) * np.float32(16)  # 16 * 16 = 256
-        both = (x * y + np.float32(0.5)).astype(np.uint64)
-        right = (x * np.float32(16) + np.float32(0.5)).astype(np.uint64) - both
-        below = (y * np.float32(16) + np.float32(0.5)).astype(np.uint64) - both
-        total = words[corner] * (np.uint64(256) - both - right - below)
-        total += words[corner + np.int32(1)] * right
-        total += words[corner + np.int32(side)] * below
-        total += words[corner + np.int32(side + 1)] * both
-        return total.view(np.uint16).reshape(*x.shape, 4) * np.float32(1 / (256 * 255))
+        return read_bilinear(self.canvas, indices, x * np.float32(DENSITY) + shift, y * np.float32(DENSITY) + shift)
 
     def crops(self, indices):
         """The plain crops of faces: images (n, S, S, 3) and masks (n, S, S, 1), float32 0..1."""
@@ -231,7 +216,7 @@ def read_landmarks(table, folder):
     rows, skipped, inside = [], [], folder.resolve()
     for number, line in enumerate(lines[1:], start=2):
         name = line[places[0]].strip() if len(line) > places[0] else ""
-        if not name or not (table.parent / name).resolve().is_relative_to(inside):
+        if not name or "\0" in name or not (table.parent / name).resolve().is_relative_to(inside):
             continue
         try:
             width, height, *values = (float(line[place]) for place in places[1:])

@@ -25,10 +25,11 @@ def side_by_side(image, faces, mask, result):
     _mark(panels[1], faces, width / image.shape[1])
     sheet = Image.new("RGB", (3 * width + 2 * _GAP, height + _STRIP), (24, 24, 28))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
-    found = f"{len(faces)} face{'' if len(faces) == 1 else 's'}, what is replaced"
-    for k, (panel, name) in enumerate(zip(panels, ("input", found, "result"))):
+    found = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
+    for k, (panel, names) in enumerate(zip(panels, (["input"], [f"{found}, what is replaced", found, ""], ["result"]))):
         left = k * (width + _GAP)
         sheet.paste(panel, (left, _STRIP))
+        name = next(name for name in names if font.getlength(name) + 12 <= width or name == names[-1])  # the longest that fits
         draw.text((left + 6, _STRIP // 2), name, fill=(230, 230, 230), font=font, anchor="lm")
     return np.array(sheet)
 
