@@ -134,8 +134,6 @@ def _gather(config, folder, say):
     subjects = evaluate.subjects_of(config, folder, say)
     say(f"  done in {monitor.duration(time.monotonic() - began)}")
     for faces in (subjects.a, subjects.b):
-        for note in faces.notes:
-            say(f"  {faces.name}: {note}")
         if faces.skipped:
             say(f"  {faces.name}: {len(faces.skipped)} skipped")
             for file, reason in faces.skipped[:10]:
