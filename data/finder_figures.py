@@ -2,7 +2,8 @@
 
     detection    scenes made anew from held-out people: pictures scaled, turned and placed on larger backgrounds. A box is right where
                  it shares half with the tight box of the 68 labelled points (intersection over union). Recall: share of faces with
-                 a right box. False: boxes that are right for no face, less those on bystanders who are in the picture and unlabelled.
+                 a right box. False: boxes that are right for no face; bystanders in the pictures are not labelled, so a person has
+                 to look at these.
     landmarks    mean distance of the 68 points from their labels, in per cent of the distance between the outer eye corners
     likeness     equal-error rate: the likeness at which as many pairs of one person (from two clips) are taken for two people as
                  pairs of two people for one; chance is 50 %
@@ -17,9 +18,11 @@ from data.detector import overlap
 from data.faceset import clips_of
 from data.finder import Finder
 from data.finder_batches import is_held_out, person_of, read_table
-from data.identity import CROP, Identity
+from data.identity import CROP, Identity, group
 from data.image_io import read_picture
+from data.landmarker import box_transform
 from data.scenes import Layer, background, compose
+from data.sheet import TILE
 from data.survey import head_pose
 from data.track import track_faces
 
@@ -64,10 +67,9 @@ def match(found, truths):
 
 
 def detection_on_scenes(find, pictures, count=SCENES):
-    """Recall by size class and false boxes on scenes. find(pixels) -> boxes (m, 4). Returns (lines of figures, false boxes as
-    (scene number, box))."""
+    """Recall by size class and false boxes on scenes. find(pixels) -> boxes (m, 4). Returns (figures, the false boxes' pictures)."""
     sizes, seen, false, seconds = [], [], [], 0.0
-    for number, scene in enumerate(make_scenes(pictures, count)):
+    for scene in make_scenes(pictures, count):
         began = time.perf_counter()
         boxes = np.array(find(scene.image), float).reshape(-1, 4)
         seconds += time.perf_counter() - began
@@ -75,7 +77,7 @@ def detection_on_scenes(find, pictures, count=SCENES):
         right, found = match(boxes, truths)
         sizes += scene.heights.tolist()
         seen += found.tolist()
-        false += [(number, box) for box in boxes[~right]]
+        false += [cut_out(scene.image, box) for box in boxes[~right]]
     sizes, seen = np.array(sizes), np.array(seen)
     figures = {"scenes": count, "faces": len(seen), "false_boxes_in_100_scenes": round(100 * len(false) / count, 2),
                "seconds_a_scene": round(seconds / count, 3), "recall_from_48": _percent(seen[sizes >= 48]),
@@ -96,16 +98,39 @@ def detection_on_plain(find, pictures, training):
     sizes and landmarks, (shape, landmarks) each."""
     shares = [box_of(points) / (shape[1], shape[0], shape[1], shape[0]) for shape, points in training]
     constant = np.mean(shares, axis=0)
-    seen, false, guessed = [], 0, []
+    seen, false, guessed = [], [], []
     for _, pixels, landmarks in pictures:
         truth = box_of(landmarks)[None]
-        right, found = match(np.array(find(pixels), float).reshape(-1, 4), truth)
+        boxes = np.array(find(pixels), float).reshape(-1, 4)
+        right, found = match(boxes, truth)
         seen.append(found[0])
-        false += int((~right).sum())
+        false += [cut_out(pixels, box) for box in boxes[~right]]
         height, width = pixels.shape[:2]
         guessed.append(overlap(constant * (width, height, width, height), truth)[0] >= RIGHT)
-    return {"pictures": len(pictures), "recall": _percent(seen), "boxes_beside_the_labelled_face": false,
-            "recall_of_a_constant_box": _percent(guessed)}
+    return {"pictures": len(pictures), "recall": _percent(seen), "boxes_beside_the_labelled_face": len(false),
+            "recall_of_a_constant_box": _percent(guessed)}, false
+
+
+def pieces_without_a_face(find, pictures, least=40):
+    """The labelled pictures cut up around their face: what lies left and right of it, above and below, where that has `least`
+    pixels. Bystanders are faces too: look at the boxes. Returns (figures, the boxes' pictures)."""
+    count, false = 0, []
+    for _, pixels, landmarks in pictures:
+        height, width = pixels.shape[:2]
+        left, top, right, bottom = box_of(landmarks)
+        room = 0.3 * max(right - left, bottom - top)  # hair, ears and neck
+        left, top, right, bottom = (int(np.clip(v, 0, limit)) for v, limit in
+                                    ((left - room, width), (top - 2 * room, height), (right + room, width), (bottom + room, height)))
+        for piece in (pixels[:, :left], pixels[:, right:], pixels[:top], pixels[bottom:]):
+            if min(piece.shape[:2]) >= least:
+                count += 1
+                false += [cut_out(piece, box) for box in find(piece)]
+    return {"pieces": count, "boxes": len(false)}, false
+
+
+def cut_out(pixels, box):
+    """A box of a picture with its surroundings, as a tile of a sheet: (TILE, TILE, 3) uint8."""
+    return np.rint(warp(pixels, box_transform(box, TILE), TILE) * 255).astype(np.uint8)
 
 
 def landmark_errors(finder, pictures):
@@ -174,7 +199,25 @@ def likeness(identity, pictures):
     threshold, error = equal_error(same, other)
     return {"people": len(np.unique(people)), "pairs_of_one_person": len(same), "pairs_of_two": len(other),
             "equal_error_rate": round(100 * error, 1), "at_likeness": round(threshold, 3),
-            "mean_of_one_person": round(float(same.mean()), 3), "mean_of_two": round(float(other.mean()), 3)}
+            "mean_of_one_person": round(float(same.mean()), 3), "mean_of_two": round(float(other.mean()), 3),
+            **grouping(directions, people)}
+
+
+def grouping(directions, people):
+    """How folders of one person and of two fall into groups, for every second of the people; the others chose identity.SAME.
+
+    whole: share of one person's faces in the largest group of a folder of theirs alone. pure: share of the largest group that is one
+    person's, in a folder of two people's faces."""
+    numbers = np.unique(people)[1::2]
+    whole, pure = [], []
+    for k, number in enumerate(numbers):
+        own = np.flatnonzero(people == number)
+        whole.append(np.mean(group(directions[own]) == 0))
+        for other in (numbers[(k + step) % len(numbers)] for step in (3, 7, 11)):
+            both = np.concatenate([own, np.flatnonzero(people == other)])
+            largest = people[both][group(directions[both]) == 0]
+            pure.append(np.unique(largest, return_counts=True)[1].max() / len(largest))
+    return {"one_person_in_one_group": _percent(whole), "one_person_of_two_in_a_group": _percent(pure)}
 
 
 def equal_error(same, other):
@@ -187,7 +230,8 @@ def equal_error(same, other):
 
 
 def figures(folder, wrong_labels, say=print):
-    """All figures of the shipped networks as a dictionary; each part is said as it comes."""
+    """All figures of the shipped networks as a dictionary, each part said as it comes; and the boxes that were counted as false, as
+    groups for sheet.draw_sheet: whether a bystander is in them is for a person to see."""
     finder, identity = Finder.load(), Identity.load()
     everything = held_out_pictures(folder)
     pictures = [picture for picture in everything if picture[0] not in wrong_labels]
@@ -197,21 +241,24 @@ def figures(folder, wrong_labels, say=print):
     def find(pixels):
         return [face.box for face in finder.find(pixels)]
 
-    found = {}
+    found, to_look_at = {}, []
 
-    def add(name, part):
+    def add(name, part, boxes=()):
         found[name] = part
+        if boxes:
+            to_look_at.append((f"{name}: {len(boxes)} boxes", list(enumerate(boxes, start=1))))
         say(f"{name}\n" + "\n".join(f"    {key}: {value}" for key, value in part.items()))
 
-    add("scenes", detection_on_scenes(find, pictures)[0])
-    add("plain pictures", detection_on_plain(find, pictures, training))
+    add("scenes", *detection_on_scenes(find, pictures))
+    add("plain pictures", *detection_on_plain(find, pictures, training))
+    add("pieces without a labelled face", *pieces_without_a_face(find, pictures))
     errors = landmark_errors(finder, pictures)
     add("landmarks", summary(errors))
     add("landmarks, wrong labels included", summary(landmark_errors(finder, everything)))
     add("landmarks by condition", by_condition(errors, pictures))
     add("likeness", likeness(identity, pictures))
     add("tremble", tremble(finder, pictures))
-    return found
+    return found, to_look_at
 
 
 def tremble(finder, pictures, heads=20, count=40):

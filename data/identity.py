@@ -20,7 +20,7 @@ from data.layers import convolution
 
 CROP = 64  # S
 DIRECTIONS = 96  # D
-SAME = 0.35  # likeness from which two faces are taken for one person's; chosen on people never trained on: see data/weights
+SAME = 0.12  # likeness from which groups of faces are one person's; chosen on half of the people that were never trained on
 _AT_ONCE = 32
 
 

@@ -32,7 +32,8 @@ from data.finder import SMALLEST, WEIGHTS, Finder, load_weights
 from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds,
                                  negative_crops, person_of, read_table, rendered_bank)
 from data.finder_figures import box_of, figures, make_scenes
-from data.image_io import read_picture, write_whole
+from data.image_io import read_picture, save_picture, write_whole
+from data.sheet import draw_sheet
 
 # Labels that are wrong, found by training without them, sorting by the distance between label and network, and looking.
 WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "person_211/10.jpg", "person_182/10.jpg",
@@ -239,12 +240,15 @@ def main(arguments=None):
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--only", choices=TRAINERS, help="train just this network")
     what.add_argument("--evaluate", action="store_true", help="print what the shipped weights reach on held-out people")
+    parser.add_argument("--sheet", metavar="FILE", help="with --evaluate: a picture of the boxes counted as false, to look at")
     parser.add_argument("--threads", type=number(int, 1, 1024), default=nn.kernels.parallel.thread_count(), metavar="N")
     options = parser.parse_args(arguments)
     nn.kernels.parallel.set_threads(options.threads)
     try:
         if options.evaluate:
-            found = figures(options.folder, WRONG_LABELS, say=lambda text: print(text, flush=True))
+            found, boxes = figures(options.folder, WRONG_LABELS, say=lambda text: print(text, flush=True))
+            if options.sheet and boxes:
+                save_picture(options.sheet, draw_sheet(boxes), None)
             write_whole(WEIGHTS / "figures.json", (json.dumps(found, indent=2) + "\n").encode())
             return 0
         for name in [options.only] if options.only else TRAINERS:

@@ -141,9 +141,19 @@ def test_scenes_judge_a_perfect_and_a_blind_finder(pictures):
 def test_plain_pictures_judge_the_constant_box_too(pictures):
     training = [(pixels.shape, landmarks) for _, pixels, landmarks in pictures]
     answers = {pixels.tobytes(): [box_of(landmarks), (0, 0, 4, 4)] for _, pixels, landmarks in pictures}
-    found = finder_figures.detection_on_plain(lambda image: answers[image.tobytes()], pictures, training)
+    found, false = finder_figures.detection_on_plain(lambda image: answers[image.tobytes()], pictures, training)
+    assert len(false) == 4 and false[0].shape == (96, 96, 3)
     assert found["recall"] == 100 and found["boxes_beside_the_labelled_face"] == 4
     assert found["recall_of_a_constant_box"] >= 50  # rendered faces lie in the middle too
+
+
+def test_pieces_hold_nothing_of_the_face(pictures):
+    wide = [(file, np.pad(pixels, ((0, 0), (90, 90), (0, 0)), mode="edge"), landmarks + (90, 0)) for file, pixels, landmarks in pictures]
+    seen = []
+    found, _ = finder_figures.pieces_without_a_face(lambda piece: seen.append(piece) or [], wide)
+    assert found == {"pieces": len(seen), "boxes": 0} and len(seen) >= 8
+    for piece in seen:
+        assert min(piece.shape[:2]) >= 40
 
 
 def test_a_bank_is_joined_and_parted(bank):
