@@ -20,8 +20,8 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SMALLEST = 24.0  # pixels, longer side of the smallest face looked for
 PROPOSED = 0.2  # the least score of the detector that is worth a closer look
 SURE = 0.5  # the least score of a face
-DOUBTFUL = 6.0  # the landmark network's logit that counts as even odds: on scenes of the people it was trained on, faces get 9 and
-# more (half of them 29), and what is no face gets less than 6 but for bystanders
+DOUBTFUL = 8.0  # the landmark network's logit that counts as even odds: on scenes of the people it was trained on, faces get 8.6 and
+# more (half of them 29), and what is no face at most 7 but for bystanders
 _MOST_PROPOSALS = 60
 _AT_ONCE = 16  # crops that go through the landmark network together: more would take memory and no less time
 

@@ -59,10 +59,15 @@ class Bank:
 
 
 def read_table(folder):
-    """Rows of folder/landmarks.csv: (file, landmarks (68, 2)) each. The person is the file's folder, person_NNN."""
-    with open(pathlib.Path(folder) / "landmarks.csv", newline="", encoding="utf-8") as file:
+    """Rows of folder/landmarks.csv: (file, landmarks (68, 2)) each. The person is the file's folder, person_NNN. Raises
+    PictureError for a table that is not of this kind."""
+    table = pathlib.Path(folder) / "landmarks.csv"
+    with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
-    return [(row[0], np.array(row[3:], np.float64).reshape(68, 2)) for row in rows]
+    try:
+        return [(row[0], np.array(row[3:], np.float64).reshape(68, 2)) for row in rows if person_of(row[0]) >= 0]
+    except (ValueError, IndexError) as error:
+        raise PictureError(f"{table} should have rows person_NNN/FILE,width,height,x0,y0,...,x67,y67 ({error})") from error
 
 
 def load_bank(folder, left_out=()):

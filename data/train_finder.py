@@ -18,7 +18,9 @@ import pathlib
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,11 +30,11 @@ from data import detector, identity, landmarker
 from data.align import warp
 from data.cli import Parser, number
 from data.degrade import degrade
-from data.finder import SMALLEST, WEIGHTS, Finder, load_weights
+from data.finder import SMALLEST, WEIGHTS, Finder, FinderError, load_weights
 from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds,
                                  negative_crops, person_of, read_table, rendered_bank)
 from data.finder_figures import box_of, figures, make_scenes
-from data.image_io import read_picture, save_picture, write_whole
+from data.image_io import PictureError, read_picture, save_picture, write_whole
 from data.sheet import draw_sheet
 
 # Labels that are wrong, found by training without them, sorting by the distance between label and network, and looking.
@@ -58,12 +60,6 @@ class Settings:
     rendered: int = 300  # rendered people among the training faces
     backgrounds: int = 400
     seed: int = 0
-
-
-SETTINGS = {"detector": Settings(steps=12_000, batch=24, learning_rate=2e-3),
-            "landmarker": Settings(steps=10_000, batch=32, learning_rate=1e-3),
-            "hardening": Settings(steps=2_000, batch=32, learning_rate=3e-4, rendered=300),
-            "identity": Settings(steps=8_000, batch=48, learning_rate=1e-3, rendered=0, backgrounds=0)}
 
 
 def rate_at(peak, step, total):
@@ -110,7 +106,7 @@ class Learner:
         return round(time.monotonic() - began)
 
 
-def train_detector(bank, settings):
+def train_detector(bank, settings, _folder=None):
     """A Detector trained on a Bank, and the seconds that it took."""
     nn.manual_seed(settings.seed)
     network, backgrounds = detector.Detector(), make_backgrounds(settings.backgrounds, settings.seed)
@@ -122,7 +118,7 @@ def train_detector(bank, settings):
     return network, Learner(network, settings, "detector").run(loss)
 
 
-def train_landmarker(bank, settings):
+def train_landmarker(bank, settings, _folder=None):
     """A Landmarker trained on a Bank, and the seconds that it took. A fifth of each batch are crops without a face, half of
     these chosen, every now and then, from many as the ones that the network still takes for faces."""
     nn.manual_seed(settings.seed)
@@ -186,7 +182,7 @@ def detectors_mistakes(folder, network, seed):
     return np.stack(crops)
 
 
-def train_identity(bank, settings):
+def train_identity(bank, settings, _folder=None):
     """An IdentityNetwork trained on a Bank, and the seconds that it took: it is to name each face's person, by the largest cosine
     between the face's direction and one learned for each person; the right one counts less by MARGIN (CosFace)."""
     nn.manual_seed(settings.seed)
@@ -212,21 +208,35 @@ def _scores(network, crops):
         return np.concatenate([network(nn.Tensor(crops[k:k + 64]))[1].numpy() for k in range(0, len(crops), 64)])
 
 
-TRAINERS = {"detector": train_detector, "landmarker": train_landmarker, "hardening": train_hardening, "identity": train_identity}
-OF_NETWORK = {"hardening": "landmarker"}  # the network that a stage trains, where it is called otherwise
+class Stage(NamedTuple):
+    """One training: the name of the network whose weights it writes, its function (bank, settings, folder) -> (network, seconds),
+    and its settings."""
+
+    network: str
+    run: Callable
+    settings: Settings
+
+
+STAGES = {
+    "detector": Stage("detector", train_detector, Settings(steps=12_000, batch=24, learning_rate=2e-3)),
+    "landmarker": Stage("landmarker", train_landmarker, Settings(steps=10_000, batch=32, learning_rate=1e-3)),
+    "hardening": Stage("landmarker", train_hardening, Settings(steps=2_000, batch=32, learning_rate=3e-4)),
+    "identity": Stage("identity", train_identity, Settings(steps=8_000, batch=48, learning_rate=1e-3, rendered=0, backgrounds=0)),
+}
 
 
 def train(folder, name, threads):
-    """Train one network and write its weights with its settings beside them."""
-    settings = SETTINGS[name]
+    """Go through one stage and write its network's weights, and the stage's settings beside them."""
+    network_name, run, settings = STAGES[name]
     bank = load_bank(folder, WRONG_LABELS)
     bank = bank.part(np.flatnonzero(~is_held_out(bank.people)))
     faces, people = len(bank), len(np.unique(bank.people))
     print(f"{name}: {faces} faces of {people} people, {settings.rendered} rendered ones", flush=True)
     if settings.rendered:
         bank = bank.joined(rendered_bank(settings.rendered, 10_000))
-    network, seconds = TRAINERS[name](bank, settings, *([folder] if name == "hardening" else []))
-    nn.save(WEIGHTS / f"{OF_NETWORK.get(name, name)}.npz", {key: array.astype(np.float16) for key, array in network.state_dict().items()})
+    network, seconds = run(bank, settings, folder)
+    weights = {key: array.astype(np.float16) for key, array in network.state_dict().items()}
+    nn.save(WEIGHTS / f"{network_name}.npz", weights)
     record = {"settings": asdict(settings), "faces": faces, "people": people,
               "left_out_as_wrong": len(WRONG_LABELS), "seconds": seconds, "threads": threads,
               "numpy": np.__version__, "python": platform.python_version()}
@@ -238,7 +248,7 @@ def main(arguments=None):
     parser = Parser(prog="python -m data.train_finder", description="Train the networks that find faces.")
     parser.add_argument("folder", metavar="FOLDER", help="labelled pictures: landmarks.csv and person_NNN/")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--only", choices=TRAINERS, help="train just this network")
+    what.add_argument("--only", choices=STAGES, help="train just this network")
     what.add_argument("--evaluate", action="store_true", help="print what the shipped weights reach on held-out people")
     parser.add_argument("--sheet", metavar="FILE", help="with --evaluate: a picture of the boxes counted as false, to look at")
     parser.add_argument("--threads", type=number(int, 1, 1024), default=nn.kernels.parallel.thread_count(), metavar="N")
@@ -251,9 +261,9 @@ def main(arguments=None):
                 save_picture(options.sheet, draw_sheet(boxes), None)
             write_whole(WEIGHTS / "figures.json", (json.dumps(found, indent=2) + "\n").encode())
             return 0
-        for name in [options.only] if options.only else TRAINERS:
+        for name in [options.only] if options.only else STAGES:
             train(options.folder, name, options.threads)
-    except (OSError, ValueError) as error:
+    except (OSError, PictureError, FinderError) as error:
         print(f"train_finder: {error}", file=sys.stderr)
         return 1
     return 0

@@ -68,7 +68,7 @@ def test_training_is_reproducible_and_moves_the_weights(bank, monkeypatch, name)
     monkeypatch.setattr(train_finder, "_MINED", 8)
     make = {"detector": detector.Detector, "landmarker": landmarker.Landmarker, "identity": identity.IdentityNetwork}[name]
     settings = dataclasses.replace(FEW, steps=3)
-    first, again = (train_finder.TRAINERS[name](bank, settings)[0].state_dict() for _ in range(2))
+    first, again = (train_finder.STAGES[name].run(bank, settings, None)[0].state_dict() for _ in range(2))
     assert first.keys() == make().state_dict().keys()
     assert all(first[key].tobytes() == again[key].tobytes() for key in first)
     nn.manual_seed(settings.seed)
