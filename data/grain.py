@@ -27,6 +27,7 @@ _SPLINE = np.array([1, 4, 6, 4, 1], np.float32) / 16
 _BLOCK = 8  # pixels
 _FLATTEST = 0.2  # of the blocks
 _LEAST_BLOCKS = 10  # fewer tell nothing
+_LEAST_FACE = 100  # blocks, a face of about 130 pixels: in a smaller one every block holds an eye, a wrinkle or an edge
 _STREAM = 71  # the stream of random numbers that grain is drawn from
 
 
@@ -35,9 +36,9 @@ def matching_grain(old, made, inside, number=0):
 
     old, made: (h, w, 3) float32 0..1. inside: (h, w) bool, where the faces are looked at. number: which grain to draw, the
     frame's in a clip, where grain that stood still would look like dirt on the lens. Returns (h, w) float32, to be added to
-    each channel.
+    each channel: nothing for a face of fewer than about 130 pixels, in which features would pass for grain.
     """
-    wanted = grain_of(old, inside)
+    wanted = grain_of(old, inside) if _whole_blocks(inside).sum() >= _LEAST_FACE else np.zeros(OCTAVES)
     # Rounding to 8 bits is noise that the made face will have anyway.
     missing = wanted**2 - grain_of(np.rint(made * 255) / np.float32(255), inside) ** 2 if wanted.any() else wanted
     grain = np.zeros(inside.shape, np.float32)
@@ -78,7 +79,7 @@ def grain_of(picture, inside):
 
     inside: (h, w) bool, where it is looked at. All 0 where that is too small to tell.
     """
-    whole = _blocks(inside).all(axis=(1, 3))
+    whole = _whole_blocks(inside)
     if whole.sum() < _LEAST_BLOCKS:
         return np.zeros(OCTAVES)
     details, rest = octaves(picture @ _LUMA)
@@ -86,6 +87,11 @@ def grain_of(picture, inside):
     flat = np.argpartition(relief, int(_FLATTEST * len(relief)))[: max(_LEAST_BLOCKS // 2, int(_FLATTEST * len(relief)))]
     energies = [(_blocks(detail) ** 2).mean(axis=(1, 3))[whole][flat] for detail in details]
     return np.sqrt(np.median(energies, axis=1).astype(np.float64))
+
+
+def _whole_blocks(inside):
+    """(h // 8, w // 8) bool: which blocks lie inside."""
+    return _blocks(inside).all(axis=(1, 3))
 
 
 def _blocks(plane):

@@ -88,6 +88,14 @@ def test_grain_is_new_in_each_frame_and_the_same_when_drawn_again():
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.05
 
 
+def test_a_small_face_gets_none():
+    """In few blocks an eye or a wrinkle in every one of them would pass for grain."""
+    small = np.zeros_like(INSIDE)
+    small[:72, :72] = True
+    assert grain_of(noisy(scene(), 0.05), small).all()  # it can be measured here, where there is noise alone
+    assert not matching_grain(noisy(scene(), 0.05), scene(), small).any()
+
+
 def test_a_face_too_small_to_tell_gets_none():
     few = np.zeros_like(INSIDE)
     few[:20, :20] = True
