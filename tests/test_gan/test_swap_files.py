@@ -114,7 +114,7 @@ def moving(made, count, gone=()):
     """Frames: a face beside an empty square, and in the frames `gone` none at all. No two are equal: they would be joined."""
     frames = [picture_of(made, 0, 2) if k in gone else picture_of(made, 1, 1) for k in range(count)]
     for k, frame in enumerate(frames):
-        frame[:6, -6:] = 8 * k
+        frame[:6, -6:] = 37 * k % 256
     return frames
 
 
