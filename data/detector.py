@@ -17,6 +17,8 @@ from data.layers import convolution
 STRIDE = 8  # pixels between cells; cell i looks at pixel 8*i + 3.5
 TYPICAL = 28.0  # pixels, a face's box that the network knows best: boxes are told relative to it
 LEAST, MOST = 18.0, 44.0  # longer side of the boxes that it is trained to find
+_SEEN = 6 * STRIDE  # pixels: a cell sees no further than this
+_STRIP = 2_000_000  # pixels that are looked at at a time, about
 _SMALLEST_SEEN = 21.0  # longer side to which the smallest face of a picture is brought: larger is surer, smaller is quicker
 
 
@@ -80,17 +82,31 @@ def _pyramid(picture, smallest):
 
 
 def _detect_level(network, level, threshold):
-    """Boxes and scores of the cells above the threshold, in the level's pixels."""
+    """Boxes and scores of the cells above the threshold, in the level's pixels. Large levels are looked at strip by strip, each
+    with as much of its neighbours as its cells see: so the result is that of the whole, in little memory."""
     height, width = level.shape[:2]
+    rows = max(_SEEN, _STRIP // width // STRIDE * STRIDE)
+    boxes, scores = [], []
+    for top in range(0, height, rows):
+        first = max(0, top - _SEEN)
+        found, score, at = _detect_strip(network, level[first:top + rows + _SEEN], threshold)
+        own = (at + first >= top) & ((at + first < top + rows) | (top + rows >= height))
+        boxes.append(found[own] + (0, first, 0, first))
+        scores.append(score[own])
+    return np.concatenate(boxes), np.concatenate(scores)
+
+
+def _detect_strip(network, strip, threshold):
+    """Boxes, scores and the rows that their cells look at."""
+    height, width = strip.shape[:2]
     # A margin of the border's own pixels, so that a face cut by the border is seen as it is in the middle of a picture.
     margin = ((2 * STRIDE, 2 * STRIDE + -height % STRIDE), (2 * STRIDE, 2 * STRIDE + -width % STRIDE), (0, 0))
-    padded = np.pad(level, margin, mode="edge").astype(np.float32)[None] * np.float32(1 / 255)
-    told = network(padded)
-    told = (told.data if isinstance(told, nn.Tensor) else told)[0]
+    padded = np.pad(strip, margin, mode="edge").astype(np.float32)[None] * np.float32(1 / 255)
+    told = network(nn.Tensor(padded)).numpy()[0]
     rows, columns = np.nonzero(told[..., 0] > np.log(threshold / (1 - threshold)))
     chosen = told[rows, columns].astype(np.float64)
-    boxes = decode(chosen[:, 1:], cell_centre(columns) - 2 * STRIDE, cell_centre(rows) - 2 * STRIDE)
-    return boxes, 1 / (1 + np.exp(-chosen[:, 0]))
+    x, y = cell_centre(columns) - 2 * STRIDE, cell_centre(rows) - 2 * STRIDE
+    return decode(chosen[:, 1:], x, y), 1 / (1 + np.exp(-chosen[:, 0])), y
 
 
 def cell_centre(index):

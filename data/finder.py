@@ -115,7 +115,7 @@ class Finder:
 
 def _probability(logit):
     """The score of a logit."""
-    return 1 / (1 + np.exp(DOUBTFUL - logit))
+    return 1 / (1 + np.exp(np.minimum(DOUBTFUL - logit, 500)))
 
 
 def _checked(pixels):

@@ -2,12 +2,12 @@
 
     python -m data.train_finder FOLDER                    all stages, one after the other
     python -m data.train_finder FOLDER --only landmarker  one of them
+    python -m data.train_finder FOLDER --evaluate         what the shipped weights reach on people never trained on
 
     detector     finds boxes
     landmarker   finds points in a box, and learns what a face is from faces and from random pieces of pictures
     hardening    shows the landmark network what the detector takes for faces and is none, on scenes of the training people
     identity     tells people apart
-    python -m data.train_finder FOLDER --evaluate         what the shipped weights reach on people never trained on
 
 FOLDER holds landmarks.csv (file, width, height, x0, y0, ... x67, y67) and a folder person_NNN for each person. Every fifth person
 is held out. Weights go to data/weights/ as float16, and beside them the settings and the figures reached.
@@ -37,7 +37,7 @@ from data.finder_figures import box_of, figures, make_scenes
 from data.image_io import PictureError, read_picture, save_picture, write_whole
 from data.sheet import draw_sheet
 
-# Labels that are wrong, found by training without them, sorting by the distance between label and network, and looking.
+# Labels that are wrong: of the 28 faces whose labels lay furthest from the points of a first network, these, after a look at each.
 WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "person_211/10.jpg", "person_182/10.jpg",
                 "person_140/08.jpg", "person_005/07.jpg", "person_005/08.jpg", "person_005/09.jpg", "person_215/13.jpg")
 FOCUS = 1.5  # exponent of the focal loss: how much less a cell counts that is right already (Lin et al. 2017)

@@ -31,7 +31,7 @@ def test_a_box_comes_back_in_the_pixels_of_the_picture(shape):
     def network(pictures):
         answer = np.full((1, pictures.shape[1] // 8, pictures.shape[2] // 8, 5), -9, np.float32)
         answer[0, 3, 4] = told
-        return answer
+        return nn.Tensor(answer)
 
     boxes, scores = detector.detect(network, np.zeros((*shape, 3), np.uint8), detector.TYPICAL, 0.5)
     at = detector.cell_centre(np.array([4, 3])) - 16  # the margin of two cells that the picture was given
@@ -42,6 +42,28 @@ def test_a_box_comes_back_in_the_pixels_of_the_picture(shape):
     found = (boxes + 0.5) * scale - 0.5
     assert any(np.allclose(box, expected, atol=1e-6) for box in found)
     assert len(boxes) <= levels
+
+
+def test_strips_of_a_picture_give_what_the_whole_gives(monkeypatch):
+    nn.manual_seed(3)
+    network = detector.Detector()
+    network.head.weight.data = network.head.weight.data * 10  # cells that differ, some of them above the threshold
+    network.head.bias.data = network.head.bias.data * 0
+    picture = np.random.default_rng(0).integers(0, 256, (300, 120, 3), np.uint8)
+    with nn.no_grad():
+        whole = detector.detect(network, picture, 24, 0.3)
+        monkeypatch.setattr(detector, "_STRIP", 120 * 64)
+        strips = detector.detect(network, picture, 24, 0.3)
+    assert len(whole[1]) > 5
+    np.testing.assert_allclose(strips[0], whole[0], atol=1e-3)
+    np.testing.assert_allclose(strips[1], whole[1], atol=1e-5)
+
+
+def test_boxes_within_boxes():
+    boxes = np.array([[0, 0, 10, 10], [2, 2, 4, 4], [5, 0, 15, 10], [20, 20, 30, 30]], float)
+    np.testing.assert_allclose(detector.inside(boxes[0], boxes), [1, 1, 0.5, 0])
+    assert detector.suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6])).tolist() == [0, 1, 2, 3]
+    assert detector.suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6]), overlap=detector.inside).tolist() == [0, 3]
 
 
 def test_overlap_of_boxes_with_known_areas():
