@@ -149,11 +149,8 @@ def _box(landmarks):
 
 
 def _present(seen, index):
-    """Seen in this frame, or before and after it with at most BRIDGED frames between."""
-    if index in seen:
-        return True
-    before, after = [i for i in seen if i < index], [i for i in seen if i > index]
-    return bool(before and after) and min(after) - max(before) <= BRIDGED + 1
+    """Seen in this frame, or before and after it: a face that is lost for more than BRIDGED frames gets another number."""
+    return index in seen or min(seen, default=index) < index < max(seen, default=index)
 
 
 def bridged(seen, index):

@@ -54,6 +54,18 @@ def test_landmarks_lie_where_the_renderer_put_them(finder, layers):
     assert np.median(errors) < 8
 
 
+def test_the_second_pass_is_nearer_on_tilted_heads(finder, layers):
+    """The first sees the face tilted in an upright box, the second upright."""
+    errors = []
+    for k, layer in enumerate(layers):
+        rng = np.random.default_rng(k)
+        scene = compose(rng, texture(rng, 300, 300), [layer], [100.0], tilt=40)
+        passes = finder.looks(scene.image, 60)
+        errors.append([min(point_error(points, scene.landmarks[0]) for points in found) for _, found, _ in passes])
+    first, second = np.mean(errors, axis=0)
+    assert second < 0.95 * first
+
+
 @pytest.mark.parametrize("size", [32, 64, 150, 340])
 def test_faces_from_small_to_nearly_the_whole_picture(finder, layers, size):
     found = [match(boxes(finder.find(scene.image)), np.array([box_of(p) for p in scene.landmarks]))[1].all()

@@ -15,9 +15,9 @@ def around(axis, count, spread, rng):
 def test_groups_are_numbered_by_size():
     rng = np.random.default_rng(0)
     faces = np.concatenate([around(0, 3, 0.5, rng), around(1, 7, 0.5, rng), around(2, 1, 0.5, rng)])
-    order = rng.permutation(len(faces))
     expected = np.array([1] * 3 + [0] * 7 + [2])
-    assert group(faces[order]).tolist() == expected[order].tolist()
+    for order in (np.arange(11), np.arange(11)[::-1], rng.permutation(11)):
+        assert group(faces[order]).tolist() == expected[order].tolist()
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from data import detector, finder_batches, landmarker
-from data.degrade import degrade
+from data.align import mirror_landmarks
+from data.degrade import degrade, light
 from data.scenes import Layer, background, compose, landscape, noise, texture
 
 
@@ -82,6 +83,33 @@ def test_points_move_with_the_crops(bank):
     assert np.corrcoef(crop[at[:, 1], at[:, 0], 1], bank.canvases[0][was[:, 1], was[:, 0], 1])[0, 1] > 0.9
 
 
+def test_crops_of_half_the_size_are_means(bank):
+    """Read from the halved canvases: each pixel is the mean of the four that it covers."""
+    side = finder_batches.SIDE // 2
+    half = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25]])  # pixel centres at integers: 0.5 goes to 0
+    crop = finder_batches.read_crops(bank, [1], [half], side)[0]
+    means = bank.canvases[1].reshape(side, 2, side, 2, 4).mean(axis=(1, 3)) / 255
+    np.testing.assert_allclose(crop[1:-1, 1:-1], means[1:-1, 1:-1], atol=0.006)
+
+
+def test_points_are_where_the_crops_show_them_mirrored_or_not(bank, monkeypatch):
+    """Point 36 of a mirrored crop shows what point 45 of the canvas shows."""
+    monkeypatch.setattr(finder_batches, "degrade", lambda crops, rng: crops)
+    one = bank.part(np.array([0]))
+    crops, points = finder_batches.landmark_batch(one, 16, 0, 0)
+
+    def shown(picture, at):
+        x, y = np.clip(np.rint(at).astype(int), 0, len(picture) - 1).T
+        return picture[y, x, 1].astype(float)
+
+    straight = shown(one.canvases[0], one.points[0])
+    mirrored = straight[mirror_landmarks(np.arange(136).reshape(68, 2), 0)[:, 1] // 2]  # the numbers of the mirrored points
+    alike = np.array([[np.corrcoef(shown(crop, found * landmarker.CROP - 0.5), values)[0, 1] for values in (straight, mirrored)]
+                      for crop, found in zip(crops, points)])
+    assert alike.max(axis=1).min() > 0.8
+    assert 3 < (alike[:, 0] > alike[:, 1]).sum() < 13
+
+
 @pytest.mark.parametrize("batch", ["landmark", "detector", "identity"])
 def test_batches_depend_on_seed_and_number_alone(bank, backgrounds, batch):
     def make(seed, k):
@@ -125,3 +153,9 @@ def test_degraded_pictures_stay_pictures():
     assert 0 <= changed.min() and changed.max() <= 1 and np.isfinite(changed).all()
     np.testing.assert_array_equal(pictures, before)
     assert len({face.tobytes() for face in changed}) == 12
+
+
+def test_light_saturates():
+    pictures = np.full((20, 8, 8, 3), 0.95, np.float32)
+    changed = light(pictures, np.random.default_rng(0))
+    assert 0 <= changed.min() and changed.max() == 1 and len(np.unique(changed.mean(axis=(1, 2, 3)).round(3))) > 10

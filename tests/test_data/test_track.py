@@ -109,6 +109,12 @@ def test_two_faces_that_meet_stay_two():
     assert all(len({face.number for face in faces}) == 2 for faces in found)
 
 
+def test_two_tracks_never_share_a_face():
+    """The second face moves behind the first and is gone: its track must not go on with the first one's."""
+    found = tracked(Truth(lambda k: [face_at(50)] + ([face_at(200 - 6 * k)] if k < 22 else [])), 40, every=100)
+    assert [len(faces) for faces in found[23:]] == [1] * 17
+
+
 def test_the_choice_of_the_largest_does_not_flicker():
     def face(number, size):
         return TrackedFace(number, face_at(0, size=size))

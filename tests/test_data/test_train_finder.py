@@ -90,6 +90,22 @@ def test_the_detector_learns(bank):
     assert loss(network) < 0.8 * before
 
 
+def test_what_is_kept_are_the_averages():
+    network = nn.Linear(2, 1)
+    learner = train_finder.Learner(network, dataclasses.replace(FEW, steps=30), "line")
+    x = np.random.default_rng(0).random((8, 2)).astype(np.float32)
+    last = []
+
+    def loss(k):
+        last[:] = [parameter.data.copy() for parameter in network.parameters()]
+        return ((network(nn.Tensor(x)) - 1) ** 2).mean()
+
+    learner.run(loss)
+    for parameter, average, newest in zip(network.parameters(), learner.average.averages, last):
+        np.testing.assert_array_equal(parameter.data, average)
+        assert (parameter.data != newest).any()
+
+
 def test_people_are_held_out_whole():
     people = np.arange(-3, 12)
     assert people[is_held_out(people)].tolist() == [0, 5, 10]

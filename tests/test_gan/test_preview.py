@@ -55,6 +55,14 @@ def test_no_face_marks_nothing():
     np.testing.assert_array_equal(middle[-90:], image)
 
 
+def test_names_stay_above_their_pictures():
+    image = np.full((60, 40, 3), 100, np.uint8)
+    sheet = side_by_side(image, [MEAN_FACE * 30] * 12, np.zeros((60, 40), np.float32), image)
+    strip, gap = sheet[:-60], (sheet.shape[1] - 120) // 2
+    for left in (40, 80 + gap):
+        assert (strip[:, left:left + gap] == strip[0, 0]).all()  # nothing is written across a gap
+
+
 def test_large_pictures_are_reduced():
     image = np.full((LARGEST // 2 * 2, LARGEST * 2, 3), 90, np.uint8)
     sheet = side_by_side(image, [MEAN_FACE * 900], np.zeros(image.shape[:2], np.float32), image)
