@@ -26,7 +26,7 @@ def side_by_side(image, faces, mask, result):
     sheet = Image.new("RGB", (3 * width + 2 * _GAP, height + _STRIP), (24, 24, 28))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
     found = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
-    for k, (panel, names) in enumerate(zip(panels, (["input"], [f"{found}, what is replaced", found, ""], ["result"]))):
+    for k, (panel, names) in enumerate(zip(panels, (["input", ""], [f"{found}, what is replaced", found, ""], ["result", ""]))):
         left = k * (width + _GAP)
         sheet.paste(panel, (left, _STRIP))
         name = next(name for name in names if font.getlength(name) + 12 <= width or name == names[-1])  # the longest that fits
