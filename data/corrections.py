@@ -15,6 +15,7 @@ import pathlib
 import numpy as np
 
 from data.align import MEAN_FACE
+from data.boxes import box_of, overlap
 from data.faceset import shape_fault
 
 _BOX = ["left", "top", "right", "bottom"]
@@ -80,11 +81,5 @@ def points_of(shape, pixels, finder):
     low, high = MEAN_FACE.min(axis=0), MEAN_FACE.max(axis=0)
     laid = shape[0] + (MEAN_FACE - low) / (high - low) * (shape[1] - shape[0])
     seen = finder.follow(pixels, laid).landmarks
-    there = overlap(np.array([seen.min(axis=0), seen.max(axis=0)]), shape) > _THERE
+    there = overlap(box_of(seen), shape.reshape(1, 4))[0] > _THERE
     return seen if there and shape_fault(seen) is None else laid
-
-
-def overlap(box, other):
-    """Intersection over union of two boxes (2, 2): upper left and lower right corner."""
-    both = np.clip(np.minimum(box[1], other[1]) - np.maximum(box[0], other[0]), 0, None).prod()
-    return float(both / (np.ptp(box, axis=0).prod() + np.ptp(other, axis=0).prod() - both))

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 import nn
+from data.boxes import suppress
 from data.layers import convolution
 
 STRIDE = 8  # pixels between cells; cell i looks at pixel 8*i + 3.5
@@ -112,27 +113,3 @@ def _detect_strip(network, strip, threshold):
 def cell_centre(index):
     """The pixel that a cell looks at, along either axis."""
     return STRIDE * np.asarray(index) + (STRIDE - 1) / 2
-
-
-def overlap(box, boxes):
-    """Intersection over union of a box (4,) with boxes (k, 4) -> (k,)."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=1)
-    return common / np.maximum((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - common, 1e-9)
-
-
-def inside(box, boxes):
-    """Intersection over the smaller of the two areas, of a box (4,) with boxes (k, 4) -> (k,): 1 where one lies in the other."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    smaller = np.minimum((box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
-    return np.clip(high - low, 0, None).prod(axis=1) / np.maximum(smaller, 1e-9)
-
-
-def suppress(boxes, scores, most=0.4, overlap=overlap):
-    """Non-maximum suppression: indices of boxes, best score first, without those that overlap a better one by more than
-    `most`, as `overlap` or `inside` measures it."""
-    order, kept = np.argsort(-scores, kind="stable"), []
-    while len(order):
-        kept.append(order[0])
-        order = order[1:][overlap(boxes[order[0]], boxes[order[1:]]) <= most]
-    return np.array(kept, int)

@@ -26,7 +26,7 @@ from dataclasses import astuple, dataclass, fields, replace
 import numpy as np
 from PIL import Image
 
-from data.corrections import overlap
+from data.boxes import box_of, overlap
 from data.facefile import read_face, read_record, write_face
 from data.formats import dfl_face, faceswap_face, write_dfl_jpeg, write_fsa
 from data.image_io import read_label, read_picture, save_picture, write_whole
@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def box(self):
-        return np.array([[self.left, self.top], [self.right, self.bottom]])
+        return np.array([self.left, self.top, self.right, self.bottom])
 
     @property
     def person(self):
@@ -142,8 +142,8 @@ class FaceFolder:
 
     def was_dropped(self, file, frame, landmarks):
         """Whether a face was dropped by its number before: it stays dropped when the same input is extracted again."""
-        box = np.array([landmarks.min(axis=0), landmarks.max(axis=0)])
-        return any(e.file == file and e.frame == frame and overlap(e.box, box) > _SAME_FACE for e in self._dropped)
+        box = box_of(landmarks)
+        return any(e.file == file and e.frame == frame and overlap(box, e.box[None])[0] > _SAME_FACE for e in self._dropped)
 
     def finish(self, labels):
         """Replace what the folder held by the new faces. labels: (n,) int, the person, from 0, of each not put aside."""

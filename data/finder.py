@@ -14,6 +14,7 @@ import numpy as np
 import nn
 from data import detector
 from data.align import apply, invert, warp
+from data.boxes import box_of, inside, suppress
 from data.landmarker import CROP, Landmarker, box_transform, points_transform
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
@@ -40,7 +41,7 @@ class Face:
     @property
     def box(self):
         """(left, top, right, bottom): the tight box of the landmarks."""
-        return (*self.landmarks.min(axis=0).tolist(), *self.landmarks.max(axis=0).tolist())
+        return tuple(box_of(self.landmarks).tolist())
 
     @property
     def size(self):
@@ -81,7 +82,7 @@ class Finder:
         scores = _probability((first + second) / 2)
         sure = scores > SURE
         points, scores = points[sure], scores[sure]
-        kept = detector.suppress(np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1), scores, overlap=detector.inside)
+        kept = suppress(box_of(points), scores, overlap=inside)
         return sorted((Face(points[i], float(scores[i])) for i in kept), key=lambda face: -face.size)
 
     def looks(self, pixels, smallest):

@@ -19,6 +19,7 @@ import numpy as np
 
 from data import detector, identity, landmarker
 from data.align import apply, crop_transform, invert, mirror_landmarks, warp
+from data.boxes import box_of, overlap
 from data.degrade import degrade
 from data.image_io import PictureError, read_picture
 from data.sampling import read_bilinear
@@ -239,7 +240,7 @@ def _cells(landmarks):
     cells[..., 5] = 1
     if landmarks is None:
         return cells
-    box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+    box = box_of(landmarks)
     size = max(box[2] - box[0], box[3] - box[1])
     at = detector.cell_centre(np.arange(len(cells)))
     far = np.maximum(np.abs(at - (box[0] + box[2]) / 2), np.abs(at[:, None] - (box[1] + box[3]) / 2)) / size
@@ -276,9 +277,9 @@ def negative_crops(bank, backgrounds, count, rng):
 
 def _beside(landmarks, rng):
     """A crop whose box shares less than a fifth with the face's."""
-    box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+    box = box_of(landmarks)
     while True:
         half = np.exp(rng.uniform(np.log(0.12), np.log(1.6))) * SCALE / 2
         x, y = rng.uniform(0.05, 0.95, 2) * SIDE
-        if detector.overlap(np.array([x - half, y - half, x + half, y + half]), box[None])[0] < 0.2:
+        if overlap(np.array([x - half, y - half, x + half, y + half]), box[None])[0] < 0.2:
             return landmarker.square_transform((x, y), landmarker.MARGIN * 2 * half, rng.uniform(-0.6, 0.6), landmarker.CROP)

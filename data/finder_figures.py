@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from data.align import apply, crop_transform, warp
-from data.detector import overlap
+from data.boxes import box_of, overlap
 from data.faceset import clips_of
 from data.finder import Finder
 from data.finder_batches import is_held_out, person_of, read_table
@@ -51,11 +51,6 @@ def make_scenes(pictures, count=SCENES, seed=_SEED):
         yield compose(rng, background(rng, height, width), layers, sizes[order])
 
 
-def box_of(landmarks):
-    """The tight box (4,) of landmarks (68, 2)."""
-    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
-
-
 def match(found, truths):
     """Which found boxes (m, 4) are right, and which truths (k, 4) were found: two boolean arrays. Each truth is found once."""
     right, seen = np.zeros(len(found), bool), np.zeros(len(truths), bool)
@@ -73,7 +68,7 @@ def detection_on_scenes(find, pictures, count=SCENES):
         began = time.perf_counter()
         boxes = np.array(find(scene.image), float).reshape(-1, 4)
         seconds += time.perf_counter() - began
-        truths = np.array([box_of(points) for points in scene.landmarks]).reshape(-1, 4)
+        truths = box_of(scene.landmarks)
         right, found = match(boxes, truths)
         sizes += scene.heights.tolist()
         seen += found.tolist()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.detector import overlap
+from data.boxes import box_of, overlap
 from data.finder import SMALLEST, SURE
 
 EVERY = 6  # frames from one search of the whole picture to the next
@@ -100,10 +100,10 @@ class _Observer:
         return self._note(number, index, self._finder.follow(frame, expected), expected)
 
     def _note(self, number, index, face, expected):
-        if face.score <= SURE or overlap(_box(expected), _box(face.landmarks)[None])[0] < _KEPT_SHARE:
+        if face.score <= SURE or overlap(box_of(expected), box_of(face.landmarks)[None])[0] < _KEPT_SHARE:
             return False
         others = [self.seen[n][index] for n in self._active if n != number and index in self.seen[n]]
-        if any(overlap(_box(face.landmarks), _box(other)[None])[0] > 0.5 for other in others):
+        if any(overlap(box_of(face.landmarks), box_of(other)[None])[0] > 0.5 for other in others):
             return False  # two tracks on one face: the other was first
         self.seen[number][index] = face.landmarks
         return True
@@ -111,8 +111,8 @@ class _Observer:
     def _search(self, index, frame, before):
         """Search the whole frame: lost faces are found again, new ones begin."""
         for face in self._finder.find(frame, self._smallest):
-            box = _box(face.landmarks)
-            shares = {n: overlap(box, _box(self.seen[n][max(self.seen[n])])[None])[0] for n in self._active}
+            box = box_of(face.landmarks)
+            shares = {n: overlap(box, box_of(self.seen[n][max(self.seen[n])])[None])[0] for n in self._active}
             number = max(shares, key=shares.get, default=None)
             if number is None or shares[number] < _KEPT_SHARE:
                 number = next(self._numbers)
@@ -142,10 +142,6 @@ class _Observer:
             if not self.seen[number]:
                 del self.seen[number]
         self._active = [number for number in self._active if number in self.seen]
-
-
-def _box(landmarks):
-    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
 
 
 def _present(seen, index):

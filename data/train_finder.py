@@ -28,12 +28,13 @@ import nn
 import nn.functional as F
 from data import detector, identity, landmarker
 from data.align import warp
+from data.boxes import box_of, overlap
 from data.cli import Parser, number
 from data.degrade import degrade
 from data.finder import SMALLEST, WEIGHTS, Finder, FinderError, load_weights
 from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds,
                                  negative_crops, person_of, read_table, rendered_bank)
-from data.finder_figures import box_of, figures, make_scenes
+from data.finder_figures import figures, make_scenes
 from data.image_io import PictureError, read_picture, save_picture, write_whole
 from data.sheet import draw_sheet
 
@@ -173,10 +174,10 @@ def detectors_mistakes(folder, network, seed):
     pictures = [(file, read_picture(pathlib.Path(folder) / file).pixels, landmarks) for file, landmarks in rows[::3]]
     crops = []
     for scene in make_scenes(pictures, MISTAKEN_SCENES, seed):
-        truths = np.array([box_of(points) for points in scene.landmarks]).reshape(-1, 4)
+        truths = box_of(scene.landmarks)
         for transforms, points, logits in finder.looks(scene.image, SMALLEST):
             for transform, found, logit in zip(transforms, points, logits):
-                shared = detector.overlap(box_of(found), truths).max(initial=0)
+                shared = overlap(box_of(found), truths).max(initial=0)
                 if shared < 0.35 and not (shared < 0.05 and logit > BYSTANDER):
                     crops.append(np.rint(warp(scene.image, transform, landmarker.CROP) * 255).astype(np.uint8))
     return np.stack(crops)

@@ -4,6 +4,7 @@ import pytest
 
 import nn
 from data import detector
+from data.boxes import inside, overlap, suppress
 
 
 def test_decode_undoes_encode():
@@ -61,17 +62,17 @@ def test_strips_of_a_picture_give_what_the_whole_gives(monkeypatch):
 
 def test_boxes_within_boxes():
     boxes = np.array([[0, 0, 10, 10], [2, 2, 4, 4], [5, 0, 15, 10], [20, 20, 30, 30]], float)
-    np.testing.assert_allclose(detector.inside(boxes[0], boxes), [1, 1, 0.5, 0])
-    assert detector.suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6])).tolist() == [0, 1, 2, 3]
-    assert detector.suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6]), overlap=detector.inside).tolist() == [0, 3]
+    np.testing.assert_allclose(inside(boxes[0], boxes), [1, 1, 0.5, 0])
+    assert suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6])).tolist() == [0, 1, 2, 3]
+    assert suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6]), overlap=inside).tolist() == [0, 3]
 
 
 def test_overlap_of_boxes_with_known_areas():
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [2, 2, 8, 8]], float)
-    np.testing.assert_allclose(detector.overlap(boxes[0], boxes), [1, 50 / 150, 0, 36 / 100])
+    np.testing.assert_allclose(overlap(boxes[0], boxes), [1, 50 / 150, 0, 36 / 100])
 
 
 def test_the_best_of_overlapping_boxes_is_kept():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60], [0, 1, 10, 11]], float)
-    assert detector.suppress(boxes, np.array([0.5, 0.9, 0.2, 0.8])).tolist() == [1, 2]
-    assert detector.suppress(np.zeros((0, 4)), np.zeros(0)).tolist() == []
+    assert suppress(boxes, np.array([0.5, 0.9, 0.2, 0.8])).tolist() == [1, 2]
+    assert suppress(np.zeros((0, 4)), np.zeros(0)).tolist() == []

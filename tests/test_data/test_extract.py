@@ -16,17 +16,15 @@ from PIL import Image, ImageFilter
 from data import extract
 from data.align import INNER, MEAN_FACE, apply, crop_transform, warp
 from data.animation import write_animation
-from data.corrections import overlap
+from data.boxes import box_of, overlap
 from data.facefile import read_face
 from data.facefolder import read_list
 from data.faceset import COVERAGE
-from data.finder import WEIGHTS
 from data.formats import read_dfl, read_fsa
 from data.image_io import DigitalSource, read_label, read_picture, save_picture
 from data.video import VideoInfo, VideoWriter
 
 SIDE = 144  # of the rendered pictures
-NETWORKS = ("detector", "landmarker", "identity")
 
 
 @pytest.fixture
@@ -170,15 +168,13 @@ def test_a_face_given_by_hand_comes_back_after_it_was_dropped(photos, tmp_path, 
     assert {entry.file for entry in read_list(tmp_path / "faces") if entry.person} >= {"p0 0.png"}
 
 
-@pytest.mark.skipif(not all((WEIGHTS / f"{name}.npz").exists() for name in NETWORKS), reason="needs the trained weights")
 def test_with_the_shipped_networks(tmp_path, renders):
     (tmp_path / "photos").mkdir()
     for k in range(6):
         Image.fromarray(renders[0, k][0]).save(tmp_path / "photos" / f"{k}.png")
     assert program(tmp_path / "photos", tmp_path / "faces")[0] == 0
     entries = read_list(tmp_path / "faces")
-    boxes = {k: np.array([renders[0, k][1].min(axis=0), renders[0, k][1].max(axis=0)]) for k in range(6)}
-    found = [entry for entry in entries if overlap(entry.box, boxes[int(entry.file[0])]) > 0.5]
+    found = [entry for entry in entries if overlap(entry.box, box_of(renders[0, int(entry.file[0])][1])[None])[0] > 0.5]
     assert len(found) >= 5 and len(entries) - len(found) <= 1
 
 
@@ -208,7 +204,7 @@ def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known
     assert program(photos, tmp_path / "faces", "--correct", boxes)[0] == 0
     entries = {entry.file: entry for entry in read_list(tmp_path / "faces")}
     assert "p0 0.png" not in entries
-    np.testing.assert_allclose(entries["missed.png"].box, [landmarks.min(axis=0), landmarks.max(axis=0)], atol=0.06)
+    np.testing.assert_allclose(entries["missed.png"].box, box_of(landmarks), atol=0.06)
     points = write_csv(tmp_path / "points.csv", ["file", *POINTS], ["blank.png", *(landmarks + 1).ravel()])
     assert program(photos, tmp_path / "faces", "--correct", points)[0] == 0
     entries = {entry.file: entry for entry in read_list(tmp_path / "faces")}

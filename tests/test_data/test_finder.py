@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 import data.finder
+from data.boxes import box_of
 from data.finder import WEIGHTS, Face, Finder, FinderError
-from data.finder_figures import box_of, match, point_error
+from data.finder_figures import match, point_error
 from data.scenes import Layer, background, compose, landscape, texture
 from data.synthetic import Person, random_pose, render
 

@@ -4,6 +4,7 @@ import pytest
 
 from data import detector, finder_batches, landmarker
 from data.align import mirror_landmarks
+from data.boxes import overlap
 from data.degrade import degrade, light
 from data.scenes import Layer, background, compose, landscape, noise, texture
 
@@ -50,7 +51,7 @@ def test_faces_lie_whole_in_the_scene_and_cover_nothing():
             assert points.min() >= 0 and (points.max(axis=0) <= (199, 149)).all()
         boxes = [np.concatenate([p.min(axis=0), p.max(axis=0)]) for p in scene.landmarks]
         for i, box in enumerate(boxes[:-1]):
-            assert detector.overlap(box, np.array(boxes[i + 1:])).max() == 0
+            assert overlap(box, np.array(boxes[i + 1:])).max() == 0
 
 
 def test_a_face_without_room_is_left_out():
@@ -142,7 +143,7 @@ def test_crops_without_a_face_share_little_with_one(bank, backgrounds):
         half = landmarker.CROP / np.sqrt(np.linalg.det(transform[:, :2])) / landmarker.MARGIN / 2
         box = np.concatenate([middle[:2] - half, middle[:2] + half])
         truth = np.concatenate([bank.points[0].min(axis=0), bank.points[0].max(axis=0)])
-        assert detector.overlap(box, truth[None])[0] < 0.2
+        assert overlap(box, truth[None])[0] < 0.2
 
 
 def test_degraded_pictures_stay_pictures():

@@ -6,8 +6,9 @@ import pytest
 
 import nn
 from data import detector, finder_figures, identity, landmarker, train_finder
+from data.boxes import box_of
 from data.finder_batches import Bank, detector_batch, is_held_out, landmark_batch, make_backgrounds, person_of, rendered_bank
-from data.finder_figures import box_of, detection_on_scenes, equal_error, match, point_error, summary
+from data.finder_figures import detection_on_scenes, equal_error, match, point_error, summary
 from data.synthetic import Person, random_pose, render
 from data.train_finder import Settings, detector_loss, landmarker_loss, rate_at
 
