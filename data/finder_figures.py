@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from data.align import apply, crop_transform, warp
+from data.align import crop_transform, warp
 from data.boxes import box_of, overlap
 from data.faceset import clips_of
 from data.finder import Finder
