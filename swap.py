@@ -2,7 +2,7 @@
 
     python swap.py RUN PHOTO OUT            a picture of A gets B's face
     python swap.py RUN CLIP OUT             a video, or an animated GIF, WebP or PNG; the sound stays
-    python swap.py RUN FOLDER OUT_FOLDER    all pictures of a folder
+    python swap.py RUN FOLDER OUT_FOLDER    all pictures and clips of a folder
 
 RUN is the folder that train.py wrote. Faces are found; where you know better, --landmarks names a CSV (file,width,height,
 x0,y0,...,x67,y67), a folder of extracted faces, or faceswap's alignments. What holds no face passes unchanged and is counted.
@@ -22,14 +22,15 @@ from data.colour import TRANSFERS
 from data.faceset import FaceSetError
 from data.ffmpeg import VideoError
 from data.finder import FinderError
-from data.image_io import PICTURE_SUFFIXES, PictureError, list_pictures
+from data.image_io import PICTURE_SUFFIXES, PictureError
 from data.progress import duration
+from data.sources import SourceError, files_of
 from data.video import VIDEO_SUFFIXES
 from gan.checkpoint import RunError
 from gan.swap_files import Task, is_clip, swap_file
 from gan.swapper import SwapError, Swapper
 
-TROUBLES = (RunError, FaceSetError, PictureError, VideoError, FinderError, OSError)
+TROUBLES = (RunError, FaceSetError, PictureError, SourceError, VideoError, FinderError, OSError)
 
 
 def parse(arguments=None):
@@ -105,13 +106,11 @@ def swap_one(task, source, target):
 
 
 def swap_folder(task, folder, target):
-    """All pictures of a folder. Returns the exit code: 1 if there is nothing to show for it."""
-    pictures = list_pictures(folder)
-    if not pictures:
-        raise PictureError(f"the folder {folder} holds no pictures")
+    """All pictures and clips of a folder. Returns the exit code: 1 if there is nothing to show for it."""
+    sources = files_of(folder)
     target.mkdir(exist_ok=True)
     swapped = unchanged = failed = 0
-    for source in pictures:
+    for source in sources:
         try:
             outcome = swap_file(task, source, target / source.name)
         except (SwapError, *TROUBLES) as error:

@@ -166,6 +166,15 @@ def test_a_video(run_swap, clip, tmp_path):
     assert (tmp_path / "out.mp4.preview.png").exists()
 
 
+def test_a_folder_of_pictures_and_clips(run_swap, clip, made, tmp_path):
+    (tmp_path / "in").mkdir()
+    clip.rename(tmp_path / "in" / "clip.mp4")
+    save_picture(tmp_path / "in" / "still.png", picture_of(made, 1, 1), DigitalSource.ALGORITHMIC)
+    outcome = run_swap(tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 0 and outcome.out[-1].endswith("2 swapped, 0 without a face passed unchanged, 0 failed")
+    assert read_video_label(tmp_path / "out" / "clip.mp4") == read_label(tmp_path / "out" / "still.png") == DigitalSource.COMPOSITE
+
+
 def test_a_video_without_a_face_passes_unchanged(run_swap, clip, tmp_path, finder):
     finder.face = finder.face + 90  # nothing looks like this
     outcome = run_swap(clip, tmp_path / "out.mp4")
