@@ -1,5 +1,6 @@
 """swap.py as it is met at the command line: pictures of every kind, folders, and one line for whatever is wrong."""
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -191,7 +192,8 @@ def test_output_that_is_the_input(run_swap, photo):
     (NAME, "nowhere/out.png", ["nowhere", "create it"]), (NAME, "out.xyz", ["out.xyz", "not a picture"]),
     (NAME, "out", ["out", "not a picture"]), (NAME, "out.mp4", ["out.mp4"]),
     ("none.png", "out.png", ["none.png", "does not exist"]),
-    ("clip.mp4", "out.mp4", ["clip.mp4", "video"]), ("other.png", "out.png", ["landmarks.csv", "other.png", "no row"]),
+    pytest.param("clip.mp4", "out.mp4", ["clip.mp4", "video"], marks=pytest.mark.skipif(
+        not shutil.which("ffprobe"), reason="ffmpeg is not installed")), ("other.png", "out.png", ["landmarks.csv", "other.png", "no row"]),
     ("cut.png", "out.png", ["cut.png", "cut short"]), (".", "photos/other.png", ["other.png", "is a file"]),
 ])
 def test_what_cannot_be_done_is_said_in_one_line(run_swap, photo, tmp_path, source, target, words):

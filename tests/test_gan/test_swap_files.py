@@ -142,10 +142,15 @@ def test_an_animated_picture_keeps_its_kind(run_swap, made, tmp_path):
 
 
 @pytest.fixture
-def clip(made, tmp_path):
-    """A clip of 30 frames with sound; from the 20th on there is no face."""
+def ffmpeg():
+    """Skips a test where the program is missing."""
     if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
         pytest.skip("ffmpeg is not installed")
+
+
+@pytest.fixture
+def clip(made, tmp_path, ffmpeg):
+    """A clip of 30 frames with sound; from the 20th on there is no face."""
     with VideoWriter(tmp_path / "silent.mp4", VideoInfo(2 * SIDE, SIDE, 15), label=DigitalSource.ALGORITHMIC) as writer:
         for frame in moving(made, 30, gone=range(20, 30)):
             writer.write(frame)
@@ -200,7 +205,7 @@ def test_an_interrupted_video_leaves_nothing_in_its_place(run_swap, clip, tmp_pa
     assert (tmp_path / "out.mp4").read_bytes() == b"what was there before" and sorted(tmp_path.iterdir()) == before
 
 
-def test_a_clip_that_is_none(run_swap, tmp_path):
+def test_a_clip_that_is_none(run_swap, tmp_path, ffmpeg):
     (tmp_path / "clip.mp4").write_bytes(b"a video")
     outcome = run_swap(tmp_path / "clip.mp4", tmp_path / "out.mp4")
     assert outcome.code == 1 and len(outcome.err) == 1 and "clip.mp4" in outcome.err[0] and not (tmp_path / "out.mp4").exists()
@@ -210,3 +215,10 @@ def test_a_video_stays_a_video(run_swap, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"a video")
     outcome = run_swap(tmp_path / "clip.mp4", tmp_path / "out.png")
     assert outcome.code == 1 and "video's name" in outcome.err[0]
+
+
+def test_without_ffmpeg_it_is_said_how_to_get_it(run_swap, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "clip.mp4").write_bytes(b"a video")
+    outcome = run_swap(tmp_path / "clip.mp4", tmp_path / "out.mp4")
+    assert outcome.code == 1 and len(outcome.err) == 1 and "apt install ffmpeg" in outcome.err[0]
