@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 TRANSFERS = ("lab", "mkl", "none")
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # grey of red, green and blue (ITU-R BT.601), on sRGB values as stored
 
 # sRGB primaries to CIE XYZ (IEC 61966-2-1), rows scaled by the white point D65: white is (1, 1, 1).
 _XYZ_OF_RGB = np.array([

@@ -10,9 +10,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from data.colour import LUMA
 from data.image_io import jpeg_bytes
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, on sRGB values as stored
 
 
 def degrade(pictures, rng, occluded=0.3):
@@ -40,7 +39,7 @@ def light(pictures, rng):
     """Strength, contrast, gamma, tint, saturation, light from one side; every seventh picture is grey."""
     n, size = pictures.shape[:2]
     per_picture = (n, 1, 1, 1)
-    grey = pictures @ _LUMA
+    grey = pictures @ LUMA
     saturation = np.where(rng.random(per_picture) < 1 / 7, 0, rng.uniform(0.5, 1.4, per_picture)).astype(np.float32)
     result = grey[..., None] + saturation * (pictures - grey[..., None])
     gamma = np.exp(rng.uniform(-0.5, 0.5, per_picture)).astype(np.float32)

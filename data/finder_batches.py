@@ -71,9 +71,15 @@ def read_table(folder):
         raise PictureError(f"{table} should have rows person_NNN/FILE,width,height,x0,y0,...,x67,y67 ({error})") from error
 
 
+def labelled(folder, held_out, left_out=()):
+    """The rows of read_table of the held-out people, or of all others, without the files in left_out."""
+    return [(file, landmarks) for file, landmarks in read_table(folder)
+            if is_held_out(np.array(person_of(file))) == held_out and file not in left_out]
+
+
 def load_bank(folder, left_out=()):
-    """The Bank of a folder with landmarks.csv; files in left_out are not read. Raises PictureError."""
-    rows = [row for row in read_table(folder) if row[0] not in left_out]
+    """The Bank of the people who are trained on, of a folder with landmarks.csv. Raises PictureError."""
+    rows = labelled(folder, False, left_out)
     if not rows:
         raise PictureError(f"{folder} holds no labelled pictures")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -154,13 +160,11 @@ def landmark_batch(bank, count, seed, k):
 def _first_pass(landmarks, rng):
     """A box as the detector gives it, of a face turned by up to 45 degrees: off by a twentieth, too large or too small."""
     angle = np.deg2rad(np.clip(rng.normal(0, 18), -45, 45))
-    cosine, sine = np.cos(angle), np.sin(angle)
-    turned = landmarks @ np.array([[cosine, -sine], [sine, cosine]])
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    side = landmarker.MARGIN * (high - low).max()
-    x, y = (low + high) / 2 + rng.normal(0, 0.06, 2) * side
-    return landmarker.square_transform((cosine * x - sine * y, sine * x + cosine * y), side * np.exp(rng.normal(0, 0.12)),
-                                       angle, landmarker.CROP)
+    middle, longest = landmarker.turned_box(landmarks, angle)
+    side = landmarker.MARGIN * longest
+    middle = middle + rng.normal(0, 0.06, 2) * side
+    return landmarker.square_transform(landmarker.turned_back(middle, angle), side * np.exp(rng.normal(0, 0.12)), angle,
+                                       landmarker.CROP)
 
 
 def _second_pass(landmarks, rng):

@@ -15,9 +15,10 @@ import numpy as np
 
 from data.align import crop_transform, warp
 from data.boxes import box_of, overlap
+from data.colour import LUMA
 from data.faceset import clips_of
 from data.finder import Finder
-from data.finder_batches import is_held_out, person_of, read_table
+from data.finder_batches import labelled, person_of
 from data.identity import CROP, Identity, group
 from data.image_io import read_picture
 from data.landmarker import box_transform
@@ -33,14 +34,13 @@ RIGHT = 0.5  # intersection over union
 _PURPOSE_SCENES, _SEED = 41, 2026
 
 
-def held_out_pictures(folder, left_out=()):
-    """(file, pixels, landmarks) of every labelled picture of the held-out people."""
-    return [(file, read_picture(pathlib.Path(folder) / file).pixels, landmarks) for file, landmarks in read_table(folder)
-            if is_held_out(np.array(person_of(file))) and file not in left_out]
+def with_pixels(folder, rows):
+    """(file, pixels, landmarks) of rows (file, landmarks) of a folder."""
+    return [(file, read_picture(pathlib.Path(folder) / file).pixels, landmarks) for file, landmarks in rows]
 
 
 def make_scenes(pictures, count=SCENES, seed=_SEED):
-    """Yield `count` scenes with up to four faces each, and the index of each face's picture."""
+    """Yield `count` Scenes with up to four faces each. pictures: (file, pixels, landmarks) each."""
     for k in range(count):
         rng = np.random.default_rng([seed, _PURPOSE_SCENES, k])
         height, width = SCENE_SIZES[rng.integers(len(SCENE_SIZES))]
@@ -177,7 +177,7 @@ def by_condition(errors, pictures):
 def _face_grey(pixels, landmarks):
     """The aligned face in grey, without its surroundings: (S, S/2 or so) float32 0..1."""
     crop = warp(pixels, crop_transform(landmarks, CROP), CROP)
-    return (crop @ np.array([0.299, 0.587, 0.114], np.float32))[CROP // 4:-CROP // 6, CROP // 5:-CROP // 5]
+    return (crop @ LUMA)[CROP // 4:-CROP // 6, CROP // 5:-CROP // 5]
 
 
 def likeness(identity, pictures):
@@ -228,10 +228,10 @@ def figures(folder, wrong_labels, say=print):
     """All figures of the shipped networks as a dictionary, each part said as it comes; and the boxes that were counted as false, as
     groups for sheet.draw_sheet: whether a bystander is in them is for a person to see."""
     finder, identity = Finder.load(), Identity.load()
-    everything = held_out_pictures(folder)
-    pictures = [picture for picture in everything if picture[0] not in wrong_labels]
-    training = [(read_picture(pathlib.Path(folder) / file).pixels.shape, landmarks)
-                for file, landmarks in read_table(folder)[::10] if not is_held_out(np.array(person_of(file)))]
+    everything = with_pixels(folder, labelled(folder, held_out=True))
+    right = np.array([file not in wrong_labels for file, *_ in everything])
+    pictures = [picture for picture, good in zip(everything, right) if good]
+    training = [(pixels.shape, landmarks) for _, pixels, landmarks in with_pixels(folder, labelled(folder, held_out=False)[::10])]
 
     def find(pixels):
         return [face.box for face in finder.find(pixels)]
@@ -247,10 +247,10 @@ def figures(folder, wrong_labels, say=print):
     add("scenes", *detection_on_scenes(find, pictures))
     add("plain pictures", *detection_on_plain(find, pictures, training))
     add("pieces without a labelled face", *pieces_without_a_face(find, pictures))
-    errors = landmark_errors(finder, pictures)
-    add("landmarks", summary(errors))
-    add("landmarks, wrong labels included", summary(landmark_errors(finder, everything)))
-    add("landmarks by condition", by_condition(errors, pictures))
+    errors = landmark_errors(finder, everything)
+    add("landmarks", summary(errors[right]))
+    add("landmarks, wrong labels included", summary(errors))
+    add("landmarks by condition", by_condition(errors[right], pictures))
     add("likeness", likeness(identity, pictures))
     add("tremble", tremble(finder, pictures))
     return found, to_look_at

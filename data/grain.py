@@ -20,9 +20,10 @@ import functools
 
 import numpy as np
 
+from data.colour import LUMA
+
 OCTAVES = 2  # of 1 and 2 pixels: what is coarser cannot be told from the face itself
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _SPLINE = np.array([1, 4, 6, 4, 1], np.float32) / 16
 _BLOCK = 8  # pixels
 _FLATTEST = 0.2  # of the blocks
@@ -82,7 +83,7 @@ def grain_of(picture, inside):
     whole = _whole_blocks(inside)
     if whole.sum() < _LEAST_BLOCKS:
         return np.zeros(OCTAVES)
-    details, rest = octaves(picture @ _LUMA)
+    details, rest = octaves(picture @ LUMA)
     relief = _blocks(rest).std(axis=(1, 3))[whole]
     flat = np.argpartition(relief, int(_FLATTEST * len(relief)))[: max(_LEAST_BLOCKS // 2, int(_FLATTEST * len(relief)))]
     energies = [(_blocks(detail) ** 2).mean(axis=(1, 3))[whole][flat] for detail in details]

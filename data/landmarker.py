@@ -62,11 +62,22 @@ def points_transform(landmarks, size=CROP):
     """The crop of known points (68, 2): turned so that the face is upright, MARGIN times the longer side of their box."""
     to_mean = umeyama(landmarks[INNER], MEAN_FACE[INNER])
     angle = -np.arctan2(to_mean[1, 0], to_mean[0, 0])  # how far the face is turned
+    middle, side = turned_box(landmarks, angle)
+    return square_transform(turned_back(middle, angle), MARGIN * side, angle, size)
+
+
+def turned_box(landmarks, angle):
+    """The box of points (68, 2) along axes turned by `angle`: its middle (2,), in coordinates along these, and its longer side."""
     cosine, sine = np.cos(angle), np.sin(angle)
-    turned = landmarks @ np.array([[cosine, -sine], [sine, cosine]])  # coordinates along the face's own axes
+    turned = landmarks @ np.array([[cosine, -sine], [sine, cosine]])
     low, high = turned.min(axis=0), turned.max(axis=0)
-    x, y = (low + high) / 2
-    return square_transform((cosine * x - sine * y, sine * x + cosine * y), MARGIN * (high - low).max(), angle, size)
+    return (low + high) / 2, (high - low).max()
+
+
+def turned_back(point, angle):
+    """The picture's (x, y) of a point that is told along turned axes."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return cosine * point[0] - sine * point[1], sine * point[0] + cosine * point[1]
 
 
 def square_transform(centre, side, angle, size):

@@ -27,7 +27,6 @@ class Scene(NamedTuple):
     image: np.ndarray  # (H, W, 3) uint8
     landmarks: np.ndarray  # (k, 68, 2)
     heights: np.ndarray  # (k,) brow to chin in pixels, before the face was turned
-    transforms: np.ndarray  # (k, 2, 3) from a layer's pixels to the scene's
     used: np.ndarray  # (k,) which layers these are
 
 
@@ -167,8 +166,7 @@ def compose(rng, background, layers, sizes, tilt=30.0):
             transforms.append(placed)
             used.append(k)
     landmarks = [apply(transform, layers[k].landmarks) for transform, k in zip(transforms, used)]
-    return Scene(image, np.array(landmarks).reshape(-1, 68, 2), np.asarray(sizes, float)[used],
-                 np.array(transforms).reshape(-1, 2, 3), np.array(used, int))
+    return Scene(image, np.array(landmarks).reshape(-1, 68, 2), np.asarray(sizes, float)[used], np.array(used, int))
 
 
 def _place(rng, layer, size, angle, shape, taken):

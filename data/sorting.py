@@ -12,6 +12,7 @@ Legend: S side of a crop, C cells of a look. Landmarks are (68, 2), x then y, in
 import numpy as np
 
 from data.align import apply, crop_transform, scale_of, warp
+from data.colour import LUMA
 from data.faceset import shape_fault
 from data.mask import face_hull, face_mask
 from data.survey import detail
@@ -24,7 +25,6 @@ CUT_OFF = 0.15  # of the face's outline may lie outside
 
 _LOOKED_AT = 64  # side of the crop on which sharpness is measured, for faces that have as many pixels
 _ALIKE = 0.025  # of white: a turn by 4 degrees changes some cell by 0.07 and more, a blink mostly by 0.025, noise by 0.005
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def fault(pixels, landmarks, score, smallest=SMALLEST):
@@ -57,7 +57,7 @@ def sharpness(pixels, landmarks):
     side = int(np.clip(1 / scale_of(crop_transform(landmarks, 1)), 16, _LOOKED_AT))
     transform = crop_transform(landmarks, side)
     mask = face_mask(apply(transform, landmarks), (side, side))
-    return float(detail((warp(pixels, transform, side) @ _GREY)[None], mask[None])[0])
+    return float(detail((warp(pixels, transform, side) @ LUMA)[None], mask[None])[0])
 
 
 class Duplicates:
@@ -71,7 +71,7 @@ class Duplicates:
 
     def seen(self, pixels, landmarks):
         """Whether a face of a picture (H, W, 3) uint8 looks like one kept before; if not, it counts as kept from now on."""
-        look = (warp(pixels, crop_transform(landmarks, self.CELLS), self.CELLS) @ _GREY).ravel()
+        look = (warp(pixels, crop_transform(landmarks, self.CELLS), self.CELLS) @ LUMA).ravel()
         if self._count and np.abs(self._looks[: self._count] - look).max(axis=1).min() < _ALIKE:
             return True
         if self._count == len(self._looks):

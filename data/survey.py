@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.align import scale_of
+from data.colour import LUMA
 
 FEW_FACES, GOOD_FACES = 50, 300
 _SHARP = 0.4  # real faces in focus measure 0.55 to 0.95 at 64 pixels, the same reduced to half their pixels 0.3 to 0.45
@@ -71,7 +72,7 @@ def survey(faces):
     """Measure a FaceSet -> Survey. At most 400 faces, evenly chosen, are looked at."""
     looked = np.unique(np.linspace(0, len(faces) - 1, min(len(faces), 400)).astype(int))
     images, masks = faces.crops(looked)
-    grey, weights = images @ np.array([0.299, 0.587, 0.114], np.float32), masks[..., 0]
+    grey, weights = images @ LUMA, masks[..., 0]
     pose = head_pose(faces.landmarks[looked])
     turned = [np.degrees(np.arctan2(t[1, 0], t[0, 0])) for t in faces.transforms[looked]]  # what the alignment took out
     brightness, sidedness = _light(grey, weights)

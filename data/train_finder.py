@@ -14,7 +14,6 @@ is held out. Weights go to data/weights/ as float16, and beside them the setting
 """
 import json
 import math
-import pathlib
 import platform
 import sys
 import time
@@ -32,10 +31,10 @@ from data.boxes import box_of, overlap
 from data.cli import Parser, number
 from data.degrade import degrade
 from data.finder import SMALLEST, WEIGHTS, Finder, FinderError, load_weights
-from data.finder_batches import (detector_batch, identity_batch, is_held_out, landmark_batch, load_bank, make_backgrounds,
-                                 negative_crops, person_of, read_table, rendered_bank)
-from data.finder_figures import figures, make_scenes
-from data.image_io import PictureError, read_picture, save_picture, write_whole
+from data.finder_batches import (detector_batch, identity_batch, labelled, landmark_batch, load_bank, make_backgrounds,
+                                 negative_crops, rendered_bank)
+from data.finder_figures import figures, make_scenes, with_pixels
+from data.image_io import PictureError, save_picture, write_whole
 from data.sheet import draw_sheet
 
 # Labels that are wrong: of the 28 faces whose labels lay furthest from the points of a first network, these, after a look at each.
@@ -170,8 +169,7 @@ def detectors_mistakes(folder, network, seed):
     """Crops (m, S, S, 3) uint8 that the landmark network gets to see, in either pass, on scenes of the training people, and that
     show no labelled face. What lies far from all labels and looks very like a face may be a bystander: it is left out."""
     finder = Finder(load_weights(detector.Detector(), "detector"), network)
-    rows = [row for row in read_table(folder) if not is_held_out(np.array(person_of(row[0]))) and row[0] not in WRONG_LABELS]
-    pictures = [(file, read_picture(pathlib.Path(folder) / file).pixels, landmarks) for file, landmarks in rows[::3]]
+    pictures = with_pixels(folder, labelled(folder, False, WRONG_LABELS)[::3])
     crops = []
     for scene in make_scenes(pictures, MISTAKEN_SCENES, seed):
         truths = box_of(scene.landmarks)
@@ -230,7 +228,6 @@ def train(folder, name, threads):
     """Go through one stage and write its network's weights, and the stage's settings beside them."""
     network_name, run, settings = STAGES[name]
     bank = load_bank(folder, WRONG_LABELS)
-    bank = bank.part(np.flatnonzero(~is_held_out(bank.people)))
     faces, people = len(bank), len(np.unique(bank.people))
     print(f"{name}: {faces} faces of {people} people, {settings.rendered} rendered ones", flush=True)
     if settings.rendered:

@@ -7,9 +7,11 @@ import pytest
 import nn
 from data import detector, finder_figures, identity, landmarker, train_finder
 from data.boxes import box_of
-from data.finder_batches import Bank, detector_batch, is_held_out, landmark_batch, make_backgrounds, person_of, rendered_bank
-from data.finder_figures import detection_on_scenes, equal_error, match, point_error, summary
-from data.synthetic import Person, random_pose, render
+from data.finder_batches import (Bank, detector_batch, is_held_out, labelled, landmark_batch, load_bank, make_backgrounds,
+                                 person_of, rendered_bank)
+from data.finder_figures import detection_on_scenes, equal_error, match, point_error, summary, with_pixels
+from data.image_io import PictureError
+from data.synthetic import Person, random_pose, render, write_people
 from data.train_finder import Settings, detector_loss, landmarker_loss, rate_at
 
 FEW = Settings(steps=12, batch=8, learning_rate=1e-3, rendered=0, backgrounds=4)
@@ -111,6 +113,24 @@ def test_people_are_held_out_whole():
     people = np.arange(-3, 12)
     assert people[is_held_out(people)].tolist() == [0, 5, 10]
     assert person_of("person_123/07.jpg") == 123
+
+
+def test_a_folder_is_read_in_its_two_parts(tmp_path):
+    write_people(tmp_path, 6, 2, 96, seed=0)
+    held_out, trained = (labelled(tmp_path, part) for part in (True, False))
+    assert [person_of(file) for file, _ in held_out] == [0, 0, 5, 5]
+    assert [person_of(file) for file, _ in trained] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert len(labelled(tmp_path, True, ("person_005/00001.png",))) == 3
+    bank = load_bank(tmp_path, ("person_002/00000.png",))
+    assert bank.people.tolist() == [1, 1, 2, 3, 3, 4, 4] and bank.files[2] == "person_002/00001.png"
+    (_, pixels, landmarks), *_ = with_pixels(tmp_path, held_out)
+    assert pixels.shape == (96, 96, 3) and landmarks.shape == (68, 2)
+
+
+def test_a_table_of_another_kind_is_one_line(tmp_path):
+    (tmp_path / "landmarks.csv").write_text("file,width\nperson_001/a.jpg,1\n")
+    with pytest.raises(PictureError, match=r"landmarks.csv should have rows person_NNN/FILE"):
+        labelled(tmp_path, False)
 
 
 def test_a_face_is_found_once_and_what_is_beside_is_false():
