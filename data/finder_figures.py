@@ -231,7 +231,7 @@ def figures(folder, wrong_labels, say=print):
     everything = with_pixels(folder, labelled(folder, held_out=True))
     right = np.array([file not in wrong_labels for file, *_ in everything])
     pictures = [picture for picture, good in zip(everything, right) if good]
-    training = [(pixels.shape, landmarks) for _, pixels, landmarks in with_pixels(folder, labelled(folder, held_out=False)[::10])]
+    training = [(pixels.shape, landmarks) for _, pixels, landmarks in with_pixels(folder, labelled(folder, held_out=False))]
 
     def find(pixels):
         return [face.box for face in finder.find(pixels)]
