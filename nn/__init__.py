@@ -21,4 +21,5 @@ from nn.layers import (ELU, GELU, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2
                        Upsample)
 from nn.module import Module, Sequential
 from nn.serialize import load, save
+from nn.spectral import SpectralNorm
 from nn.tensor import Buffer, Function, Parameter, Tensor, grad, no_grad
