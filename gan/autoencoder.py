@@ -17,6 +17,14 @@ The arrangement is faceswap's "Original" at width W, with padding 2 on every sid
               -> linear -> (N, S/16, S/16, 8W) -> Up(4W): (N, S/8, S/8, 4W)
     decoder   Up(2W), Up(W), Up(W/2), 5 x 5 convolution to the picture's channels, sigmoid
     Up(c)     3 x 3 convolution to 4c channels, leaky ReLU, pixel shuffle: twice the side, c channels
+
+What may differ from it, each by an argument of FaceAutoencoder:
+
+    latent      length of the code, 8W unless given
+    identity    each decoder has a place of its own in the code's space: the code, moved by it, is what gets drawn. So the layers
+                between code and decoders, which both people share, may know them apart, and a code needs not say who it is
+    residual    each Up is followed by a block that adds two 3 x 3 convolutions to its input (He 2016; as in DeepFaceLab)
+    activation  of all convolutions but the last
 """
 import numpy as np
 
@@ -25,53 +33,73 @@ import nn.functional as F
 
 SLOPE = 0.1  # of the leaky ReLUs
 DRAWN_AT_ONCE = 64  # faces: more would take memory and no less time
+ACTIVATIONS = {"leaky_relu": nn.LeakyReLU(SLOPE), "relu": nn.ReLU(), "elu": nn.ELU(), "gelu": nn.GELU(), "tanh": nn.Tanh()}
+NO_COLOURS = np.array([[0, 0, 0], [1, 1, 1]], np.float32)
 
 
 class Down(nn.Conv2d):
-    """Half the side, o channels: 5 x 5 convolution of stride 2 and leaky ReLU."""
+    """Half the side, o channels: 5 x 5 convolution of stride 2, activation."""
 
-    def __init__(self, i, o):
-        super().__init__(i, o, 5, stride=2, padding=2, activation=nn.LeakyReLU(SLOPE))
+    def __init__(self, i, o, activation):
+        super().__init__(i, o, 5, stride=2, padding=2, activation=activation)
         _initialise(self)
 
 
 class Up(nn.Module):
-    """Twice the side, o channels: 3 x 3 convolution to 4*o channels, leaky ReLU, pixel shuffle."""
+    """Twice the side, o channels: 3 x 3 convolution to 4*o channels, activation, pixel shuffle."""
 
-    def __init__(self, i, o):
-        self.conv = nn.Conv2d(i, 4 * o, 3, padding=1, activation=nn.LeakyReLU(SLOPE))
+    def __init__(self, i, o, activation):
+        self.conv = nn.Conv2d(i, 4 * o, 3, padding=1, activation=activation)
         _initialise(self.conv)
 
     def forward(self, x):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
-class Encoder(nn.Module):
-    """(N, S, S, 3) -> (N, S/8, S/8, 4W)"""
+class Residual(nn.Module):
+    """x + conv(activation(conv(x))), activated: the same shape; the convolutions are 3 x 3."""
 
-    def __init__(self, size, width):
-        self.grid = (size // 16, size // 16, 8 * width)
-        features = self.grid[0] * self.grid[1] * self.grid[2]
-        self.convs = nn.Sequential(Down(3, width), Down(width, 2 * width), Down(2 * width, 4 * width),
-                                   Down(4 * width, 8 * width))
-        self.squeeze = _initialise(nn.Linear(features, 8 * width))
-        self.expand = _initialise(nn.Linear(8 * width, features))
-        self.up = Up(8 * width, 4 * width)
+    def __init__(self, channels, activation):
+        self.first = _initialise(nn.Conv2d(channels, channels, 3, padding=1, activation=activation))
+        self.second = _initialise(nn.Conv2d(channels, channels, 3, padding=1))
+        self.activation = activation
 
     def forward(self, x):
-        code = self.code(x)
-        return self.up(self.expand(code).reshape(len(x), *self.grid))
+        return self.activation(x + self.second(self.first(x)))
+
+
+class Encoder(nn.Module):
+    """(N, S, S, 3) -> code (N, latent) -> (N, S/8, S/8, 4W): the second half prepares what decoders draw from."""
+
+    def __init__(self, size, width, latent, activation):
+        self.grid = (size // 16, size // 16, 8 * width)
+        features = self.grid[0] * self.grid[1] * self.grid[2]
+        self.convs = nn.Sequential(Down(3, width, activation), Down(width, 2 * width, activation),
+                                   Down(2 * width, 4 * width, activation), Down(4 * width, 8 * width, activation))
+        self.squeeze = _initialise(nn.Linear(features, latent))
+        self.expand = _initialise(nn.Linear(latent, features))
+        self.up = Up(8 * width, 4 * width, activation)
+
+    def forward(self, x):
+        return self.unfold(self.code(x))
 
     def code(self, x):
-        """The latent code of pictures (N, S, S, 3): (N, 8W)."""
+        """The latent code of pictures (N, S, S, 3): (N, latent)."""
         return self.squeeze(self.convs(x).reshape(len(x), -1))
+
+    def unfold(self, code):
+        """What decoders draw from: codes (N, latent) -> (N, S/8, S/8, 4W)."""
+        return self.up(self.expand(code).reshape(len(code), *self.grid))
 
 
 class Decoder(nn.Module):
     """(N, S/8, S/8, 4W) -> (N, S, S, channels), 0..1"""
 
-    def __init__(self, width, channels):
-        self.ups = nn.Sequential(Up(4 * width, 2 * width), Up(2 * width, width), Up(width, width // 2))
+    def __init__(self, width, channels, residual, activation):
+        layers = []
+        for i, o in ((4 * width, 2 * width), (2 * width, width), (width, width // 2)):
+            layers += [Up(i, o, activation)] + ([Residual(o, activation)] if residual else [])
+        self.ups = nn.Sequential(*layers)
         self.out = nn.Conv2d(width // 2, channels, 5, padding=2)
         self.out.weight.data = nn.init.glorot_uniform(self.out.weight.shape)
         self.out.bias.data = self.out.bias.data * 0
@@ -81,47 +109,67 @@ class Decoder(nn.Module):
 
 
 class FaceAutoencoder(nn.Module):
-    """One encoder, a decoder for each side; sides are 'a' and 'b'."""
+    """One encoder, a decoder for each side; sides are 'a' and 'b'. The arguments are those of the legend above."""
 
-    def __init__(self, size, width, mask):
+    def __init__(self, size, width, mask, latent=None, identity=False, residual=False, activation="leaky_relu"):
         if size < 16 or size % 16:
             raise ValueError(f"the size of the faces should be a multiple of 16, got {size}")
-        self.size, self.width, self.mask = size, width, mask
-        self.encoder = Encoder(size, width)
-        self.decoder_a = Decoder(width, 4 if mask else 3)
-        self.decoder_b = Decoder(width, 4 if mask else 3)
-        self.colours_a = nn.Buffer(np.array([[0, 0, 0], [1, 1, 1]], np.float32))  # mean and spread of red, green and blue
-        self.colours_b = nn.Buffer(np.array([[0, 0, 0], [1, 1, 1]], np.float32))
+        self.size, self.width, self.mask, self.residual = size, width, mask, residual
+        self.latent = latent or 8 * width
+        act = ACTIVATIONS[activation]
+        self.encoder = Encoder(size, width, self.latent, act)
+        self.decoder_a = Decoder(width, 4 if mask else 3, residual, act)
+        self.decoder_b = Decoder(width, 4 if mask else 3, residual, act)
+        self.identity_a = nn.Parameter(np.zeros(self.latent, np.float32)) if identity else None
+        self.identity_b = nn.Parameter(np.zeros(self.latent, np.float32)) if identity else None
+        self.colours_a = nn.Buffer(NO_COLOURS)  # mean and spread of red, green and blue
+        self.colours_b = nn.Buffer(NO_COLOURS)
 
     def learn_colours(self, faces, mask, side):
         """Measure the average colours of a person's faces (N, S, S, 3) within their masks (N, S, S, 1)."""
-        weight = mask / mask.sum()
-        mean = (faces * weight).sum(axis=(0, 1, 2))
-        spread = np.sqrt(((faces - mean) ** 2 * weight).sum(axis=(0, 1, 2)))
         colours = self.colours_a if side == "a" else self.colours_b
-        colours.data = nn.backend.to_device(np.stack([mean, spread + 1e-3]).astype(np.float32), colours.device)
+        colours.data = nn.backend.to_device(average_colours(faces, mask), colours.device)
 
     def forward(self, faces_a, faces_b):
         """Each person's faces through their own decoder; both are encoded in one batch. Arrays or Tensors (N, S, S, 3);
         returns two of (N, S, S, 3), or (N, S, S, 4) where the network draws masks."""
-        shared = self.encoder(F.concatenate([_normalise(faces_a, self.colours_a), _normalise(faces_b, self.colours_b)]))
-        return self.decoder_a(shared[:len(faces_a)]), self.decoder_b(shared[len(faces_a):])
+        count = len(faces_a)
+        codes = self.encoder.code(F.concatenate([normalise(faces_a, self.colours_a), normalise(faces_b, self.colours_b)]))
+        if self.identity_a is not None:
+            codes = F.concatenate([codes[:count] + self.identity_a, codes[count:] + self.identity_b])
+        shared = self.encoder.unfold(codes)
+        return self.decoder_a(shared[:count]), self.decoder_b(shared[count:])
+
+    def draw_as(self, faces, person, side):
+        """Faces (N, S, S, 3), array or Tensor, of `person` drawn as the person of `side`: (N, S, S, 3 or 4)."""
+        colours = self.colours_a if person == "a" else self.colours_b
+        decoder = self.decoder_a if side == "a" else self.decoder_b
+        identity = self.identity_a if side == "a" else self.identity_b
+        code = self.encoder.code(normalise(faces, colours))
+        return decoder(self.encoder.unfold(code if identity is None else code + identity))
 
     def draw(self, faces, person, side):
         """Faces (n, S, S, 3) float32 of `person` drawn as the person of `side`, each 'a' or 'b': the face (n, S, S, 3) and
         its mask (n, S, S, 1), or None where the network draws none; arrays in host memory. No graph is recorded."""
-        colours = self.colours_a if person == "a" else self.colours_b
-        decoder = self.decoder_a if side == "a" else self.decoder_b
-        drawn = []
+        device, drawn = self.colours_a.device, []
         with nn.no_grad():
             for start in range(0, len(faces), DRAWN_AT_ONCE):
-                part = nn.Tensor(faces[start:start + DRAWN_AT_ONCE]).to(colours.device)
-                drawn.append(decoder(self.encoder(_normalise(part, colours))).numpy())
+                part = nn.Tensor(faces[start:start + DRAWN_AT_ONCE]).to(device)
+                drawn.append(self.draw_as(part, person, side).numpy())
         drawn = np.concatenate(drawn)
         return drawn[..., :3], drawn[..., 3:] if self.mask else None
 
 
-def _normalise(faces, colours):
+def average_colours(faces, mask):
+    """(2, 3) float32: mean and spread of red, green and blue of a person's faces (N, S, S, 3) within masks (N, S, S, 1)."""
+    weight = mask / mask.sum()
+    mean = (faces * weight).sum(axis=(0, 1, 2))
+    spread = np.sqrt(((faces - mean) ** 2 * weight).sum(axis=(0, 1, 2)))
+    return np.stack([mean, spread + 1e-3]).astype(np.float32)
+
+
+def normalise(faces, colours):
+    """Faces with a person's average colours (2, 3) taken out: mean 0, spread 1."""
     return (faces - colours[0]) / colours[1]
 
 
@@ -148,6 +196,7 @@ def training_bytes(model, batch):
     s, w = model.size, model.width
     downs = sum((s >> k) ** 2 * (w << k - 1) for k in range(1, 5))
     ups = sum((s >> k) ** 2 * 2 * c for k, c in ((3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)))  # before and after shuffling
+    blocks = 2 * sum((s >> k) ** 2 * c for k, c in ((2, 2 * w), (1, w), (0, w // 2))) if model.residual else 0
     pictures = s * s * (3 + 12 * (4 if model.mask else 3))
-    step = round(2 * batch * (2.4 * (downs + ups) + pictures))
+    step = round(2 * batch * (2.4 * (downs + ups + blocks) + pictures))
     return PROGRAM_BYTES + 4 * (6 * weights + max(step, 5 * weights))
