@@ -1,6 +1,8 @@
-"""Watching a run: a progress line, metrics.csv, sheets of faces, curves of the losses."""
+"""Watching a run: a progress line, metrics.csv, sheets of faces. gan/plots.py draws the curves."""
+import collections
 import csv
 import io
+import math
 import sys
 import time
 
@@ -10,30 +12,87 @@ from PIL import Image, ImageDraw, ImageFont
 from data.image_io import DigitalSource, save_picture, write_whole
 from data.progress import duration
 
-COLUMNS = ["step", "loss", "mae", "dssim", "mask", "held_out"]
+STAGES = ["autoencoder", "discriminator", "adversarial"]
+COLUMNS = ["step", "stage", "loss", "mae", "dssim", "mask", "held_out", "sharpness", "variety", "learning_rate",
+           "adversarial", "critic", "penalty", "score_real", "score_made", "accuracy", "gradient_critic", "gradient_made",
+           "weight"]
+# What the progress line shows in each stage.
+SHOWN = {"autoencoder": "loss {loss:.4f} (mae {mae:.4f}, dssim {dssim:.4f}, mask {mask:.4f})",
+         "discriminator": "critic {critic:.4f} (real {score_real:.2f}, made {score_made:.2f}, accuracy {accuracy:.0%})",
+         "adversarial": "loss {loss:.4f} (adversarial {adversarial:.3f}, critic {critic:.3f}, accuracy {accuracy:.0%})"}
 PREVIEW_FACES = 8
+
+
+class Curves:
+    """What was measured in a run, a column a figure: curves["loss"] is float64 (n,), NaN where the figure was not taken.
+
+    The columns "step" and "stage" have no gaps; a stage is its place in STAGES. A step takes 152 bytes, however few of its
+    figures were taken: 15 MiB for 100,000 steps. The columns are views, and good until the next row is added."""
+
+    def __init__(self):
+        self._table = np.empty((len(COLUMNS), 1024))
+        self._count = 0
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, name):
+        return self._table[COLUMNS.index(name), :self._count]
+
+    def add(self, row):
+        """Append a row {column: figure}; a figure that is None or left out was not taken."""
+        unknown = row.keys() - set(COLUMNS)
+        if unknown:
+            raise ValueError(f"Curves.add: expected figures among {', '.join(COLUMNS)}, got {', '.join(sorted(unknown))}")
+        if self._count == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.empty_like(self._table)], axis=1)
+        values = [row["step"], STAGES.index(row["stage"]), *map(row.get, COLUMNS[2:])]
+        self._table[:, self._count] = [np.nan if value is None else value for value in values]
+        self._count += 1
+
+    def cells(self, index):
+        """A row as metrics.csv has it: text with six digits, empty where a figure was not taken."""
+        step, stage, *figures = self._table[:, :self._count][:, index].tolist()
+        return [str(int(step)), STAGES[int(stage)], *("" if math.isnan(figure) else f"{figure:.6g}" for figure in figures)]
 
 
 class Metrics:
     """metrics.csv: one row a step, and timing.csv beside it: times would differ from run to run, metrics must not.
 
+        step             steps of the run, all stages counted together
+        stage            autoencoder, discriminator (it alone learns), adversarial (both, in turns)
+        loss             the reconstruction loss of a batch, and its terms: mae, dssim, mask
+        held_out         the same loss on faces that are not trained on, from time to time
+        sharpness        of held-out faces as drawn, 1: as sharp as the real ones
+        variety          how much the drawn held-out faces differ from one another, 1: as much as the real ones do
+        learning_rate    of the autoencoder; of the discriminator while it alone learns
+        adversarial      what the autoencoder is to make small in order to deceive, before it is weighted
+        critic           what the discriminator is to make small; penalty: of its gradient, where taken
+        score_real       mean score of real faces, and score_made: of drawn ones
+        accuracy         share of the batch that the discriminator tells rightly, 0 to 1
+        gradient_critic  norm of the gradient of the discriminator's weights
+        gradient_made    norm of the adversarial loss's gradient in a drawn picture: all that the autoencoder learns from it
+        weight           of the adversarial loss in this step
+
     Rows are kept in memory and on disk; what was written after `step`, the step to continue from, is cut off."""
 
     def __init__(self, folder, step):
-        self.rows = [row for row in _read_rows(folder / "metrics.csv") if int(row["step"]) <= step]
-        times = [row for row in _read_rows(folder / "timing.csv") if int(row["step"]) <= step]
-        self.seconds = float(times[-1]["seconds"]) if times else 0.0  # spent in earlier sessions
-        self._metrics = _rewritten(folder / "metrics.csv", COLUMNS, self.rows)
+        self.curves = Curves()
+        for row in _read_rows(folder / "metrics.csv"):
+            if int(row["step"]) <= step:
+                self.curves.add(_parsed(row))
+        times = [(row["step"], row["seconds"]) for row in _read_rows(folder / "timing.csv") if int(row["step"]) <= step]
+        self.seconds = float(times[-1][1]) if times else 0.0  # spent in earlier sessions
+        rows = [self.curves.cells(k) for k in range(len(self.curves))]
+        self._metrics = _rewritten(folder / "metrics.csv", COLUMNS, rows)
         self._timing = _rewritten(folder / "timing.csv", ["step", "seconds"], times)
         self._began = time.monotonic()
 
-    def add(self, step, losses, held_out=None):
-        """Append a step's losses (gan.training.Losses), and the held-out loss where it was measured."""
-        values = [f"{value:.6g}" for value in (losses.loss, losses.mae, losses.dssim, losses.mask)]
-        row = dict(zip(COLUMNS, [str(step), *values, "" if held_out is None else f"{held_out:.6g}"]))
-        self.rows.append(row)
-        csv.writer(self._metrics).writerow(row.values())
-        csv.writer(self._timing).writerow([step, f"{self.elapsed():.3f}"])
+    def add(self, row):
+        """Append a step's row {column: figure}; "step" and "stage" (by name) always, the others where they were taken."""
+        self.curves.add(row)
+        csv.writer(self._metrics).writerow(self.curves.cells(-1))
+        csv.writer(self._timing).writerow([row["step"], f"{self.elapsed():.3f}"])
 
     def elapsed(self):
         """Seconds spent on this run, earlier sessions included."""
@@ -57,12 +116,16 @@ def _read_rows(path):
         return []
 
 
+def _parsed(row):
+    """The figures of a row of metrics.csv; a run from before there were stages was all autoencoder."""
+    figures = {name: float(row[name]) for name in COLUMNS[2:] if row.get(name)}
+    return {"step": int(row["step"]), "stage": row.get("stage", STAGES[0]), **figures}
+
+
 def _rewritten(path, columns, rows):
     """The file, rewritten with these rows as a whole, and open to append to."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text).writerows([columns, *rows])
     write_whole(path, text.getvalue().encode())
     return open(path, "a", newline="", encoding="utf-8")
 
@@ -74,18 +137,21 @@ class Progress:
         self._stream = stream or sys.stderr
         self._tty = self._stream.isatty()
         self._shown = 0.0
-        self._smoothed = None
+        self._smoothed = collections.defaultdict(lambda: math.nan)  # by figure, over some twenty steps
 
-    def show(self, step, total, rate, losses, force=False):
-        """step of total; rate: steps a second; losses of the newest step."""
-        self._smoothed = losses.loss if self._smoothed is None else 0.95 * self._smoothed + 0.05 * losses.loss
+    def show(self, total, rate, row, force=False):
+        """total: steps of the run, None: not known yet. rate: steps a second. row: what was measured in the newest step, as
+        for Metrics.add."""
+        for name, value in row.items():
+            if name not in ("step", "stage") and value is not None:
+                before = self._smoothed.get(name, value)
+                self._smoothed[name] = 0.95 * before + 0.05 * value
         now = time.monotonic()
         if not force and now - self._shown < (0.2 if self._tty else 10):
             return
-        self._shown = now
-        left = f"{duration((total - step) / rate)} left" if total and rate else ""
-        line = (f"step {step}/{total or '?'}  {rate:.1f} steps/s  {left}  loss {self._smoothed:.4f}  "
-                f"(mae {losses.mae:.4f}, dssim {losses.dssim:.4f}, mask {losses.mask:.4f})")
+        self._shown, step = now, row["step"]
+        left = f"  {duration((total - step) / rate)} left" if total and rate else ""
+        line = f"step {step}/{total or '?'}  {rate:.1f} steps/s{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
         self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
         self._stream.flush()
 
@@ -141,31 +207,3 @@ def save_preview(run, sheet, step):
     """preview.png, and a copy of it in history/."""
     save_picture(run.path / "preview.png", sheet, DigitalSource.TRAINED)
     write_whole(run.history / f"{step:07d}.png", (run.path / "preview.png").read_bytes())
-
-
-def save_loss_plot(run, rows):
-    """loss.png: the loss in training, smoothed and raw, and on held-out faces."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    steps = np.array([int(row["step"]) for row in rows])
-    losses = np.array([float(row["loss"]) for row in rows])
-    held = [(int(row["step"]), float(row["held_out"])) for row in rows if row["held_out"]]
-    figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(steps, _smooth(losses), color="tab:blue", label="training (warped faces), smoothed")
-    if held:
-        axes.plot(*zip(*held), "o-", color="tab:orange", markersize=4, label="held out (averaged weights)")
-    axes.set(xlabel="step", ylabel="loss: masked MAE + DSSIM + mask", yscale="log" if len(steps) > 1 else "linear")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.canvas.draw()
-    save_picture(run.path / "loss.png", np.asarray(figure.canvas.buffer_rgba())[..., :3], DigitalSource.ALGORITHMIC)
-
-
-def _smooth(values, window=25):
-    """The mean over a window around each value, narrower at the ends."""
-    window = np.ones(min(window, len(values)))
-    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")

@@ -8,7 +8,7 @@ import time
 
 import nn
 from data.faceset import report
-from gan import evaluate, monitor
+from gan import evaluate, monitor, plots
 from gan.autoencoder import training_bytes
 from gan.checkpoint import RunError, RunFolder, build_model
 from gan.presets import PRESETS
@@ -212,8 +212,8 @@ class _Session:
                     raise NotFiniteError(f"{error} at step {trainer.step + 1}; the last checkpoint still stands: start again "
                                          "from it, or anew with a lower --learning-rate") from error
                 self.stepping += time.monotonic() - started
-                self.after_step(losses)
-                progress.show(trainer.step, self.config["steps"], self.rate(), losses)
+                row = self.after_step(losses)
+                progress.show(self.config["steps"], self.rate(), row)
             progress.end()
             self.save()
             if self.finished():
@@ -232,18 +232,21 @@ class _Session:
         return (self.trainer.step - self.first_step) / self.stepping
 
     def after_step(self, losses):
-        """Whatever is due after a step: the total, the held-out loss, a preview, a checkpoint."""
+        """Whatever is due after a step: the total, the held-out loss, a preview, a checkpoint. Returns the metrics."""
         step, total = self.trainer.step, self.config["steps"]
         if step - self.first_step == TIMED_STEPS:
             self.tell_time()
         due = monitor.preview_due(step, total)
         measured = due or step % HELD_OUT_EVERY == 0
         held_out = self.trainer.measure(self.subjects).loss if measured else None
-        self.metrics.add(step, losses, held_out)
+        row = {"step": step, "stage": "autoencoder", **dataclasses.asdict(losses), "held_out": held_out,
+               "learning_rate": self.trainer.optimizer.lr}
+        self.metrics.add(row)
         if due:
             self.preview()
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
+        return row
 
     def tell_time(self):
         """Say how long it will take; with --minutes, fix the total that fits."""
@@ -258,7 +261,7 @@ class _Session:
         with self.trainer.best_weights():
             sheet = monitor.preview_sheet(self.trainer.model, self.subjects, self.truth)
         monitor.save_preview(self.folder, sheet, self.trainer.step)
-        monitor.save_loss_plot(self.folder, self.metrics.rows)
+        plots.save_plots(self.folder, self.metrics.curves, self.trainer.best_step)
 
     def save(self):
         self.folder.save(self.trainer.state_dict())
