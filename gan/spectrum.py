@@ -9,7 +9,7 @@ at nothing else. So it is also shown, and measured on, real faces that are blurr
     SpectrumMatch    all three in training: keeps the averages of both spectra
 
 The transform is the cosine transform (DCT-II): the Fourier transform of a picture that goes on beyond its border as its
-mirror image, so that no border is sharp. It is two products with a matrix, C x C^T, which keep float32 and run on any device.
+mirror image, so that no border is sharp. It is two products with a matrix, C x C^T, which keep float32 and run anywhere.
 
 Two things would spoil the measurement. The outline of a face has a spectrum of its own: so the mean colour inside the mask
 is taken away before the feathered mask multiplies the face, which then fades to zero. And the power of natural pictures
