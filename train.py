@@ -18,10 +18,14 @@ from data.cli import Parser, number
 from data.faceset import FaceSetError
 from data.finder import FinderError
 from data.image_io import PictureError
-from gan import session
+from gan import configuration, session, stages
+from gan.autoencoder import ACTIVATIONS
 from gan.checkpoint import RunError
+from gan.crowd import LEAST_PEOPLE
+from gan.discriminator import DISCRIMINATORS
+from gan.objectives import OBJECTIVES
 from gan.presets import PRESETS
-from gan.training import NotFiniteError
+from gan.training import NotFiniteError, Recipe
 
 
 def parse(arguments=None):
@@ -33,39 +37,84 @@ def parse(arguments=None):
     who.add_argument("--b", metavar="DIR|VIDEO", help="the same of person B")
     who.add_argument("--landmarks", metavar="CSV", help="68 landmarks of each photograph, where they are known: "
                      "file,width,height,x0,y0,...,x67,y67")
-    who.add_argument("--people", metavar="N", nargs=2, type=number(int, 0), help="numbers of the rendered people "
-                     "(default: 0 1 for seed 0)")
+    who.add_argument("--people", metavar="N", nargs="+", help="two numbers: these rendered people (default: 0 1 for seed 0); "
+                     "one number, or a folder with a folder for each person: a base is learned of so many, for --base")
     who.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person "
-                     f"(default: {session.FACES_RENDERED})")
+                     f"(default: {configuration.FACES_RENDERED})")
     run = parser.add_argument_group("the run")
     run.add_argument("--run", default="runs/demo", metavar="DIR", help="its folder (default: %(default)s)")
+    run.add_argument("--base", metavar="RUN", help="start from what that run learned of many people; none: from nothing; "
+                     "shipped: from the project's own (the default where it fits)")
     run.add_argument("--preset", choices=PRESETS, help="size of the network (default: small)")
     run.add_argument("--size", metavar="PX", type=number(int, 16, 1024), help="side of the faces, a multiple of 16")
     run.add_argument("--width", metavar="W", type=number(int, 2, 1024), help="channels after the first convolution")
+    run.add_argument("--latent", metavar="N", type=number(int, 1, 65536), help="numbers of the code (default: 8 W)")
+    run.add_argument("--activation", choices=ACTIVATIONS, help="(default: leaky_relu)")
     run.add_argument("--batch", metavar="N", type=number(int, 1, 4096), help="faces of each person a step (default: 16)")
     run.add_argument("--learning-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of Adam's step size")
+    run.add_argument("--occluded", metavar="SHARE", type=number(float, 0, 1), help="of the faces that a hand, glasses or hair "
+                     f"is held before, so that masks learn to leave such things out (default: {configuration.OCCLUDED})")
     run.add_argument("--seed", metavar="N", type=number(int, 0), help="of all random numbers (default: 0)")
+    run.add_argument("--stage", choices=stages.STAGES, help="train this one alone; without it: all three, in this order. A "
+                     "run that exists goes on with it")
     length = run.add_mutually_exclusive_group()
-    length.add_argument("--steps", metavar="N", type=number(int, 1), help="total steps of the run (default: "
-                        f"{session.STEPS_RENDERED} for rendered people, {session.STEPS_PHOTOGRAPHED} for photographs)")
+    length.add_argument("--steps", metavar="N", type=number(int, 1), help="total steps of the run, or of the --stage (default: "
+                        f"{configuration.STEPS_RENDERED} for rendered people, {configuration.STEPS_PHOTOGRAPHED} for "
+                        "photographs)")
     length.add_argument("--minutes", metavar="M", type=number(float, 0.1), help="as many steps as fit")
+    recipe = Recipe()
+    against = parser.add_argument_group("the adversary")
+    against.add_argument("--objective", choices=OBJECTIVES, help=f"what the two play for (default: {recipe.objective})")
+    against.add_argument("--adversarial-weight", metavar="X", type=number(float, 0, 1e6), help="of the adversary's wish beside "
+                         f"the reconstruction's (default: {recipe.weight})")
+    against.add_argument("--warmup", metavar="N", type=number(int, 0), help="steps of the adversarial stage before the "
+                         "adversary is listened to; over four times as many it comes in (default: a twentieth of the stage)")
+    against.add_argument("--adversarial-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of the autoencoder's "
+                         f"step size in that stage (default: {recipe.adversarial_rate})")
+    against.add_argument("--critic-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of the discriminator's "
+                         f"(default: {recipe.critic_rate})")
+    against.add_argument("--critic-turns", metavar="N", type=number(int, 1, 100), help="its steps for each of the "
+                         f"autoencoder's (default: {recipe.critic_turns})")
+    against.add_argument("--r1", metavar="X", type=number(float, 0, 1e6), help="weight of the R1 penalty on its slope "
+                         f"(default: {recipe.r1})")
+    against.add_argument("--noise", metavar="X", type=number(float, 0, 10), help="standard deviation of the noise on what it "
+                         f"sees, fading (default: {recipe.noise})")
+    against.add_argument("--discriminator", choices=DISCRIMINATORS, help="(default: the preset's)")
+    against.add_argument("--spectral", action="store_true", default=None, help="with spectral normalisation")
     how = parser.add_argument_group("how to compute")
     how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     how.add_argument("--kernels", choices=("fast", "plain"), default="fast", help="plain: the short definitions in "
                      "nn/kernels/plain.py, to read and to change")
     how.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="CPU threads (default: all cores)")
     options = parser.parse_args(arguments)
+    options.people, options.crowd = _people(parser, options.people)
     if (options.a is None) != (options.b is None):
         parser.error("--a and --b belong together; give both, or none to train on rendered people")
-    if options.landmarks and not options.a:
+    if options.landmarks and not (options.a or options.crowd):
         parser.error("--landmarks belongs together with --a and --b")
-    if options.a and (options.people or options.faces):
+    if options.a and (options.people or options.crowd or options.faces):
         parser.error("--people and --faces are for rendered people; leave them out with --a and --b")
+    if options.crowd and (options.stage not in (None, "autoencoder") or options.base):
+        parser.error("a base of many people is learned from nothing and without an adversary; leave --stage and --base out")
     if options.size and options.size % 16:
         parser.error(f"--size should be a multiple of 16, got {options.size}")
     if options.width and options.width % 2:
         parser.error(f"--width should be even, got {options.width}")
     return options
+
+
+def _people(parser, given):
+    """(two numbers of rendered people, a crowd: a number of people or a folder); None for what was not given."""
+    if given is None:
+        return None, None
+    if len(given) == 1 and not given[0].isdecimal():
+        return None, given[0]
+    if len(given) > 2 or not all(text.isdecimal() for text in given):
+        parser.error(f"--people takes two numbers, or one number, or a folder, got {' '.join(given)}")
+    numbers = tuple(int(text) for text in given)
+    if len(numbers) == 1 and numbers[0] < LEAST_PEOPLE:
+        parser.error(f"--people with one number is for a base, of at least {LEAST_PEOPLE} people, got {numbers[0]}")
+    return (numbers, None) if len(numbers) == 2 else (None, numbers[0])
 
 
 class Interruption:
@@ -99,9 +148,8 @@ class Interruption:
 def main(arguments=None):
     """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
     options = parse(arguments)
-    names = {field.name for field in dataclasses.fields(session.Request)}
-    request = session.Request(**{name: value for name, value in vars(options).items() if name in names})
-    request.people = tuple(options.people) if options.people else None
+    names = {field.name for field in dataclasses.fields(configuration.Request)}
+    request = configuration.Request(**{name: value for name, value in vars(options).items() if name in names})
     nn.use_kernels(options.kernels)
     if options.threads:
         nn.kernels.parallel.set_threads(options.threads)

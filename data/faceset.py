@@ -186,6 +186,24 @@ def from_renders(name, renders, size, seed=0):
     return _assemble(name, size, files, faces, np.arange(len(faces)), seed, [])
 
 
+def joined(name, sets):
+    """One face set of several whose crops have one size, face after face; their clips stay apart."""
+    faces = np.cumsum([0, *(len(each) for each in sets)])[:-1]
+    clips = np.cumsum([0, *(each.groups.max() + 1 for each in sets)])[:-1]
+
+    def column(attribute, shifts=None):
+        parts = [getattr(each, attribute) for each in sets]
+        return np.concatenate(parts if shifts is None else [part + shift for part, shift in zip(parts, shifts)])
+
+    def listed(attribute):
+        return [entry for each in sets for entry in getattr(each, attribute)]
+
+    return FaceSet(
+        name, sets[0].size, column("canvas"), column("landmarks"), column("transforms"), listed("files"), listed("digests"),
+        column("groups", clips), column("train", faces), column("held_out", faces), listed("skipped"), listed("notes"),
+    )  # fmt: skip
+
+
 def _in_threads(function, items):
     """[function(item) for item in items], in the same order, on a few threads."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:

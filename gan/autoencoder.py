@@ -140,6 +140,11 @@ class FaceAutoencoder(nn.Module):
         shared = self.encoder.unfold(codes)
         return self.decoder_a(shared[:count]), self.decoder_b(shared[count:])
 
+    def redraw(self, batch_a, batch_b):
+        """What a training step compares: [(drawn, target, mask)] of A and of B, each a data.augment.Batch."""
+        drawn_a, drawn_b = self(batch_a.warped, batch_b.warped)
+        return [(drawn_a, batch_a.target, batch_a.mask), (drawn_b, batch_b.target, batch_b.mask)]
+
     def draw_as(self, faces, person, side):
         """Faces (N, S, S, 3), array or Tensor, of `person` drawn as the person of `side`: (N, S, S, 3 or 4)."""
         colours = self.colours_a if person == "a" else self.colours_b

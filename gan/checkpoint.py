@@ -18,15 +18,22 @@ import PIL
 import nn
 from data.align import ALIGNMENT_VERSION
 from data.image_io import write_whole
-from gan.autoencoder import FaceAutoencoder
-from gan.training import part
+from gan import base
+from gan.autoencoder import ACTIVATIONS, FaceAutoencoder
+from gan.discriminator import DISCRIMINATORS
+from gan.stages import STAGES
+from gan.trainer import part
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-_OR_NOTHING = type(None)
-_FIELDS = {"preset": str, "size": int, "width": int, "mask": bool, "batch": int, "learning_rate": (int, float), "seed": int,
-           "steps": (int, _OR_NOTHING), "people": (list, _OR_NOTHING), "faces": (int, _OR_NOTHING),
-           "a": (str, _OR_NOTHING), "b": (str, _OR_NOTHING), "landmarks": (str, _OR_NOTHING)}
+_NUMBER, _OR_NOTHING = (int, float), type(None)
+_FIELDS = {"preset": str, "size": int, "width": int, "mask": bool, "latent": (int, _OR_NOTHING), "identity": bool,
+           "residual": bool, "activation": str, "discriminator": str, "discriminator_width": int, "spectral": bool,
+           "batch": int, "learning_rate": _NUMBER, "seed": int, "plan": list, "timed_from": int, "minutes": (*_NUMBER, _OR_NOTHING),
+           "people": (list, _OR_NOTHING), "faces": (int, _OR_NOTHING), "crowd": (int, str, _OR_NOTHING),
+           "a": (str, _OR_NOTHING), "b": (str, _OR_NOTHING), "landmarks": (str, _OR_NOTHING), "base": (str, _OR_NOTHING),
+           "objective": str, "adversarial_weight": _NUMBER, "adversarial_rate": _NUMBER, "critic_rate": _NUMBER,
+           "critic_turns": int, "r1": _NUMBER, "noise": _NUMBER, "warmup": (int, _OR_NOTHING), "occluded": _NUMBER}
 
 
 class RunError(Exception):
@@ -65,6 +72,8 @@ class RunFolder:
             raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')}, "
                            f"now {ALIGNMENT_VERSION}); train it anew")
         wrong = [name for name, kind in _FIELDS.items() if name not in config or not isinstance(config[name], kind)]
+        if not wrong and not _is_plan(config["plan"]):
+            wrong = ["plan"]
         if wrong:
             raise RunError(f"{file} lacks a usable value of {', '.join(wrong)}; restore it or choose another --run")
         return config
@@ -126,15 +135,72 @@ class _writing:
             raise RunError(f"{self.path} could not be written ({reason}); what was saved before still stands") from error
 
 
+def _is_plan(plan):
+    """Whether a value read from a file is a plan of gan.stages."""
+    return bool(plan) and all(isinstance(entry, list) and len(entry) == 2 and entry[0] in STAGES
+                              and (entry[1] is None or isinstance(entry[1], int) and entry[1] > 0) for entry in plan)
+
+
 def build_model(config):
-    """The network that a configuration describes, untrained."""
-    return FaceAutoencoder(config["size"], config["width"], config["mask"])
+    """The network that a configuration describes, untrained: a FaceAutoencoder, or ManyFaces where it learns a crowd.
+
+    Raises ValueError for shapes that are no network."""
+    shape = {name: config[name] for name in ("size", "width", "mask", "latent", "residual", "activation")}
+    if config["activation"] not in ACTIVATIONS:
+        raise ValueError(f"there is no activation {config['activation']!r}; choose {', '.join(ACTIVATIONS)}")
+    if config["crowd"] is not None:
+        return base.ManyFaces(people=config["crowd_people"], **shape)
+    return FaceAutoencoder(identity=config["identity"], **shape)
 
 
-def load_drawing_model(run):
-    """The network of a run folder with the averaged weights that drew held-out faces best: (model, configuration).
+WHICH = ("best", "last")
+
+
+def load_drawing_model(run, which="best"):
+    """The network of a run folder with averaged weights: (model, configuration). which: "best": the averages that drew
+    held-out faces best; "last": the newest.
 
     Raises RunError where the folder is missing, unfinished or damaged."""
+    config, state = _load(run)
+    if config["crowd"] is not None:
+        raise RunError(f"{run} learned many people and swaps none; give it as --base to train two people")
+    averages = {"best": "best", "last": "average"}[which]
+    try:
+        model = build_model(config)
+        model.load_state_dict(part(state, "model") | part(state, averages))
+    except ValueError as error:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
+    return model.eval(), config
+
+
+def load_discriminator(run):
+    """The discriminator of a run folder as it was trained last. Raises RunError where there is none, or as
+    load_drawing_model does."""
+    config, state = _load(run)
+    weights = part(state, "adversary.network")
+    if not weights:
+        raise RunError(f"{run} has no discriminator yet; train.py --run {run} --stage discriminator trains one")
+    try:
+        network = build_discriminator(config)
+        network.load_state_dict(weights)
+    except ValueError as error:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
+    return network.eval()
+
+
+def load_base(run):
+    """The weights of the base (gan.base) in a run folder, by the averages that drew held-out faces best; of the one that comes
+    with the project for run = "shipped". Raises RunError where there is none."""
+    if run == "shipped":
+        return nn.load(base.SHIPPED)
+    config, state = _load(run)
+    if config["crowd"] is None:
+        raise RunError(f"{run} learned two people; a base is made by train.py --people N or --people FOLDER")
+    return base.weights_of(part(state, "model") | part(state, "best"))
+
+
+def _load(run):
+    """(configuration, newest whole checkpoint) of a run folder."""
     folder = RunFolder(run)
     config = folder.read_config()
     if config is None:
@@ -142,9 +208,11 @@ def load_drawing_model(run):
     state = folder.load()
     if state is None:
         raise RunError(f"{run} has no checkpoint yet; let train.py save one first")
-    try:
-        model = build_model(config)
-        model.load_state_dict(part(state, "model") | part(state, "best"))
-    except ValueError as error:
-        raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
-    return model.eval(), config
+    return config, state
+
+
+def build_discriminator(config):
+    """The untrained discriminator that a configuration describes. Raises ValueError for shapes that are no network."""
+    if config["discriminator"] not in DISCRIMINATORS:
+        raise ValueError(f"there is no discriminator {config['discriminator']!r}; choose {', '.join(DISCRIMINATORS)}")
+    return DISCRIMINATORS[config["discriminator"]](config["size"], config["discriminator_width"], config["spectral"])

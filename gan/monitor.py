@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.image_io import DigitalSource, save_picture, write_whole
 from data.progress import duration
+from gan.stages import STAGES
 
-STAGES = ["autoencoder", "discriminator", "adversarial"]
 COLUMNS = ["step", "stage", "loss", "mae", "dssim", "mask", "held_out", "sharpness", "variety", "learning_rate",
            "adversarial", "critic", "penalty", "score_real", "score_made", "accuracy", "gradient_critic", "gradient_made",
            "weight"]
@@ -38,6 +38,18 @@ class Curves:
 
     def __getitem__(self, name):
         return self._table[COLUMNS.index(name), :self._count]
+
+    def taken(self, name, rows=slice(None)):
+        """(steps, values) of those of the rows, a slice, in which the figure was taken."""
+        values = self[name][rows]
+        where = np.isfinite(values)
+        return self["step"][rows][where], values[where]
+
+    def spans(self):
+        """Stretches of one stage each, in order: [(the stage's name, its rows, a slice)]."""
+        stage = self["stage"]
+        borders = [0, *(np.flatnonzero(np.diff(stage)) + 1).tolist(), len(stage)]
+        return [(STAGES[int(stage[a])], slice(a, b)) for a, b in zip(borders, borders[1:]) if b > a]
 
     def add(self, row):
         """Append a row {column: figure}; a figure that is None or left out was not taken."""

@@ -1,6 +1,10 @@
 """One session of a run: find out what to train, continue where the last session ended, train, watch, save.
 
-    request (what the user asked for) + config.json (what the run is) -> subjects, Trainer -> steps -> previews, checkpoints
+    request (what the user asked for) + config.json (what the run is) -> whom to learn, Trainer -> steps -> previews, checkpoints
+
+Training can go wrong: a loss that is not finite, or faces that held-out pictures show to be lost. Then the session goes back to
+the last good checkpoint and on from there at half the rate. What is saved is measured first, so that the last checkpoint is a
+good one.
 """
 import dataclasses
 import hashlib
@@ -8,45 +12,23 @@ import time
 
 import nn
 from data.faceset import report
-from gan import evaluate, monitor, plots
+from gan import base, crowd, evaluate, monitor, plots, stages
+from gan.adversary import Adversary
 from gan.autoencoder import training_bytes
-from gan.checkpoint import RunError, RunFolder, build_model
-from gan.presets import PRESETS
-from gan.training import BatchMaker, NotFiniteError, Recipe, Trainer
+from gan.batches import BATCHES_AHEAD, BatchMaker
+from gan.checkpoint import RunError, RunFolder, build_discriminator, build_model, load_base
+from gan.configuration import configure, recipe_of
+from gan.diagnosis import Diagnosis
+from gan.trainer import Trainer
+from gan.training import NotFiniteError, warp_strength
 
-STEPS_RENDERED = 1000  # under five minutes on two cores
-STEPS_PHOTOGRAPHED = 20_000
-LIGHT_PHOTOGRAPHED = 2.5
-FACES_RENDERED = 300  # of each person
 SAVE_SECONDS = 60
 HELD_OUT_EVERY = 100  # steps
-TIMED_STEPS = 20  # the first steps of a session, from which its speed is told
+TIMED_STEPS = 20  # the first steps of a session or a stage, from which its speed is told
+ROLLBACKS = 5  # in a row, without a new checkpoint between: then the run gives up
+SLOWER = 0.5  # the rate after a rollback, of what it was
 _SPARE = 0.94  # of --minutes is for steps, the rest for previews and the last figures
-
-
-@dataclasses.dataclass
-class Request:
-    """What the user asked for; None where nothing was said: then the run's own value holds, or the default."""
-
-    run: str
-    a: str | None = None
-    b: str | None = None
-    landmarks: str | None = None
-    people: tuple | None = None
-    faces: int | None = None
-    preset: str | None = None
-    size: int | None = None
-    width: int | None = None
-    batch: int | None = None
-    learning_rate: float | None = None
-    seed: int | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    device: str = "auto"
-
-
-# What makes a run the one it is: it cannot change from one session to the next.
-FIXED = ("a", "b", "landmarks", "people", "faces", "preset", "size", "width", "batch", "learning_rate", "seed")
+_DISCRIMINATOR_SEED = 0x5EED  # keeps its first weights apart from the autoencoder's
 
 
 def train(request, say=print, stopped=lambda: False):
@@ -56,19 +38,21 @@ def train(request, say=print, stopped=lambda: False):
     """
     began = time.monotonic()
     folder = RunFolder(request.run)
-    config = _configuration(request, folder)
-    device = nn.choose_device(request.device)
     state = folder.load()
-    if state is not None and config["steps"] is not None and int(state["step"]) >= config["steps"]:
-        say(f"{folder.path} is finished: {config['steps']} steps. Continue with --steps above that, or use another --run.")
+    step = 0 if state is None else step_of(state)
+    config = configure(request, folder, step)
+    device = nn.choose_device(request.device)
+    if stages.place(config["plan"], step) is None:
+        say(f"{folder.path} is finished: {step} steps. Continue with --steps above that or another --stage, or use another "
+            "--run.")
         return True
-    subjects = _gather(config, folder, say)
+    source = _gather(config, folder, say)
     folder.create()
-    _record(config, subjects, say)
+    _record(config, source, say)
     folder.write_config(config)
-    trainer = _trainer(config, subjects, state, device, folder)
-    _announce(trainer, config, subjects, device, say)
-    session = _Session(folder, config, subjects, trainer, began, say)
+    trainer = _trainer(config, source, state, device, folder)
+    _announce(trainer, config, source, device, say)
+    session = _Session(folder, config, source, trainer, began, say)
     try:
         finished = session.run(stopped)
     except OSError as error:
@@ -77,97 +61,62 @@ def train(request, say=print, stopped=lambda: False):
     return finished
 
 
-def _configuration(request, folder):
-    """The run's configuration: the one in its folder, if the request agrees with it, else a new one."""
-    asked = {name: getattr(request, name) for name in FIXED if getattr(request, name) is not None}
-    config = folder.read_config()
-    if config is None:
-        if folder.checkpoint.exists():
-            raise RunError(f"{folder.path} has a checkpoint but no config.json; choose another --run")
-        return _new_configuration(request, asked)
-    for name, value in asked.items():
-        kept = tuple(config[name]) if isinstance(config[name], list) else config[name]
-        if value != kept:
-            difference = _difference(name, kept, value, config["people"] is None)
-            raise RunError(f"{folder.path} was trained {difference}; leave the option out, or choose another --run")
-    if request.steps is not None:
-        config |= {"steps": request.steps, "minutes": None}
-    elif request.minutes is not None and request.minutes != config.get("minutes"):
-        config |= {"steps": None, "minutes": request.minutes}
-    return config
-
-
-def _difference(name, kept, asked, photographed):
-    if kept is None and name == "landmarks" and photographed:
-        return f"without landmarks from a file, not with {asked}"
-    if kept is None:
-        return "on photographs, not on rendered people" if name in ("people", "faces") else \
-            "on rendered people, not on photographs"
-    return f"with {name} {kept}, not {asked}"
-
-
-def _new_configuration(request, asked):
-    preset = PRESETS[request.preset or "small"]
-    photographed = request.a is not None
-    recipe = Recipe()
-    seed = request.seed or 0
-    steps = request.steps
-    if steps is None and request.minutes is None:
-        steps = STEPS_PHOTOGRAPHED if photographed else STEPS_RENDERED
-    config = {"preset": preset.name, "size": preset.size, "width": preset.width, "mask": preset.mask,
-              "batch": recipe.batch, "learning_rate": preset.learning_rate, "seed": seed, "steps": steps,
-              "minutes": request.minutes,
-              "a": None, "b": None, "landmarks": None,
-              "people": None if photographed else (2 * seed, 2 * seed + 1),
-              "faces": None if photographed else FACES_RENDERED}
-    return config | asked
+def step_of(state):
+    """The number of steps taken, of a checkpoint's arrays."""
+    return int(state.get("step", 0))
 
 
 def _gather(config, folder, say):
-    """The subjects, and what is to be said of them."""
+    """What the run learns from: Subjects or a Crowd; and what is to be said of it."""
     began = time.monotonic()
-    if config["people"] is None:
+    if config["crowd"] is not None:
+        say(f"rendering {config['crowd']} people" if isinstance(config["crowd"], int) else
+            f"reading the people of {config['crowd']}")
+    elif config["people"] is None:
         say(f"reading the faces of {config['a']} and {config['b']}")
     else:
         say(f"rendering {config['faces']} faces each of two people made by a program (numbers {config['people'][0]} and "
             f"{config['people'][1]})")
-    subjects = evaluate.subjects_of(config, folder, say)
+    source = evaluate.subjects_of(config, folder, say) if config["crowd"] is None else crowd.of(config, folder, say)
     say(f"  done in {monitor.duration(time.monotonic() - began)}")
-    for faces in (subjects.a, subjects.b):
+    for faces in source.sets():
         if faces.skipped:
             say(f"  {faces.name}: {len(faces.skipped)} skipped")
             for file, reason in faces.skipped[:10]:
                 say(f"    {file}: {reason}")
             if len(faces.skipped) > 10:
                 say(f"    and {len(faces.skipped) - 10} more")
-    if config["people"] is None:
-        for line in report(subjects.a, subjects.b):
+    if config["a"] is not None:
+        for line in report(source.a, source.b):
             say(f"  {line}")
-    return subjects
+    return source
 
 
-def _record(config, subjects, say):
-    """Note in the configuration what the run learns from: counts and a hash, not the pictures."""
-    learned = {side: {"train": len(faces.train), "held_out": len(faces.held_out),
+def _record(config, source, say):
+    """Note in the configuration what the run learns from: counts and hashes, not the pictures."""
+    learned = {name: {"train": len(faces.train), "held_out": len(faces.held_out),
                       "sha256": hashlib.sha256("".join(faces.digests).encode()).hexdigest()}
-               for side, faces in (("a", subjects.a), ("b", subjects.b))}
+               for name, faces in zip(source.names, source.sets())}
     if config.get("learned_from", learned) != learned:
         say("  note: these are not the same pictures as in the run's earlier sessions")
     config["learned_from"] = learned
+    if config["crowd"] is not None:
+        config["crowd_people"] = len(source.colours)
 
 
-def _trainer(config, subjects, state, device, folder):
+def _trainer(config, source, state, device, folder):
     nn.manual_seed(config["seed"])
     try:
         model = build_model(config)
     except ValueError as error:
         raise RunError(f"{folder.path}: config.json describes no network ({error})") from error
-    for side, faces in (("a", subjects.a), ("b", subjects.b)):
-        model.learn_colours(*faces.crops(faces.train), side)
-    recipe = Recipe(batch=config["batch"], learning_rate=config["learning_rate"], seed=config["seed"])
-    if config["people"] is None:  # photographs are few, and of some lights only: they are learned by heart if shown as they are
-        recipe = dataclasses.replace(recipe, light=LIGHT_PHOTOGRAPHED, fading_warp=False)
-    trainer = Trainer(model.to(device), recipe)
+    if config["crowd"] is None:
+        for side, faces in (("a", source.a), ("b", source.b)):
+            model.learn_colours(*faces.crops(faces.train), side)
+    recipe = recipe_of(config)
+    if config["base"] is not None and state is None:
+        _start_from_base(model, config["base"])
+    trainer = Trainer(model.to(device), recipe, lambda: _new_adversary(config, recipe, device))
     if state is not None:
         try:
             trainer.load_state_dict(state)
@@ -177,9 +126,24 @@ def _trainer(config, subjects, state, device, folder):
     return trainer
 
 
-def _announce(trainer, config, subjects, device, say):
+def _start_from_base(model, given):
+    weights = load_base(given)
+    fault = base.fault(weights, model)
+    if fault:
+        raise RunError(f"the base {given} is of another shape than the network ({fault}); give the same --preset, --size, --width, "
+                       "--latent and --activation as it was trained with, or --base none")
+    base.start_from(weights, model)
+
+
+def _new_adversary(config, recipe, device):
+    """The untrained adversary of a run; the same for the same seed."""
+    nn.manual_seed(config["seed"] ^ _DISCRIMINATOR_SEED)
+    return Adversary(build_discriminator(config).to(device), recipe)
+
+
+def _announce(trainer, config, source, device, say):
     parameters = sum(p.size for p in trainer.model.parameters())
-    canvases = subjects.a.canvas.nbytes + subjects.b.canvas.nbytes
+    canvases = sum(faces.canvas.nbytes for faces in source.sets())
     expected = training_bytes(trainer.model, config["batch"]) + canvases
     say(f"preset {config['preset']}: {config['size']} px, width {config['width']}, {parameters:,} parameters, about "
         f"{expected / 2 ** 20:.0f} MiB, on {device}")
@@ -190,91 +154,167 @@ def _announce(trainer, config, subjects, device, say):
 class _Session:
     """The loop, and what happens beside the steps."""
 
-    def __init__(self, folder, config, subjects, trainer, began, say):
-        self.folder, self.config, self.subjects, self.trainer, self.say = folder, config, subjects, trainer, say
-        self.began = began
-        self.truth = subjects.truth(monitor.PREVIEW_FACES)
-        self.first_step = trainer.step
+    def __init__(self, folder, config, source, trainer, began, say):
+        self.folder, self.config, self.source, self.trainer, self.say = folder, config, source, trainer, say
+        self.diagnosis = Diagnosis()
+        self.rollbacks = 0
         self.saved = time.monotonic()
-        self.stepping = 0.0  # seconds spent in steps alone
+        self.began = began  # then of the stage
+        self.stepping, self.steps = 0.0, 0  # seconds and steps of this stage in this session, without what is beside them
 
     def run(self, stopped):
-        trainer, recipe = self.trainer, self.trainer.recipe
+        trainer = self.trainer
         self.metrics = monitor.Metrics(self.folder.path, trainer.step)
-        progress = monitor.Progress()
-        batches = BatchMaker(self.subjects, recipe, trainer.model.encoder.squeeze.weight.device)
+        self.batches = BatchMaker(self.source, trainer.recipe, self.warp, trainer.model.parameters()[0].device)
+        self.progress = monitor.Progress()
         try:
-            while not self.finished() and not stopped():
-                started = time.monotonic()
-                try:
-                    losses = trainer.train_step(batches, self.config["steps"])
-                except NotFiniteError as error:
-                    raise NotFiniteError(f"{error} at step {trainer.step + 1}; the last checkpoint still stands: start again "
-                                         "from it, or anew with a lower --learning-rate") from error
-                self.stepping += time.monotonic() - started
-                row = self.after_step(losses)
-                progress.show(self.config["steps"], self.rate(), row)
-            progress.end()
-            self.save()
-            if self.finished():
+            if trainer.step == 0:
+                self.write()  # there is always a good checkpoint to go back to
+            while True:
+                while self.place() and not stopped():
+                    self.next_step()
+                self.progress.end()
+                if self.save() or stopped():
+                    break
+            if not self.place():
                 self.conclude()
         finally:
-            progress.end()
-            batches.close()
+            self.progress.end()
+            self.batches.close()
             self.metrics.close()
-        return self.finished()
+        return not self.place()
 
-    def finished(self):
-        return self.config["steps"] is not None and self.trainer.step >= self.config["steps"]
+    def place(self, step=None):
+        """The gan.stages.Place of the next step, or of a given one; None after the last."""
+        return stages.place(self.config["plan"], self.trainer.step if step is None else step)
 
-    def rate(self):
-        """Steps a second in this session, without the previews: these are many at first and rare later."""
-        return (self.trainer.step - self.first_step) / self.stepping
+    def warp(self, step):
+        """How far the inputs of a step are warped."""
+        place = self.place(step)
+        return warp_strength(self.trainer.recipe, place) if place else 0.0
 
-    def after_step(self, losses):
-        """Whatever is due after a step: the total, the held-out loss, a preview, a checkpoint. Returns the metrics."""
-        step, total = self.trainer.step, self.config["steps"]
-        if step - self.first_step == TIMED_STEPS:
-            self.tell_time()
-        due = monitor.preview_due(step, total)
-        measured = due or step % HELD_OUT_EVERY == 0
-        held_out = self.trainer.measure(self.subjects).loss if measured else None
-        row = {"step": step, "stage": "autoencoder", **dataclasses.asdict(losses), "held_out": held_out,
-               "learning_rate": self.trainer.optimizer.lr}
+    def next_step(self):
+        """Take a step and do what is due after it; where it cannot be taken, go back."""
+        trainer, place = self.trainer, self.place()
+        if trainer.enter(place):
+            self.begin(place)
+        started = time.monotonic()
+        try:
+            made = trainer.train_step(place, self.batches)
+        except NotFiniteError as error:
+            self.roll_back(f"{error} at step {trainer.step + 1}")
+            return
+        self.stepping += time.monotonic() - started
+        self.steps += 1
+        self.after_step(place, made)
+
+    def begin(self, place):
+        self.progress.end()
+        self.say(f"stage {place.stage}, after {self.trainer.step} steps")
+        self.began, self.stepping, self.steps = time.monotonic(), 0.0, 0
+
+    def after_step(self, place, made):
+        """Whatever is due after a step: the total, held-out figures, words on how it goes, a preview, a checkpoint."""
+        step = self.trainer.step
+        if self.steps == TIMED_STEPS:
+            self.tell_time(place)
+        last = place.total is not None and place.step + 1 == place.total
+        due = monitor.preview_due(step, stages.length(self.config["plan"])) or last
+        row = {"step": step, "stage": place.stage, **_row(made)}
+        measured = place.stage != "discriminator" and (due or place.step == 0 or step % HELD_OUT_EVERY == 0)
+        if measured:
+            held_out = self.trainer.measure(self.source)
+            self.trainer.keep_if_best(held_out, place.stage)
+            row |= {"held_out": held_out.losses.loss, "sharpness": held_out.sharpness, "variety": held_out.variety}
         self.metrics.add(row)
+        self.progress.show(stages.length(self.config["plan"]), self.rate(), row)
+        if measured or step % HELD_OUT_EVERY == 0:
+            self.tell(self.diagnosis.look(self.metrics.curves))
         if due:
             self.preview()
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
-        return row
 
-    def tell_time(self):
-        """Say how long it will take; with --minutes, fix the total that fits."""
-        if self.config["steps"] is None:
-            left = self.config["minutes"] * 60 * _SPARE - (time.monotonic() - self.began)
-            self.config["steps"] = self.trainer.step + max(1, int(left * self.rate()))
+    def tell(self, lines):
+        for line in lines:
+            self.progress.end()
+            self.say(line)
+
+    def rate(self):
+        """Steps a second of this stage in this session, without the previews: these are many at first and rare later."""
+        return self.steps / self.stepping
+
+    def tell_time(self, place):
+        """Say how long the stage will take; with --minutes, fix the number of steps that fits."""
+        if place.total is None:
+            left = self.minutes_of(place) * 60 * _SPARE - (time.monotonic() - self.began)
+            least = 2 * (place.step + 1 + BATCHES_AHEAD)  # batches made ahead were made for the first half of the stage
+            self.config["plan"][place.number][1] = max(least, place.step + 1 + int(left * self.rate()))
             self.folder.write_config(self.config)
-        remaining = self.config["steps"] - self.trainer.step
-        self.say(f"{self.config['steps']} steps, expected time {monitor.duration(remaining / self.rate())}")
+        total = self.config["plan"][place.number][1]
+        remaining = total - place.step - 1
+        self.progress.end()
+        self.say(f"{total} steps of stage {place.stage}, expected time {monitor.duration(remaining / self.rate())}")
+
+    def minutes_of(self, place):
+        """The share of --minutes that is a stage's."""
+        shares = [stages.share(stage) for stage, _ in self.config["plan"][self.config["timed_from"]:]]
+        return self.config["minutes"] * stages.share(place.stage) / sum(shares)
 
     def preview(self):
         with self.trainer.best_weights():
-            sheet = monitor.preview_sheet(self.trainer.model, self.subjects, self.truth)
+            sheet = self.source.sheet(self.trainer.model)
         monitor.save_preview(self.folder, sheet, self.trainer.step)
         plots.save_plots(self.folder, self.metrics.curves, self.trainer.best_step)
 
     def save(self):
+        """Write a checkpoint, unless held-out faces show that what was learned is lost: then go back. True if it was written."""
+        if self.trainer.collapsed(self.trainer.measure(self.source), self.metrics.curves["loss"]):
+            self.roll_back("held-out faces are drawn far worse than before")
+            return False
+        self.write()
+        self.rollbacks = 0
+        return True
+
+    def write(self):
         self.folder.save(self.trainer.state_dict())
         self.metrics.flush()
         self.saved = time.monotonic()
 
+    def roll_back(self, reason):
+        """Go back to the last good checkpoint, and on from there at half the rate.
+
+        Raises NotFiniteError where that was of no help several times."""
+        self.rollbacks += 1
+        if self.rollbacks > ROLLBACKS:
+            raise NotFiniteError(f"{reason}, and {ROLLBACKS} times at lower rates too; the last checkpoint still stands: try "
+                                 "--stage with a lower --critic-rate or --adversarial-weight, or a new run with a lower "
+                                 "--learning-rate")
+        trainer, scale = self.trainer, self.trainer.rate_scale * SLOWER
+        trainer.load_state_dict(self.folder.load())
+        trainer.rate_scale = scale
+        self.metrics.close()
+        self.metrics = monitor.Metrics(self.folder.path, trainer.step)
+        self.saved = time.monotonic()
+        self.progress.end()
+        self.say(f"{reason}: back to the checkpoint of step {trainer.step}, and on at {scale:g} times the learning rate")
+
     def conclude(self):
         """The held-out figures."""
-        with self.trainer.best_weights():
-            found = evaluate.figures(self.trainer.model, self.subjects, self.subjects.truth(evaluate.TRUTH_FACES))
-        self.say("\n".join(evaluate.table(found)))
-        if self.trainer.best_step < self.trainer.step:
-            self.say(f"the held-out faces were drawn best after step {self.trainer.best_step}: those weights draw the pictures; "
-                     "if that is long ago, more faces will help, and more steps will not")
+        trainer = self.trainer
+        self.tell(self.diagnosis.at_the_end(self.metrics.curves))
+        if self.config["crowd"] is None:
+            with trainer.best_weights():
+                found = evaluate.figures(trainer.model, self.source, self.source.truth(evaluate.TRUTH_FACES))
+            self.say("\n".join(evaluate.table(found)))
+        if trainer.best_step < trainer.step:
+            self.say(f"the held-out faces were drawn best after step {trainer.best_step}: those weights draw the pictures")
         self.say(f"{monitor.duration(self.metrics.elapsed())} of training; look at {self.folder.path / 'preview.png'} and "
                  f"{self.folder.path / 'loss.png'}")
+
+
+def _row(made):
+    """The figures of a gan.trainer.Step as metrics.csv names them."""
+    parts = [dataclasses.asdict(part) for part in (made.losses, made.duel) if part is not None]
+    return {"learning_rate": made.learning_rate, "gradient_made": made.gradient_made, "weight": made.weight,
+            **{name: value for part in parts for name, value in part.items()}}

@@ -2,14 +2,18 @@
 
 Rendered people bring what photographs cannot: the exact truth of a swap, B rendered in A's pose, expression and light.
 """
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
+from data.augment import make_batch
 from data.faceset import FaceSet, from_renders
 from data.given import faces_of
 from data.synthetic import Person, random_pose, render_many
+from gan import monitor
 
+HELD_OUT_FACES = 64
 _PURPOSE_POSES = 11  # keeps these random numbers apart from others of the same seed
 _PURPOSE_TRUTH = 12
 _DETAIL = 1.5  # a render's side in crops: a crop takes about 3/4 of it, so this keeps a little more detail than the crop shows
@@ -35,6 +39,32 @@ class Subjects:
     people: tuple | None = None
     seed: int = 0
 
+    names = ("a", "b")
+
+    def sets(self):
+        """The face sets, in the order of `names`."""
+        return self.a, self.b
+
+    def sheet(self, model):
+        """A sheet of held-out faces as `model` draws them now."""
+        return monitor.preview_sheet(model, self, self._preview_truth)
+
+    @functools.cached_property
+    def _preview_truth(self):
+        return self.truth(monitor.PREVIEW_FACES)
+
+    def batches(self, recipe, k, warp, turn=0):
+        """Batch k of a run: one data.augment.Batch for each person. turn: further batches of the same step are of other
+        random numbers."""
+        return [make_batch(faces, recipe.batch, recipe.seed, side + 2 * turn, k, flip=recipe.flip, warp=warp, light=recipe.light,
+                           occluded=recipe.occluded)
+                for side, faces in enumerate((self.a, self.b))]
+
+    def redrawn(self, model):
+        """Held-out faces as they are, each drawn as its own person: [(drawn, target, mask)] of A and of B, of HELD_OUT_FACES
+        each, evenly chosen, where there are more. Arrays in host memory."""
+        return [_redrawn(model, faces, side) for side, faces in (("a", self.a), ("b", self.b))]
+
     def truth(self, count):
         """The exact truth of `count` swaps in poses that no face set holds, or None for photographs."""
         if self.people is None:
@@ -42,6 +72,14 @@ class Subjects:
         poses = _poses(self.seed, _PURPOSE_TRUTH, 0, count)
         crops = [_rendered_set(person, poses, self.a.size).crops(range(count)) for person in self.people]
         return Truth(*crops[0], *crops[1])
+
+
+def _redrawn(model, faces, side):
+    count = len(faces.held_out)
+    chosen = np.linspace(0, count - 1, min(HELD_OUT_FACES, count)).round().astype(int)
+    target, mask = faces.crops(faces.held_out[chosen])
+    face, drawn_mask = model.draw(target, side, side)
+    return face if drawn_mask is None else np.concatenate([face, drawn_mask], axis=-1), target, mask
 
 
 def rendered(people, count, size, seed):

@@ -1,225 +1,275 @@
-"""One step of learning, and the loop around it.
+"""One step of learning: that of the autoencoder, of the discriminator alone, and of the two in turns.
 
-A step draws a batch of each person, has the autoencoder draw every face anew from a warped picture of it, and moves all
-weights against the gradient of the loss. The loop makes batches ahead in a thread of its own, keeps the learning rate's
-schedule, and hands losses to whoever watches; saving and showing are theirs.
+    autoencoder     draw every face anew from a warped picture of it; move the weights against the slope of the difference
+    discriminator   score real faces and made ones; move its weights so that the scores part
+    generator       the autoencoder's step with one more wish: that the discriminator, as it is now, takes its faces for real
+
+In each step one network learns and the other is held still. The discriminator never sees through the made faces to the weights
+that made them. And the autoencoder hears from the discriminator by one thing alone, the slope at each pixel that it drew: the
+push. It leads through the discriminator's weights and leaves them as they are.
 """
-import collections
-import concurrent.futures
 import contextlib
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 import nn
-from data.augment import make_batch
+import nn.functional as F
 from gan import objectives
+from gan.discriminator import add_noise, face_score
 
 WARM_UP = 50  # steps in which the learning rate rises
-BATCHES_AHEAD = 3
-HELD_OUT_FACES = 64
+_PURPOSE_NOISE = 21  # keeps these random numbers apart from others of the same seed
+_PURPOSE_MIX = 22
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss became infinite or NaN; the weights are still those of the step before."""
+    """A loss or gradient became infinite or NaN; the weights are still those of the step before."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a FaceAutoencoder is trained. batch: faces of each person in a step. light: how far their light is changed.
-    fading_warp: whether inputs are warped less and less in the second half (warp_strength)."""
+    """How the networks are trained.
+
+    batch: faces of each person in a step. learning_rate: the peak of Adam's, betas: its memory. decay: of the weights' moving
+    average, which draws previews and swaps. light: how far the faces' light is changed. fading_warp: whether inputs are warped
+    less and less. occluded: share of the faces that something is held before.
+
+    Of the adversary: objective: a name of objectives.OBJECTIVES. weight: of the adversarial loss, beside a reconstruction loss
+    of about 0.1. warmup: steps of the adversarial stage before the adversary is listened to, a share of its length if None.
+    adversarial_rate: the autoencoder's learning rate in that stage. critic_rate, critic_betas, critic_turns: the
+    discriminator's, and its steps for each of the autoencoder's. r1: weight of the R1 penalty, 0 for none, taken every
+    r1_every steps. noise: standard deviation of the noise on what the discriminator sees; it fades over the stage.
+    """
 
     batch: int = 16
     learning_rate: float = 2e-3
     betas: tuple = (0.9, 0.99)
-    decay: float = 0.995  # of the weights' moving average, which draws previews and swaps
+    decay: float = 0.995
     seed: int = 0
     flip: bool = True
     light: float = 1.0
     fading_warp: bool = True
+    occluded: float = 0.0
+    objective: str = "non-saturating"
+    weight: float = 0.02
+    warmup: int | None = None
+    adversarial_rate: float = 1e-3
+    critic_rate: float = 1e-3
+    critic_betas: tuple = (0.5, 0.9)
+    critic_turns: int = 1
+    r1: float = 0.0
+    r1_every: int = 8
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
 class Losses:
-    """One step's losses, means over both people."""
+    """The autoencoder's losses in one step, means over both people. adversarial: as the objective gives it, without its weight."""
 
     loss: float
     mae: float
     dssim: float
     mask: float
+    adversarial: float | None = None
 
 
-def learning_rate(peak, step, total):
-    """The rate of a step: it rises for WARM_UP steps, stays until half of the total, then falls to zero along a cosine.
+@dataclass(frozen=True)
+class Duel:
+    """What the discriminator did in one step.
 
-    The first half does not depend on the total, so that this may be fixed after the first steps have been timed."""
+    critic: its loss. score_real, score_made: mean scores of the faces. accuracy: share of faces told right, 0..1.
+    gradient_critic: norm of its gradient. penalty: R1's or the gradient penalty's share of the loss, where it was taken.
+    """
+
+    critic: float
+    score_real: float
+    score_made: float
+    accuracy: float
+    gradient_critic: float
+    penalty: float | None = None
+
+
+class Shown(NamedTuple):
+    """Faces as a discriminator is shown them: (N, S, S, 3), the mask (N, S, S, 1), and -1 or +1 for whose they ought to be."""
+
+    faces: np.ndarray
+    mask: np.ndarray
+    person: np.ndarray
+
+
+def learning_rate(peak, step, progress):
+    """The rate of a stage's step: it rises for WARM_UP steps, stays until half of the stage, then falls to zero along a cosine.
+
+    progress: the share of the stage before this step; 0 while its length is open. So the first half does not depend on the
+    length, and this may be fixed after the first steps have been timed."""
     rate = peak * min(1.0, (step + 1) / WARM_UP)
-    progress = step / total if total else 0.0
     return rate if progress <= 0.5 else rate * (1 + math.cos(math.pi * (2 * progress - 1))) / 2
 
 
-def warp_strength(step, total):
-    """How far a step's inputs are warped: fully in the first half, then less and less, to nothing at the end.
+def warp_strength(recipe, place):
+    """How far the inputs of a step at a gan.stages.Place are warped: fully in the first half of the first stage, then less and
+    less, to nothing at its end and in the stages after it; always fully where recipe.fading_warp is off.
 
     The warp keeps the network from copying pixels, but blurs what it learns: at last it sees faces as it will have to swap
     them."""
-    return min(1.0, 2 * (1 - step / total)) if total else 1.0
+    if not recipe.fading_warp:
+        return 1.0
+    return min(1.0, 2 * (1 - place.progress())) if place.stage == "autoencoder" else 0.0
 
 
-def train_autoencoder(model, optimizer, batch_a, batch_b):
-    """One step: both people's faces are drawn from their warped pictures, and every weight is moved. Returns Losses.
+def train_autoencoder(model, optimizer, batches):
+    """One step: faces are drawn from their warped pictures, and every weight is moved. Returns Losses.
 
     Raises NotFiniteError, before any weight has changed."""
     optimizer.zero_grad()
-    drawn_a, drawn_b = model(batch_a.warped, batch_b.warped)
-    a = objectives.reconstruction(drawn_a, batch_a.target, batch_a.mask)
-    b = objectives.reconstruction(drawn_b, batch_b.target, batch_b.mask)
-    loss = a.total + b.total
-    losses = Losses(*((x.item() + y.item()) / 2 for x, y in zip(a, b)))
-    if not math.isfinite(losses.loss):
-        raise NotFiniteError(f"the loss is {losses.loss}")
+    loss, losses = reconstruction(model.redraw(*batches))
+    _check_loss(losses.loss)
     loss.backward()
     _check_gradients(model)
     optimizer.step()
     return losses
 
 
-def _check_gradients(model):
-    """A finite loss may have a slope that is not: Adam would carry it into every weight. One number leaves the device."""
-    sums = [p.grad.sum() for p in model.parameters() if p.grad is not None]
-    if not math.isfinite(float(nn.backend.array_module(*sums).stack(sums).sum())):
-        raise NotFiniteError("a gradient is not finite")
+def reconstruction(redrawn):
+    """The loss of [(drawn, target, mask)], summed over the people as a Tensor, and its terms as Losses."""
+    sides = [objectives.reconstruction(*each) for each in redrawn]
+    return sum(side.total for side in sides), Losses(*(sum(x.item() for x in term) / len(sides) for term in zip(*sides)))
 
 
-class BatchMaker:
-    """Batches of both people, made ahead in a thread; batch k depends on the seed, k and the run's total alone."""
+def train_discriminator(network, optimizer, recipe, real, made, k):
+    """One step of the discriminator on Shown faces, arrays; k: number of the step. Only its weights are moved. Returns a Duel.
 
-    def __init__(self, subjects, recipe, device):
-        self._sets, self._recipe, self._device = (subjects.a, subjects.b), recipe, device
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._ahead = collections.OrderedDict()
-
-    def __call__(self, k, total):
-        """Batch k of a run of `total` steps (None: not known yet): one Batch for each person, on the device."""
-        for step in range(k, k + 1 + BATCHES_AHEAD):
-            if step not in self._ahead:
-                warp = warp_strength(step, total) if self._recipe.fading_warp else 1.0
-                self._ahead[step] = self._thread.submit(self._make, step, warp)
-        pair = self._ahead.pop(k).result()
-        return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in pair]
-
-    def _make(self, k, warp):
-        recipe = self._recipe
-        return [make_batch(faces, recipe.batch, recipe.seed, side, k, flip=recipe.flip, warp=warp,
-                           light=recipe.light)
-                for side, faces in enumerate(self._sets)]
-
-    def close(self):
-        """End the thread; what it was making is thrown away."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-
-class Trainer:
-    """A model in training: its optimizer, its average, the number of steps taken, and all that is needed to continue.
-
-    Trained for too long on few faces, a network learns these by heart and fails on all others. So the averages that drew the
-    held-out faces best are kept, from whichever step: those draw the pictures.
-    """
-
-    def __init__(self, model, recipe):
-        self.model, self.recipe = model, recipe
-        self.optimizer = nn.optim.Adam(model.parameters(), recipe.learning_rate, betas=recipe.betas)
-        self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
-        self.step = 0
-        self.best = [array.copy() for array in self.average.averages]
-        self.best_loss, self.best_step = math.inf, 0
-
-    def train_step(self, batches, total):
-        """Take the next step of `total`, on the pair of batches that `batches` makes for it."""
-        self.optimizer.lr = learning_rate(self.recipe.learning_rate, self.step, total)
-        losses = train_autoencoder(self.model, self.optimizer, *batches(self.step, total))
-        self.average.update()
-        self.step += 1
-        return losses
-
-    def held_out_losses(self, subjects):
-        """Losses of the averaged weights on held-out faces as they are (not warped): on HELD_OUT_FACES of each person, evenly
-        chosen, where there are more."""
-        with self.average_weights(), nn.no_grad():
-            sides = []
-            for faces, side in ((subjects.a, "a"), (subjects.b, "b")):
-                chosen = np.linspace(0, len(faces.held_out) - 1, min(HELD_OUT_FACES, len(faces.held_out))).round().astype(int)
-                target, mask = faces.crops(faces.held_out[chosen])
-                face, drawn_mask = self.model.draw(target, side, side)
-                drawn = face if drawn_mask is None else np.concatenate([face, drawn_mask], axis=-1)
-                sides.append(objectives.reconstruction(drawn, target, mask))
-        return Losses(*((float(x) + float(y)) / 2 for x, y in zip(*sides)))
-
-    def measure(self, subjects):
-        """held_out_losses, and if these are the lowest so far, the averages are kept as the best."""
-        losses = self.held_out_losses(subjects)
-        if losses.loss < self.best_loss:
-            self.best = [array.copy() for array in self.average.averages]
-            self.best_loss, self.best_step = losses.loss, self.step
-        return losses
-
-    def average_weights(self):
-        """Context manager: within it the model has its averaged weights."""
-        return _exchanged(self.model, self.average.averages)
-
-    def best_weights(self):
-        """Context manager: within it the model has the averages that drew the held-out faces best."""
-        return _exchanged(self.model, self.best)
-
-    def state_dict(self):
-        """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""
-        names = [name for name, _ in self.model.named_parameters()]
-        copies = {f"{kind}.{name}": nn.backend.to_numpy(array).copy()
-                  for kind, arrays in (("average", self.average.averages), ("best", self.best))
-                  for name, array in zip(names, arrays)}
-        return {"step": np.array(self.step), "average_updates": np.array(self.average.updates),
-                "best_step": np.array(self.best_step), "best_loss": np.array(self.best_loss), **copies,
-                **{f"model.{name}": array for name, array in self.model.state_dict().items()},
-                **{f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}}
-
-    def load_state_dict(self, state):
-        """Continue from a state_dict. Raises ValueError that names what does not fit."""
-        missing = {"step", "average_updates", "best_step", "best_loss"} - state.keys()
-        if missing:
-            raise ValueError(f"load_state_dict: missing in the file: {', '.join(sorted(missing))}")
-        average, best = self._arrays(state, "average"), self._arrays(state, "best")
-        self.model.load_state_dict(part(state, "model"))
-        self.optimizer.load_state_dict(part(state, "optimizer"))
-        self.average.averages, self.best = average, best
-        self.average.updates, self.step = int(state["average_updates"]), int(state["step"])
-        self.best_step, self.best_loss = int(state["best_step"]), float(state["best_loss"])
-
-    def _arrays(self, state, kind):
-        """Copies of the arrays `kind.NAME` in the parameters' order, checked, on the parameters' devices."""
-        arrays, found = [], part(state, kind)
-        for name, parameter in self.model.named_parameters():
-            if name not in found or found[name].shape != parameter.shape:
-                got = found[name].shape if name in found else "nothing"
-                raise ValueError(f"load_state_dict: {kind}.{name} should be {parameter.shape}, the file has {got}")
-            arrays.append(nn.backend.to_device(found[name].copy(), parameter.device))
-        return arrays
+    Raises NotFiniteError, before any weight has changed."""
+    objective = objectives.OBJECTIVES[recipe.objective]
+    count = len(real.faces)
+    optimizer.zero_grad()
+    # One pass for both: a network without batch normalisation looks at each picture by itself.
+    maps = network(*(_together(x, y) for x, y in zip(real, made)))
+    real_maps, made_maps = [scores[:count] for scores in maps], [scores[count:] for scores in maps]
+    loss = objective.discriminator(real_maps, made_maps)
+    penalty = _penalty(network, recipe, objective, real, made, k)
+    if penalty is not None:
+        loss = loss + penalty
+    _check_loss(loss.item())
+    loss.backward()
+    norm = _check_gradients(network)
+    optimizer.step()
+    if objective.clip is not None:
+        objectives.clip_weights(network.parameters(), objective.clip)
+    with nn.no_grad():
+        scores_real, scores_made = face_score(real_maps, real.mask), face_score(made_maps, made.mask)
+    return Duel(loss.item(), scores_real.mean().item(), scores_made.mean().item(),
+                accuracy(scores_real.data, scores_made.data, objective.threshold), norm,
+                None if penalty is None else penalty.item())
 
 
-def part(state, prefix):
-    """The entries of a flat dictionary below `prefix.`, without it."""
-    return {name[len(prefix) + 1:]: array for name, array in state.items() if name.startswith(prefix + ".")}
+def train_generator(model, optimizer, recipe, redrawn, network, weight):
+    """The autoencoder's step against a discriminator that is held still.
+
+    redrawn: [(drawn, target, mask)] of the two people, drawn with a graph. weight: of the adversarial loss in this step.
+    Returns (Losses, norm of the push that a face got, mean over the faces). Raises NotFiniteError, before any weight has
+    changed."""
+    optimizer.zero_grad()
+    loss, losses = reconstruction(redrawn)
+    drawn = F.concatenate([each[0][..., :3] for each in redrawn])
+    shown = shown_as_drawn(redrawn)
+    with still(network):
+        seen = nn.Tensor(shown.faces, requires_grad=True)
+        adversarial = objectives.OBJECTIVES[recipe.objective].generator(network(seen, shown.mask, shown.person))
+        (push,) = nn.grad(adversarial, [seen])
+    loss = loss + weight * (drawn * push.data).sum()  # its slope at each pixel is the push
+    losses = Losses(losses.loss, losses.mae, losses.dssim, losses.mask, adversarial.item())
+    _check_loss(losses.loss + losses.adversarial)
+    loss.backward()
+    _check_gradients(model)
+    optimizer.step()
+    return losses, _norm_of_each(push.data)
+
+
+def shown_as_drawn(redrawn):
+    """What a discriminator is shown of [(drawn, target, mask)] of A and B: the drawn faces without their graph."""
+    (a, _, mask_a), (b, _, mask_b) = redrawn
+    return Shown(_together(a.data[..., :3], b.data[..., :3]), _together(mask_a, mask_b), persons(len(a), len(b)))
+
+
+def shown_as_real(batch_a, batch_b):
+    """What a discriminator is shown as real: the faces of both people's batches as they are."""
+    return Shown(_together(batch_a.target, batch_b.target), _together(batch_a.mask, batch_b.mask),
+                 persons(len(batch_a.target), len(batch_b.target)))
+
+
+def persons(count_a, count_b):
+    """-1 for each of A's faces, then +1 for each of B's: float32 (N,)."""
+    return np.repeat(np.array([-1, 1], np.float32), [count_a, count_b])
+
+
+def noisy(shown, strength, seed, k, part):
+    """Shown faces with the noise of step k; part: 0 for real ones, 1 for made ones."""
+    if strength == 0:
+        return shown
+    random = np.random.default_rng([seed, _PURPOSE_NOISE, part, k])
+    return shown._replace(faces=add_noise(shown.faces, strength, random))
+
+
+def accuracy(scores_real, scores_made, threshold=None):
+    """Share of faces told right, 0..1: (n,), (m,) scores; threshold: above it a face counts as real; None: halfway between
+    the two means."""
+    if threshold is None:
+        threshold = (scores_real.mean() + scores_made.mean()) / 2
+    return float(((scores_real > threshold).mean() + (scores_made <= threshold).mean()) / 2)
 
 
 @contextlib.contextmanager
-def _exchanged(model, arrays):
-    """Within it the model's parameters are `arrays`; afterwards they are what they were before."""
-    parameters = model.parameters()
-    before = [p.data for p in parameters]
+def still(network):
+    """Within it a network can be seen through, and nothing of it moves: buffers rest, and no gradient is left in it."""
+    before = network.training
+    network.eval()
     try:
-        for p, array in zip(parameters, arrays):
-            p.data = array
         yield
     finally:
-        for p, array in zip(parameters, before):
-            p.data = array
+        network.train(before)
+
+
+def _penalty(network, recipe, objective, real, made, k):
+    """The weighted penalty of this step's loss, or None."""
+    terms = []
+    if objective.gradient_penalty:
+        mix = np.random.default_rng([recipe.seed, _PURPOSE_MIX, k]).random((len(real.faces), 1, 1, 1), np.float32)
+        mix = nn.backend.to_device(mix, nn.backend.device_of(real.faces))
+        penalty = objectives.gradient_penalty(_critic(network, real), real.faces, made.faces, mix)
+        terms.append(objective.gradient_penalty * penalty)
+    if recipe.r1 and k % recipe.r1_every == 0:  # taken seldom and weighted for it (Karras 2020, "lazy regularisation")
+        terms.append(recipe.r1 / 2 * recipe.r1_every * objectives.r1_penalty(_critic(network, real), real.faces))
+    return sum(terms) if terms else None
+
+
+def _critic(network, shown):
+    return lambda faces: network(faces, shown.mask, shown.person)
+
+
+def _together(x, y):
+    return nn.backend.array_module(x).concatenate([x, y])
+
+
+def _norm_of_each(pictures):
+    """The mean over pictures (N, S, S, 3) of each one's Euclidean norm, times N: what one face alone would be pushed by."""
+    xp = nn.backend.array_module(pictures)
+    return float(xp.sqrt((pictures * pictures).sum(axis=(1, 2, 3))).sum())
+
+
+def _check_loss(loss):
+    if not math.isfinite(loss):
+        raise NotFiniteError(f"the loss is {loss}")
+
+
+def _check_gradients(model):
+    """The norm of the whole gradient. A finite loss may have a slope that is not, and Adam would carry it into every weight:
+    raises NotFiniteError. One number leaves the device."""
+    squares = [(p.grad * p.grad).sum() for p in model.parameters() if p.grad is not None]
+    norm = math.sqrt(float(nn.backend.array_module(*squares).stack(squares).sum()))
+    if not math.isfinite(norm):
+        raise NotFiniteError("a gradient is not finite")
+    return norm

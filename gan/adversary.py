@@ -1,0 +1,64 @@
+"""The adversary: a discriminator in training, with all that belongs to it.
+
+Alone, it learns to tell real faces from those of an autoencoder that stays as it is: a face drawn as its own person, or as the
+other. Half of the real faces it is shown are blurred to the made ones' spectrum (gan/spectrum.py), so that softness alone is no
+answer. Against an autoencoder that learns too, real faces stay as they are: there, sharpness is what it shall ask for.
+"""
+import nn
+from gan.spectrum import SpectrumMatch
+from gan.training import Shown, noisy, persons, shown_as_drawn, shown_as_real, train_discriminator
+
+class Adversary:
+    """A discriminator, its optimizer, and the spectra of the faces it has seen. recipe: gan.training.Recipe."""
+
+    def __init__(self, network, recipe):
+        device = network.parameters()[0].device
+        self.network, self.recipe = network, recipe
+        self.optimizer = nn.optim.Adam(network.parameters(), recipe.critic_rate, betas=recipe.critic_betas)
+        self.spectra = SpectrumMatch(network.size, device)
+
+    def learn_alone(self, model, batches, rate, noise, k):
+        """A step against a model that stays as it is. rate: learning rate. noise: its strength. k: number of the step.
+        Returns a gan.training.Duel."""
+        real, made = shown_as_real(*batches), shown_as_swapped(model, *batches)
+        self.spectra.observe(real.faces, made.faces, real.mask, made.mask)
+        faces = real.faces.copy()
+        faces[::2] = self.spectra.apply(faces[::2])
+        return self._learn(real._replace(faces=faces), made, rate, noise, k)
+
+    def learn_against(self, redrawn, rate, noise, k):
+        """A step against faces that are being drawn, [(drawn, target, mask)] of A and B. Returns a gan.training.Duel."""
+        (_, target_a, mask_a), (_, target_b, mask_b) = redrawn
+        xp = nn.backend.array_module(target_a)
+        real = Shown(xp.concatenate([target_a, target_b]), xp.concatenate([mask_a, mask_b]),
+                     persons(len(target_a), len(target_b)))
+        return self._learn(real, shown_as_drawn(redrawn), rate, noise, k)
+
+    def _learn(self, real, made, rate, noise, k):
+        self.optimizer.lr = rate
+        seed = self.recipe.seed
+        return train_discriminator(self.network, self.optimizer, self.recipe, noisy(real, noise, seed, k, 0),
+                                   noisy(made, noise, seed, k, 1), k)
+
+    def state_dict(self):
+        """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""
+        parts = {"network": self.network, "optimizer": self.optimizer, "spectra": self.spectra}
+        return {f"{part}.{name}": array for part, each in parts.items() for name, array in each.state_dict().items()}
+
+    def load_state_dict(self, state):
+        """Continue from a state_dict. Raises ValueError that names what does not fit."""
+        for part, each in (("network", self.network), ("optimizer", self.optimizer), ("spectra", self.spectra)):
+            each.load_state_dict({name[len(part) + 1:]: array for name, array in state.items() if name.startswith(part + ".")})
+
+
+def shown_as_swapped(model, batch_a, batch_b):
+    """What a discriminator is shown of a model that stays as it is: the first half of each person's faces drawn as that
+    person, the second half as the other. A swapped face keeps the mask of the picture it is put into."""
+    half_a, half_b = len(batch_a.target) // 2, len(batch_b.target) // 2
+    xp = nn.backend.array_module(batch_a.target)
+    with nn.no_grad():
+        faces = [model.draw_as(batch_a.target[:half_a], "a", "a"), model.draw_as(batch_b.target[half_b:], "b", "a"),
+                 model.draw_as(batch_b.target[:half_b], "b", "b"), model.draw_as(batch_a.target[half_a:], "a", "b")]
+    masks = [batch_a.mask[:half_a], batch_b.mask[half_b:], batch_b.mask[:half_b], batch_a.mask[half_a:]]
+    return Shown(xp.concatenate([each.data[..., :3] for each in faces]), xp.concatenate(masks),
+                 persons(len(masks[0]) + len(masks[1]), len(masks[2]) + len(masks[3])))

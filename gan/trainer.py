@@ -1,0 +1,225 @@
+"""Networks in training, and all that is needed to continue: weights, averages, the optimizers' memory, the number of steps.
+
+Pictures are drawn by the average of the weights over their recent past, not by the weights themselves. Trained for too long on
+few faces, a network learns these by heart and fails on all others. So the averages that drew held-out faces best are kept, from
+whichever step: the adversarial stage starts from them, and at last they draw the swaps.
+
+"Best" is the least held-out loss. An adversary makes faces sharper and that loss a little worse, so in its stage what they lack
+or exceed in sharpness is added (HeldOut.fault).
+"""
+import contextlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+import nn
+from gan import figures, training
+
+WARMUP_SHARE = 0.05  # of the adversarial stage: the adversary learns what it faces before it is listened to
+RAMP = 4  # warm-ups long, the adversary's weight then rises
+OPEN_STAGE = 1000  # steps that a stage of open length is taken to have, for this warm-up
+SHARPNESS_WEIGHT = 0.02  # of an error of sharpness by a factor of 2, beside a held-out loss of about 0.1
+COLLAPSED = 2.0  # times the best held-out loss of the stage
+LATEST = 20  # steps
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How held-out faces are drawn by the averaged weights: Losses, and gan.figures' sharpness and variety."""
+
+    losses: training.Losses
+    sharpness: float
+    variety: float
+
+    def fault(self, stage):
+        """What the best averages of a stage have least of."""
+        if stage != "adversarial" or not self.sharpness > 0:
+            return self.losses.loss
+        return self.losses.loss + SHARPNESS_WEIGHT * abs(math.log2(self.sharpness))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step measured: gan.training.Losses of the autoencoder and Duel of the discriminator where they learned, the push
+    that a drawn face got from the adversary, the weight of it, and the learning rate."""
+
+    learning_rate: float
+    losses: training.Losses | None = None
+    duel: training.Duel | None = None
+    gradient_made: float | None = None
+    weight: float | None = None
+
+
+class Trainer:
+    """A model in training: a FaceAutoencoder or ManyFaces, and its adversary as soon as there is one.
+
+    new_adversary: function that makes the untrained gan.adversary.Adversary, called when a stage first needs it."""
+
+    def __init__(self, model, recipe, new_adversary=None):
+        self.model, self.recipe, self._new_adversary = model, recipe, new_adversary
+        self.optimizer = nn.optim.Adam(model.parameters(), recipe.learning_rate, betas=recipe.betas)
+        self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
+        self.adversary = None
+        self.step = 0
+        self.rate_scale = 1.0  # lowered each time that training goes wrong
+        self.best = [array.copy() for array in self.average.averages]
+        self.best_fault, self.best_loss, self.best_step = math.inf, math.inf, 0
+        self.stage_number = 0  # of the stage in the plan that the best belong to
+
+    def enter(self, place):
+        """Make ready for the stage of a gan.stages.Place; to be called before each step. True at the first step of a stage."""
+        if place.stage != "autoencoder" and self.adversary is None:
+            self.adversary = self._new_adversary()
+        if place.number == self.stage_number:
+            return False
+        self.stage_number = place.number
+        if place.stage != "discriminator":  # there the autoencoder stays as it is
+            self.best_fault = self.best_loss = math.inf
+            for p, best, average in zip(self.model.parameters(), self.best, self.average.averages):
+                p.data, average[...] = best.copy(), best
+        return True
+
+    def train_step(self, place, batches):
+        """Take the next step, at `place` in its stage, on what `batches` (gan.batches.BatchMaker) makes for it."""
+        step = {"autoencoder": self._draw, "discriminator": self._judge, "adversarial": self._duel}[place.stage]
+        made = step(place, batches)
+        if place.stage != "discriminator":
+            self.average.update()
+        self.step += 1
+        return made
+
+    def _draw(self, place, batches):
+        rate = self._rate(self.recipe.learning_rate, place)
+        self.optimizer.lr = rate
+        return Step(rate, training.train_autoencoder(self.model, self.optimizer, batches(self.step)))
+
+    def _judge(self, place, batches):
+        rate = self._rate(self.recipe.critic_rate, place)
+        with self.best_weights():
+            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step)
+        return Step(rate, duel=duel)
+
+    def _duel(self, place, batches):
+        rate = self._rate(self.recipe.adversarial_rate, place)
+        critic_rate, noise = self._rate(self.recipe.critic_rate, place), self._noise(place)
+        for turn in range(1, self.recipe.critic_turns):
+            with nn.no_grad():
+                redrawn = self.model.redraw(*batches.extra(self.step, turn))
+            self.adversary.learn_against(redrawn, critic_rate, noise, self.step)
+        redrawn = self.model.redraw(*batches(self.step))
+        duel = self.adversary.learn_against(redrawn, critic_rate, noise, self.step)
+        self.optimizer.lr, weight = rate, adversarial_weight(self.recipe, place)
+        losses, push = training.train_generator(self.model, self.optimizer, self.recipe, redrawn, self.adversary.network, weight)
+        return Step(rate, losses, duel, push, weight)
+
+    def _rate(self, peak, place):
+        return self.rate_scale * training.learning_rate(peak, place.step, place.progress())
+
+    def _noise(self, place):
+        return self.recipe.noise * (1 - place.progress())
+
+    def measure(self, source):
+        """How the averaged weights draw the held-out faces of gan.subjects.Subjects or gan.crowd.Crowd: a HeldOut."""
+        with self.average_weights():
+            redrawn = source.redrawn(self.model)
+        _, losses = training.reconstruction(redrawn)
+        measured = [[figure(drawn[..., :3], target, mask) for drawn, target, mask in redrawn]
+                    for figure in (figures.sharpness, figures.variety)]
+        return HeldOut(losses, *(float(np.mean(values)) for values in measured))
+
+    def keep_if_best(self, held_out, stage):
+        """Keep the averages if they are the best of their stage by what `measure` found."""
+        self.best_loss = min(self.best_loss, held_out.losses.loss)
+        if held_out.fault(stage) < self.best_fault:
+            self.best = [array.copy() for array in self.average.averages]
+            self.best_fault, self.best_step = held_out.fault(stage), self.step
+
+    def collapsed(self, held_out, training_losses):
+        """Whether what was learned in this stage is lost: held-out faces, as `measure` found, and those of the latest steps
+        are both drawn far worse than held-out ones were at best. training_losses: of each step, NaN where there is none.
+
+        Where only held-out faces are drawn worse the network learns its faces by heart, which is another fault."""
+        latest = training_losses[-LATEST:]
+        latest = latest[~np.isnan(latest)]
+        if not len(latest) or not math.isfinite(self.best_loss):
+            return False
+        return not min(held_out.losses.loss, latest.mean()) <= COLLAPSED * self.best_loss
+
+    def average_weights(self):
+        """Context manager: within it the model has its averaged weights."""
+        return _exchanged(self.model, self.average.averages)
+
+    def best_weights(self):
+        """Context manager: within it the model has the averages that drew the held-out faces best."""
+        return _exchanged(self.model, self.best)
+
+    def state_dict(self):
+        """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""
+        names = [name for name, _ in self.model.named_parameters()]
+        copies = {f"{kind}.{name}": nn.backend.to_numpy(array).copy()
+                  for kind, arrays in (("average", self.average.averages), ("best", self.best))
+                  for name, array in zip(names, arrays)}
+        state = {"average_updates": np.array(self.average.updates), **{name: np.array(getattr(self, name)) for name in _NUMBERS},
+                 **copies}
+        for part, each in (("model", self.model), ("optimizer", self.optimizer), ("adversary", self.adversary)):
+            if each is not None:
+                state |= {f"{part}.{name}": array for name, array in each.state_dict().items()}
+        return state
+
+    def load_state_dict(self, state):
+        """Continue from a state_dict. Raises ValueError that names what does not fit."""
+        missing = {"average_updates", *_NUMBERS} - state.keys()
+        if missing:
+            raise ValueError(f"load_state_dict: missing in the file: {', '.join(sorted(missing))}")
+        average, best = self._arrays(state, "average"), self._arrays(state, "best")
+        self.model.load_state_dict(part(state, "model"))
+        self.optimizer.load_state_dict(part(state, "optimizer"))
+        adversary = part(state, "adversary")
+        self.adversary = self._new_adversary() if adversary else None
+        if adversary:
+            self.adversary.load_state_dict(adversary)
+        self.average.averages, self.best = average, best
+        self.average.updates = int(state["average_updates"])
+        for name, kind in _NUMBERS.items():
+            setattr(self, name, kind(state[name]))
+
+    def _arrays(self, state, kind):
+        """Copies of the arrays `kind.NAME` in the parameters' order, checked, on the parameters' devices."""
+        arrays, found = [], part(state, kind)
+        for name, parameter in self.model.named_parameters():
+            if name not in found or found[name].shape != parameter.shape:
+                got = found[name].shape if name in found else "nothing"
+                raise ValueError(f"load_state_dict: {kind}.{name} should be {parameter.shape}, the file has {got}")
+            arrays.append(nn.backend.to_device(found[name].copy(), parameter.device))
+        return arrays
+
+
+_NUMBERS = {"step": int, "rate_scale": float, "best_fault": float, "best_loss": float, "best_step": int, "stage_number": int}
+
+
+def adversarial_weight(recipe, place):
+    """Weight of the adversarial loss in a step: 0 in the stage's warm-up, then rising in a line to recipe.weight."""
+    warmup = recipe.warmup
+    if warmup is None:
+        warmup = WARMUP_SHARE * (place.total or OPEN_STAGE)
+    return recipe.weight * min(1.0, max(0.0, (place.step - warmup) / (RAMP * warmup or 1)))
+
+
+def part(state, prefix):
+    """The entries of a flat dictionary below `prefix.`, without it."""
+    return {name[len(prefix) + 1:]: array for name, array in state.items() if name.startswith(prefix + ".")}
+
+
+@contextlib.contextmanager
+def _exchanged(model, arrays):
+    """Within it the model's parameters are `arrays`; afterwards they are what they were before."""
+    parameters = model.parameters()
+    before = [p.data for p in parameters]
+    try:
+        for p, array in zip(parameters, arrays):
+            p.data = array
+        yield
+    finally:
+        for p, array in zip(parameters, before):
+            p.data = array
