@@ -8,7 +8,6 @@ Training curves are drawn twice: pale, what each step measured; strong, the mean
 import numpy as np
 
 from data.image_io import DigitalSource, save_picture
-from gan.monitor import STAGES
 
 BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#e07b00", "#2a8f4a", "#777777"
 SHADES = {"autoencoder": "#ffffff", "discriminator": "#fdf1dc", "adversarial": "#e9f1fa"}
@@ -28,10 +27,10 @@ def save_plots(run, curves, best_step):
 def loss_plot(curves, best_step):
     """The loss in training and on held-out faces, as pixels (495, 880, 3) uint8."""
     figure, (axes,) = _figure(1, 4.5)
-    spans = _spans(curves)
+    spans = curves.spans()
     _shade(axes, curves, spans)
     _curve(axes, curves, spans, "loss", BLUE, "training (warped faces), smoothed")
-    step, held_out = _taken(curves, "held_out")
+    step, held_out = curves.taken("held_out")
     axes.plot(step, held_out, "o-", color=ORANGE, markersize=4 if len(step) < 100 else 2, linewidth=1.2,
               label="held out (averaged weights)")
     best = held_out[step == best_step]
@@ -47,7 +46,7 @@ def players_plot(curves):
     """Scores, accuracy, gradients, and what became of the drawn faces, as pixels (1045, 880, 3) uint8."""
     figure, panels = _figure(4, 9.5)
     first = int(np.flatnonzero(np.isfinite(curves["critic"]))[0])
-    spans = [span for span in _spans(curves) if span[2] > first]
+    spans = [span for span in curves.spans() if span[1].stop > first]
     scores, accuracy, gradients, faces = panels
     for axes in panels:
         _shade(axes, curves, spans)
@@ -87,33 +86,19 @@ def _figure(panels, height):
     return figure, panels
 
 
-def _spans(curves):
-    """Stretches of one stage each: (stage's name, first row, row after the last)."""
-    stage = curves["stage"]
-    borders = [0, *(np.flatnonzero(np.diff(stage)) + 1).tolist(), len(stage)]
-    return [(STAGES[int(stage[a])], a, b) for a, b in zip(borders, borders[1:]) if b > a]
-
-
 def _shade(axes, curves, spans):
     """A ground of its own for each stage, and a thin line where it begins."""
     step = curves["step"]
-    for stage, a, b in spans if len(spans) > 1 else []:
-        axes.axvspan(step[a], step[min(b, len(step) - 1)], facecolor=SHADES[stage], zorder=0)
-        if a > spans[0][1]:
-            axes.axvline(step[a], color=GREY, linewidth=0.8, zorder=1)
-
-
-def _taken(curves, name, a=0, b=None):
-    """(steps, values) of rows a to b in which the figure was taken."""
-    values = curves[name][a:b]
-    taken = np.isfinite(values)
-    return curves["step"][a:b][taken], values[taken]
+    for stage, rows in spans if len(spans) > 1 else []:
+        axes.axvspan(step[rows.start], step[min(rows.stop, len(step) - 1)], facecolor=SHADES[stage], zorder=0)
+        if rows != spans[0][1]:
+            axes.axvline(step[rows.start], color=GREY, linewidth=0.8, zorder=1)
 
 
 def _curve(axes, curves, spans, name, colour, label, scale=1):
     """A figure of the training steps, raw and smoothed, broken between stages."""
-    for _, a, b in spans:
-        step, values = _taken(curves, name, a, b)
+    for _, rows in spans:
+        step, values = curves.taken(name, rows)
         if not len(step):
             continue
         raw = _outline(step, scale * values)
@@ -127,10 +112,10 @@ def _curve(axes, curves, spans, name, colour, label, scale=1):
 
 def _since(axes, curves, first, name, colour):
     """A held-out figure from row `first` on, and a dotted line at what it was before."""
-    before = _taken(curves, name, 0, first)[1]
+    before = curves.taken(name, slice(first))[1]
     if len(before):
         axes.axhline(before[-1], color=colour, linewidth=1, linestyle=":", label=f"{name} before")
-    step, values = _taken(curves, name, first)
+    step, values = curves.taken(name, slice(first, None))
     if len(step):
         axes.plot(step, values, "o-", color=colour, markersize=4 if len(step) < 100 else 2, linewidth=1.2, label=name)
 
