@@ -4,6 +4,10 @@ The network sees the pushed-about face (`warped`) and must draw the face itself 
 of copying pixels. The push is the classic one of face swapping, 5 x 5 grid points moved at random and the picture stretched between
 them. What a similarity would explain of it (shift, turn, scale) is taken out: the network could not know that part from the picture.
 
+Where asked, a share of the faces has something in front of it (data/occluders.py). It lies over the warped picture; the target is
+the face without it, so that the network learns to draw what is hidden; and the mask has a hole where it lies, so that the network
+learns to tell where the face is seen.
+
 Batch k of a side depends on (seed, purpose, side, k) alone: threads, batches made ahead and resuming cannot change it.
 
 Legend: n faces a batch, S side of a crop, G = 5 grid points a side. Positions are crop pixels, centres at integers.
@@ -14,7 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.align import mirror_landmarks
+from data.occluders import draw_occluders, skin_colours
+
 PURPOSE_TRAINING = 1  # keeps these random numbers apart from those drawn for other ends from the same seed
+PURPOSE_OCCLUDERS = 2
 
 ROTATION = np.deg2rad(10)  # the largest turn, either way
 SCALE = 0.05  # the largest relative change
@@ -30,16 +38,17 @@ class Batch(NamedTuple):
 
     warped: np.ndarray  # (n, S, S, 3) what the network is given
     target: np.ndarray  # (n, S, S, 3) what it should draw
-    mask: np.ndarray  # (n, S, S, 1) where the face is in target
+    mask: np.ndarray  # (n, S, S, 1) where the face is in target, and nothing in front of it in warped
 
 
-def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0, light=1.0):
+def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0, light=1.0, occluded=0.0):
     """Batch k of a side.
 
     faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
     flip: mirror about half of the faces (switch it off for a person with a parting, a scar or an accessory on one side).
     warp: how far features are pushed about, 1 as is usual, 0 not at all. It changes nothing else of the batch.
     light: how far strength, tint and saturation are changed, 1 for a little; more for few pictures, whose light is not all there is.
+    occluded: share of the faces, 0..1, that get something in front of them. It changes nothing of the others.
     Safe to call from any thread. Returns a Batch.
     """
     rng = np.random.default_rng([seed, PURPOSE_TRAINING, side, k])
@@ -49,7 +58,8 @@ def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0, l
     # Whole shuffled rounds of the pool: no face twice in a batch before each came once.
     rounds = -(-count // len(pool))
     chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
-    x, y = _positions(rng, count, faces.size, flip, warp)
+    moves = _similarities(rng, count, faces.size, flip)
+    x, y = _positions(rng, moves, faces.size, warp)
     matrices = _colour_matrices(rng, count, light)
     batch = Batch(*(np.empty((count, faces.size, faces.size, channels), np.float32) for channels in (3, 3, 1)))
     together = max(1, _CACHED // (2 * faces.size**2))
@@ -60,28 +70,56 @@ def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0, l
         np.clip(colours[:, 0], 0, 1, out=batch.warped[part])
         np.clip(colours[:, 1], 0, 1, out=batch.target[part])
         batch.mask[part] = values[:, 1, ..., 3:]
+    if occluded > 0:
+        rng = np.random.default_rng([seed, PURPOSE_OCCLUDERS, side, k])
+        hidden = np.flatnonzero(rng.random(count) < occluded)
+        _occlude(rng, batch, hidden, _moved_landmarks(faces.landmarks[chosen[hidden]], moves[hidden], faces.size))
     return batch
 
 
-def _positions(rng, count, size, flip, warp):
-    """Where each output pixel is read: x, y (n, 2, S, S) float32; [:, 0] for the warped picture, [:, 1] for the target."""
+def _similarities(rng, count, size, flip):
+    """How each face is turned, scaled, shifted and mirrored: (n, 2, 3) float64, from a place in the batch's crop, measured from the
+    crop's centre, to the pixel of the face's own crop that is shown there."""
     angle = rng.uniform(-ROTATION, ROTATION, count)
     scale = rng.uniform(1 - SCALE, 1 + SCALE, count)
     shift = rng.uniform(-SHIFT * size, SHIFT * size, (2, count)) + (size - 1) / 2
     mirror = np.where(rng.random(count) < 0.5, -1.0, 1.0) if flip else np.ones(count)
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[cosine * mirror, -sine, shift[0]], [sine * mirror, cosine, shift[1]]]).transpose(2, 0, 1)
+
+
+def _positions(rng, moves, size, warp):
+    """Where each output pixel is read: x, y (n, 2, S, S) float32; [:, 0] for the warped picture, [:, 1] for the target."""
+    count = len(moves)
     steps = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)  # from the centre of the crop
     moved = np.zeros((2, count, 2, size, size), np.float32)  # x and y, (n, warped and target, S, S)
     moved[:, :, 0] = np.float32(warp) * _displacements(rng, count, size)
     moved[0] += steps
     moved[1] += steps[:, None]
+    (xx, xy, x0), (yx, yy, y0) = moves.astype(np.float32).transpose(1, 2, 0)[..., None, None, None]
+    return xx * moved[0] + xy * moved[1] + x0, yx * moved[0] + yy * moved[1] + y0
 
-    def per_face(values):
-        return values.astype(np.float32).reshape(-1, 1, 1, 1)
 
-    x = per_face(cosine * mirror) * moved[0] - per_face(sine) * moved[1] + per_face(shift[0])
-    y = per_face(sine * mirror) * moved[0] + per_face(cosine) * moved[1] + per_face(shift[1])
-    return x, y
+def _moved_landmarks(landmarks, moves, size):
+    """Where the landmarks (m, 68, 2) of faces lie in the batch's crops once these are moved (m, 2, 3): (m, 68, 2), pixels. Those of a
+    mirrored face are renumbered, so that left stays left."""
+    mirrored = np.linalg.det(moves[:, :, :2]) < 0
+    landmarks = np.where(mirrored[:, None, None], mirror_landmarks(landmarks, size), landmarks)
+    moves = moves.copy()
+    moves[mirrored, 0] = np.array([0, 0, size - 1]) - moves[mirrored, 0]  # to the pixels of the mirrored face
+    places = np.linalg.solve(moves[:, :, :2], (landmarks - moves[:, None, :, 2]).transpose(0, 2, 1))
+    return places.transpose(0, 2, 1) + (size - 1) / 2
+
+
+def _occlude(rng, batch, hidden, landmarks):
+    """Put something in front of the faces `hidden` of a batch, in place; landmarks: (m, 68, 2), theirs in the batch's crops.
+
+    It lies at the same place in the warped picture and in the mask: the edge that the network sees is the edge it has to find.
+    """
+    skin = skin_colours(batch.target[hidden], landmarks)
+    drawn = draw_occluders(rng, landmarks, batch.target.shape[1], skin)
+    batch.warped[hidden] = batch.warped[hidden] * drawn.shade * (1 - drawn.alpha) + drawn.colours * drawn.alpha
+    batch.mask[hidden] *= 1 - drawn.alpha
 
 
 def _displacements(rng, count, size):
