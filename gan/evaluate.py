@@ -1,72 +1,202 @@
-"""Held-out figures of a run: how well faces that were not trained on are drawn, and how near a swap is to the truth.
+"""Held-out figures of a run: how well faces that were not trained on are drawn, and what becomes of a swap.
 
-    PSNR   10 * log10(1 / mean squared error), in dB, pixels weighted by the mask; higher is better
-    SSIM   mean structural similarity (Wang 2004) where the mask is, up to 1; higher is better
+    real_a              A's held-out faces themselves: what the figures below can reach
+    reconstruction_a    A's held-out faces drawn as A, against themselves
+    swap_ab             rendered people only: A's render drawn as B, against B rendered in the same pose, expression and light,
+                        within the mask of B's crop
+    left_ab             rendered people only: A's render as it is, against the same
+    drawn_ab            A's held-out faces drawn as B
+    pasted_ab           the finished pictures: those faces with matched colours, put back into A's pictures
 
-Both are taken of each face at the network's size, before any colour transfer, and averaged over the faces.
+and the same for B. Each figure is a function in gan/figures.py, described in docs/figures.md. All are taken at the network's size,
+but for those of finished pictures.
 
-    reconstruction   a held-out face through its own decoder, against itself
-    swap             rendered people only: A's render through decoder B against B rendered in the same pose, expression and
-                     light, within the mask of B's crop; "left as it is" is the same figure of A's render itself
-
-    python -m gan.evaluate RUN [--json]
+    python -m gan.evaluate RUN [--json] [--checkpoint best|last] [--sheet FILE]
+    python -m gan.evaluate --compare RUN RUN... [--json] [--checkpoint best|last] [--sheet FILE]
 """
 import json
+import math
 import sys
 
 import numpy as np
 
+from data.align import apply, crop_transform, warp
 from data.cli import Parser
-from data.faceset import FaceSetError
-from data.finder import FinderError
+from data.faceset import DENSITY, FaceSetError
+from data.finder import Finder, FinderError
+from data.identity import CROP, Identity
 from gan import subjects as people
 from gan.checkpoint import RunError, RunFolder, load_drawing_model
-from nn.functional.loss import ssim_map
+from gan.figures import (colour_error, expression_errors, frechet, likeness, main_direction, masked_ssim, ms_ssim, pose_errors,
+                         psnr, seam_error, sharpness, variety)
+from gan.swapper import Swapper
 
 TRUTH_FACES = 64
-_SSIM_WINDOW = 11
+HELD_OUT_FACES = 64  # of each person at most, evenly chosen
+KNOWN_FACES = 64  # training faces from which a person's direction is taken
 
-
-def psnr(x, y, mask):
-    """PSNR of each picture in dB: x, y (n, S, S, 3) 0..1, mask (n, S, S, 1) -> (n,)."""
-    axes = (1, 2, 3)
-    error = ((x - y) ** 2 * mask).sum(axes) / (3 * mask.sum(axes))
-    return -10 * np.log10(np.maximum(error, 1e-10))
-
-
-def masked_ssim(x, y, mask):
-    """SSIM of each picture, averaged where the mask is: x, y (n, S, S, 3) 0..1, mask (n, S, S, 1) -> (n,)."""
-    rim = _SSIM_WINDOW // 2
-    inner = mask[:, rim:-rim, rim:-rim]
-    return (ssim_map(x, y, _SSIM_WINDOW) * inner).sum((1, 2, 3)) / (3 * inner.sum((1, 2, 3)))
+DIGITS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "sharpness": 3, "variety": 3, "colour_error": 2, "seam_error": 3, "frechet": 4,
+          "likeness": 3, "likeness_other": 3, "recognised": 3, "yaw_error": 2, "pitch_error": 2, "roll_error": 2,
+          "eyes_error": 2, "mouth_error": 2, "width_error": 2}
 
 
 def figures(model, subjects, truth):
-    """All figures as a dictionary {name: {"psnr": dB, "ssim": ...}}; those of swaps only where there is a truth."""
+    """All figures as a dictionary {name: {figure: number}}, as listed above; None for what so few faces cannot tell.
+
+    model: a FaceAutoencoder; subjects: gan.subjects.Subjects; truth: gan.subjects.Truth, or None for photographs."""
+    a, b = _Person(subjects.a), _Person(subjects.b)
     found = {}
-    for side, faces in (("a", subjects.a), ("b", subjects.b)):
-        target, mask = faces.crops(faces.held_out)
-        found[f"reconstruction_{side}"] = _compare(model.draw(target, side, side)[0], target, mask)
+    for side, own, other in (("a", a, b), ("b", b, a)):
+        found[f"reconstruction_{side}"] = _reconstruction(model, side, own, other)
     if truth is not None:
-        found["swap_ab"] = _compare(model.draw(truth.a, "a", "b")[0], truth.b, truth.mask_b)
-        found["left_ab"] = _compare(truth.a, truth.b, truth.mask_b)
-        found["swap_ba"] = _compare(model.draw(truth.b, "b", "a")[0], truth.a, truth.mask_a)
-        found["left_ba"] = _compare(truth.b, truth.a, truth.mask_a)
-    return found
+        found["swap_ab"] = _against(model.draw(truth.a, "a", "b")[0], truth.b, truth.mask_b)
+        found["left_ab"] = _against(truth.a, truth.b, truth.mask_b)
+        found["swap_ba"] = _against(model.draw(truth.b, "b", "a")[0], truth.a, truth.mask_a)
+        found["left_ba"] = _against(truth.b, truth.a, truth.mask_a)
+    for direction, own, other in (("ab", a, b), ("ba", b, a)):
+        found[f"drawn_{direction}"] = _drawn(model, direction, own, other)
+        found[f"pasted_{direction}"] = _pasted(model, direction, own, other)
+    for side, own, other in (("a", a, b), ("b", b, a)):
+        found[f"real_{side}"] = {"frechet": frechet(own.real, own.known[:len(own.real)]), **_likenesses(own.real, own, other)}
+    return {name: {key: _rounded(value, DIGITS[key]) for key, value in block.items()} for name, block in found.items()}
 
 
-def _compare(drawn, target, mask):
-    return {"psnr": round(float(psnr(drawn, target, mask).mean()), 2),
-            "ssim": round(float(masked_ssim(drawn, target, mask).mean()), 4)}
+class _Person:
+    """What the figures need of a face set.
+
+    indices: of its held-out faces; crops, masks: of these. real: their features (n, D), known: those of training faces;
+    direction: the person's own (D,)."""
+
+    def __init__(self, faces):
+        self.faces = faces
+        self.indices = _evenly(faces.held_out, HELD_OUT_FACES)
+        self.crops, self.masks = faces.crops(self.indices)
+        self.landmarks = faces.landmarks[self.indices].astype(np.float64)
+        self.real = _features(self.crops, self.masks)
+        self.known = _features(*faces.crops(_evenly(faces.train, KNOWN_FACES)))
+        self.direction = main_direction(self.known)
+
+    def pictures(self):
+        """The held-out faces with what surrounds them: uint8 (n, P, P, 3), their landmarks (n, 68, 2), pixels for one of a crop."""
+        canvas = self.faces.canvas[self.indices, ..., :3]
+        shift = (canvas.shape[1] - 1) / 2 - DENSITY * (self.faces.size - 1) / 2
+        return np.ascontiguousarray(canvas), self.landmarks * DENSITY + shift
+
+
+def _evenly(indices, count):
+    """At most `count` of the indices, evenly chosen."""
+    return indices[np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(int))]
+
+
+def _against(drawn, target, mask):
+    """The figures of faces for which the right picture is known."""
+    return {"psnr": psnr(drawn, target, mask).mean(), "ssim": masked_ssim(drawn, target, mask).mean(),
+            "ms_ssim": ms_ssim(drawn, target, mask).mean(), "sharpness": sharpness(drawn, target, mask),
+            "variety": variety(drawn, target, mask), "colour_error": colour_error(drawn, target, mask).mean()}
+
+
+def _reconstruction(model, side, own, other):
+    drawn = model.draw(own.crops, side, side)[0]
+    features = _features(drawn, own.masks)
+    mixed = own.crops + own.masks * (drawn - own.crops)  # with the real surroundings, which landmarks are found by too
+    found, wanted = (_landmarks(_pixels(faces), own.landmarks) for faces in (mixed, own.crops))
+    return {**_against(drawn, own.crops, own.masks), "frechet": frechet(features, own.real),
+            **_likenesses(features, own, other), **pose_errors(found, wanted), **expression_errors(found, wanted)}
+
+
+def _drawn(model, direction, own, other):
+    """own's faces drawn as other: no truth is needed for these figures."""
+    drawn = model.draw(own.crops, *direction)[0]
+    features = _features(drawn, own.masks)
+    return {"sharpness": sharpness(drawn, own.crops, own.masks), "frechet": frechet(features, other.real),
+            **_likenesses(features, other, own)}
+
+
+def _pasted(model, direction, own, other):
+    """own's pictures with other's face, as swap.py leaves them."""
+    pictures, landmarks = own.pictures()
+    swapped = Swapper(model).swap_many(pictures, [[points] for points in landmarks], direction, return_mask=True)
+    pasted, share = (np.stack(layers) for layers in zip(*swapped))
+    seam = seam_error(pasted / np.float32(255), pictures / np.float32(255), share, DENSITY * own.faces.size)
+    crops = np.stack([warp(picture, crop_transform(points, CROP), CROP) for picture, points in zip(pasted, landmarks)])
+    found, wanted = _landmarks(pasted, landmarks), _landmarks(pictures, landmarks)
+    return {"seam_error": seam.mean(), **_likenesses(_features(crops, own.masks), other, own), **pose_errors(found, wanted),
+            **expression_errors(found, wanted)}
+
+
+def _features(faces, masks):
+    """Directions (n, D) of faces (n, S, S, 3), with all but the face made grey: hair and surroundings tell people apart as well,
+    and a swap leaves them as they are."""
+    masks = _at_size(masks, faces.shape[1])
+    return Identity.load().embed_crops(_at_size(masks * (faces - np.float32(0.5)) + np.float32(0.5), CROP))
+
+
+def _at_size(crops, size):
+    """Crops (n, S, S, C) that show the same in another number of pixels: (n, size, size, C)."""
+    if crops.shape[1] == size:
+        return crops
+    scale = size / crops.shape[1]
+    transform = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
+    return np.stack([warp(crop, transform, size) for crop in crops])
+
+
+def _likenesses(features, own, other):
+    """How like the faces are to whom they should show, and to the other of the two."""
+    right, wrong = likeness(features, own.direction), likeness(features, other.direction)
+    return {"likeness": right.mean(), "likeness_other": wrong.mean(), "recognised": (right > wrong).mean()}
+
+
+def _landmarks(pictures, landmarks):
+    """Where the landmark network finds the points in pictures (n, H, W, 3) uint8, looking where they are known to be."""
+    finder = Finder.load()
+    return np.stack([finder.follow(picture, points).landmarks for picture, points in zip(pictures, landmarks)])
+
+
+def _pixels(faces):
+    return np.rint(np.clip(faces, 0, 1) * 255).astype(np.uint8)
+
+
+def _rounded(value, digits):
+    """For JSON: a plain number, or None for NaN."""
+    return None if math.isnan(value) else round(float(value), digits)
+
+
+NAMES = {"reconstruction_a": "A drawn as A", "reconstruction_b": "B drawn as B",
+         "swap_ab": "A swapped to B, against the truth", "left_ab": "    A left as it is",
+         "swap_ba": "B swapped to A, against the truth", "left_ba": "    B left as it is",
+         "drawn_ab": "A drawn as B", "drawn_ba": "B drawn as A", "pasted_ab": "A's pictures with B's face",
+         "pasted_ba": "B's pictures with A's face", "real_a": "    A, the real faces", "real_b": "    B, the real faces"}
+HEADS = {"psnr": "PSNR dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "sharpness": "sharp", "variety": "variety",
+         "colour_error": "colour", "seam_error": "seam", "frechet": "Frechet", "likeness": "like", "likeness_other": "other",
+         "recognised": "right", "yaw_error": "yaw", "pitch_error": "pitch", "roll_error": "roll", "eyes_error": "eyes",
+         "mouth_error": "mouth", "width_error": "width"}
+# The parts of the table: a heading, which rows, which figures.
+PARTS = (("held-out faces", ("reconstruction_", "swap_", "left_", "drawn_"),
+          ("psnr", "ssim", "ms_ssim", "sharpness", "variety", "colour_error")),
+         ("who is it?", ("reconstruction_", "drawn_", "pasted_", "real_"),
+          ("likeness", "likeness_other", "recognised", "frechet", "seam_error")),
+         ("pose, degrees; expression, % of eyes", ("reconstruction_", "pasted_"),
+          ("yaw_error", "pitch_error", "roll_error", "eyes_error", "mouth_error", "width_error")))
 
 
 def table(found):
-    """The figures as lines of text."""
-    names = {"reconstruction_a": "A drawn as A", "reconstruction_b": "B drawn as B",
-             "swap_ab": "A swapped to B, against the truth", "left_ab": "    A left as it is",
-             "swap_ba": "B swapped to A, against the truth", "left_ba": "    B left as it is"}
-    lines = [f"{'held-out faces':36}  PSNR dB    SSIM"]
-    return lines + [f"{names[key]:36}  {value['psnr']:7.2f}  {value['ssim']:6.3f}" for key, value in found.items()]
+    """The figures as lines of text, at most 100 columns wide; docs/figures.md explains them."""
+    lines = []
+    for heading, prefixes, columns in PARTS:
+        lines.append(f"{heading:38}" + "".join(f"{HEADS[key]:>9}" for key in columns))
+        for name, block in found.items():
+            if name.startswith(prefixes):
+                lines.append(f"{NAMES[name]:38}" + "".join(f"{_cell(block, key):>9}" for key in columns))
+    return lines
+
+
+def _cell(block, key):
+    """A figure as text: "" where it is not taken, "-" where it cannot be told."""
+    if key not in block:
+        return ""
+    if block[key] is None:
+        return "-"
+    return f"{block[key]:.0%}" if key == "recognised" else f"{block[key]:.{min(DIGITS[key], 3)}f}"
 
 
 def subjects_of(config, folder, say=None):
@@ -87,10 +217,10 @@ def main(arguments=None):
     try:
         model, config = load_drawing_model(options.run)
         subjects = subjects_of(config, RunFolder(options.run))
+        found = figures(model, subjects, subjects.truth(TRUTH_FACES))
     except (RunError, FaceSetError, FinderError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    found = figures(model, subjects, subjects.truth(TRUTH_FACES))
     print(json.dumps(found) if options.json else "\n".join(table(found)))
     return 0
 
