@@ -198,8 +198,8 @@ def render(person, pose, size):
     return Rendering(image.astype(np.float32), face_mask(landmarks, (size, size)), landmarks.astype(np.float32))
 
 
-def _render_share(person, poses, size):
-    return [render(person, pose, size) for pose in poses]
+def _render_share(people, poses, size):
+    return [render(person, pose, size) for person, pose in zip(people, poses)]
 
 
 def _start_workers(pool, *arguments):
@@ -217,22 +217,27 @@ def render_many(person, poses, size, workers=None):
     workers: number of processes; None: one a core. Where processes cannot be started the work is done here.
     """
     poses = list(poses)
+    return render_each([person] * len(poses), poses, size, workers)
+
+
+def render_each(people, poses, size, workers=None):
+    """As render_many, each pose of a person of its own: two lists of one length."""
     workers = min(workers or os.cpu_count() or 1, len(poses) // 8)
     if workers <= 1:
-        return _render_share(person, poses, size)
-    shares = [poses[k:k + _SHARE] for k in range(0, len(poses), _SHARE)]
-    several = [person] * len(shares), shares, [size] * len(shares)
+        return _render_share(people, poses, size)
+    starts = range(0, len(poses), _SHARE)
+    shares = [people[k:k + _SHARE] for k in starts], [poses[k:k + _SHARE] for k in starts], [size] * len(starts)
     try:
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             try:
                 with concurrent.futures.ThreadPoolExecutor(1) as starter:
-                    made = starter.submit(_start_workers, pool, *several).result()
+                    made = starter.submit(_start_workers, pool, *shares).result()
                 return [rendering for share in made for rendering in share]
             except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)
                 raise
     except (OSError, concurrent.futures.BrokenExecutor):
-        return _render_share(person, poses, size)
+        return _render_share(people, poses, size)
 
 
 def _pixels(rendering):

@@ -19,7 +19,7 @@ import nn
 from data.augment import make_batch
 from data.faceset import FaceSetError, from_renders, joined
 from data.given import faces_of
-from data.synthetic import Person, random_pose, render_many
+from data.synthetic import Person, random_pose, render_each
 from gan import monitor
 from gan.autoencoder import average_colours
 
@@ -152,15 +152,11 @@ def photographed_crowd(given, landmarks, size, seed, kept, say=None):
 
 def rendered_crowd(count, size, seed):
     """`count` rendered people, POSES * SHARED faces of each."""
-    rng = np.random.default_rng([seed, _PURPOSE_POSES])
-    shared = min(SHARED, count)
-    renders, person, pose = [], [], []
-    order = np.concatenate([rng.permutation(count) for _ in range(POSES * shared)])  # each person equally often
-    shown = order[:len(order) // shared * shared].reshape(-1, shared)  # (poses, people of that pose)
-    poses = [random_pose(np.random.default_rng([seed, _PURPOSE_POSES, k])) for k in range(len(shown))]
-    for number in range(count):
-        mine = np.flatnonzero((shown == number).any(axis=1))
-        renders += render_many(Person(FIRST_PERSON + number), [poses[k] for k in mine], round(size * _DETAIL))
-        person += [number] * len(mine)
-        pose += mine.tolist()
-    return Crowd(from_renders("rendered people", renders, size, seed), np.array(person), np.array(pose), seed)
+    rng, shared = np.random.default_rng([seed, _PURPOSE_POSES]), min(SHARED, count)
+    person = np.concatenate([rng.permutation(count) for _ in range(POSES * shared)])  # each person equally often
+    person = person[:len(person) // shared * shared]
+    pose = np.repeat(np.arange(len(person) // shared), shared)
+    poses = [random_pose(np.random.default_rng([seed, _PURPOSE_POSES, k])) for k in range(pose[-1] + 1)]
+    people = [Person(FIRST_PERSON + number) for number in range(count)]
+    renders = render_each([people[number] for number in person], [poses[k] for k in pose], round(size * _DETAIL))
+    return Crowd(from_renders("rendered people", renders, size, seed), person, pose, seed)
