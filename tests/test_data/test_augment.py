@@ -10,6 +10,7 @@ from data import augment
 from data.align import MEAN_FACE
 from data.augment import make_batch
 from data.faceset import from_renders
+from data.occluders import Occluders
 
 
 def render(seed):
@@ -193,3 +194,57 @@ def test_light_is_changed_as_far_as_asked():
         matrices = augment._colour_matrices(np.random.default_rng(0), 400, light)[:, :3]
         return np.abs(matrices - np.eye(3)).max()
     assert spread(0.0) == 0 and spread(2.0) > 1.5 * spread(1.0)
+
+
+def test_occluders_hide_a_share_of_the_faces_and_change_nothing_else(faces):
+    plain, occluded = (make_batch(faces, 200, 5, 1, 9, occluded=share) for share in (0.0, 0.3))
+    np.testing.assert_array_equal(occluded.target, plain.target)
+    touched = (occluded.warped != plain.warped).any(axis=(1, 2, 3))
+    assert 40 < touched.sum() < 80
+    np.testing.assert_array_equal(occluded.mask[~touched], plain.mask[~touched])
+    assert (occluded.mask <= plain.mask).all() and (occluded.mask[touched] < plain.mask[touched]).any(axis=(1, 2, 3)).mean() > 0.8
+    assert equal(occluded, make_batch(faces, 200, 5, 1, 9, occluded=0.3))
+    assert occluded.warped.dtype == occluded.mask.dtype == np.float32
+    assert occluded.mask.min() >= 0 and occluded.warped.min() >= 0 and occluded.warped.max() <= 1
+
+
+def test_the_warped_picture_shows_what_the_mask_leaves_out(faces, monkeypatch):
+    """With an occluder that is black at full strength, the picture is black just where the mask has its hole."""
+    def half(rng, landmarks, size, skin):
+        alpha = np.zeros((len(landmarks), size, size, 1), np.float32)
+        alpha[:, :, size // 2:] = 1
+        alpha[:, :, size // 2 - 1] = 0.25
+        return Occluders(np.zeros((len(landmarks), size, size, 3), np.float32), alpha, np.full_like(alpha, 0.5))
+
+    monkeypatch.setattr(augment, "draw_occluders", half)
+    plain, occluded = (make_batch(faces, 6, 0, 0, 0, occluded=share) for share in (0.0, 1.0))
+    assert (occluded.warped[:, :, 32:] == 0).all() and (occluded.mask[:, :, 32:] == 0).all()
+    np.testing.assert_array_equal(occluded.warped[:, :, :31], plain.warped[:, :, :31] * 0.5)  # in its shadow
+    np.testing.assert_array_equal(occluded.mask[:, :, :31], plain.mask[:, :, :31])
+    np.testing.assert_allclose(occluded.warped[:, :, 31], plain.warped[:, :, 31] * 0.375, rtol=1e-6)
+    np.testing.assert_allclose(occluded.mask[:, :, 31], plain.mask[:, :, 31] * 0.75, rtol=1e-6)
+
+
+def test_occluders_are_placed_by_the_landmarks_of_the_moved_face(faces, same_light, monkeypatch):
+    """The pixel under each landmark has the colour of the landmark's own place in the render; left stays left in mirrored faces."""
+    seen = {}
+
+    def watch(rng, landmarks, size, skin):
+        seen.update(landmarks=landmarks, skin=skin)
+        clear = np.zeros((len(landmarks), size, size, 1), np.float32)
+        return Occluders(np.zeros((len(landmarks), size, size, 3), np.float32), clear, clear + 1)
+
+    monkeypatch.setattr(augment, "draw_occluders", watch)
+    batch = make_batch(faces, 24, 0, 0, 4, occluded=1.0)
+    landmarks = seen["landmarks"]
+    assert landmarks.shape == (24, 68, 2)
+    crossed = [np.linalg.det(affine_fit(where)[0][:2]) < 0 for where in places(batch.target)]
+    assert 4 < sum(crossed) < 20
+    assert (landmarks[:, 36, 0] < landmarks[:, 45, 0]).all() and (landmarks[:, 2, 0] < landmarks[:, 14, 0]).all()
+    for where, points, mirrored, skin in zip(places(batch.target), landmarks, crossed, seen["skin"]):
+        for left, right in ((36, 45), (31, 35), (48, 54)):
+            source = (MEAN_FACE * 64 + 22.5)[right if mirrored else left]
+            x, y = np.rint(points[left]).astype(int)
+            assert np.abs(where[y, x] - source).max() < 1.6
+        x, y = np.rint(points[29]).astype(int)  # on the ridge of the nose, in the middle of where skin is looked for
+        assert np.abs(places(skin) - where[y, x]).max() < 8
