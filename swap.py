@@ -26,7 +26,7 @@ from data.image_io import PICTURE_SUFFIXES, PictureError
 from data.progress import duration
 from data.sources import SourceError, files_of
 from data.video import VIDEO_SUFFIXES
-from gan.checkpoint import RunError
+from gan.checkpoint import WHICH, RunError
 from gan.swap_files import Task, is_clip, swap_file
 from gan.swapper import SwapError, Swapper
 
@@ -45,6 +45,8 @@ def parse(arguments=None):
     parser.add_argument("--landmarks", metavar="FILE", type=pathlib.Path, help="where the faces are: a CSV, a folder of "
                         "extracted faces, or .fsa alignments (default: they are found)")
     parser.add_argument("--preview", action="store_true", help="write OUTPUT.preview.png: input, what is replaced, result")
+    parser.add_argument("--checkpoint", choices=WHICH, default="best", help="whose weights draw: those that drew held-out faces "
+                        "best, or the last ones (default: %(default)s)")
     look = parser.add_argument_group("how the face is put back")
     look.add_argument("--colour", choices=TRANSFERS, default=Blending.colour, help="colour transfer (default: %(default)s)")
     look.add_argument("--seamless", action="store_true", help="carry the colours at the border into the face (Poisson)")
@@ -135,7 +137,8 @@ def main(arguments=None):
     try:
         check_kinds(options.input, options.output)
         blending = Blending(options.colour, options.seamless, options.sharpen, options.erode, options.feather, options.grain)
-        task = Task(Swapper.load(options.run, blending), options.direction, options.faces, options.landmarks, options.preview)
+        swapper = Swapper.load(options.run, blending, options.checkpoint)
+        task = Task(swapper, options.direction, options.faces, options.landmarks, options.preview)
         return (swap_folder if options.input.is_dir() else swap_one)(task, options.input, options.output)
     except SwapError as error:
         print(f"swap: {options.input}: {error}", file=sys.stderr)

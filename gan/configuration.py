@@ -6,6 +6,7 @@ How the adversary plays may change with each stage; and the plan of stages (gan/
 import dataclasses
 
 from gan import stages
+from gan.base import SHIPPED
 from gan.checkpoint import RunError
 from gan.presets import PRESETS
 from gan.training import Recipe
@@ -62,7 +63,6 @@ FIXED = ("a", "b", "landmarks", "people", "crowd", "faces", "base", "preset", "s
 # How the networks are trained: may be said anew with each stage.
 TUNABLE = ("objective", "adversarial_weight", "adversarial_rate", "critic_rate", "critic_turns", "r1", "noise", "warmup",
            "occluded")
-NETWORK = ("size", "width", "mask", "latent", "identity", "residual", "activation")  # arguments of FaceAutoencoder
 
 
 def configure(request, folder, step):
@@ -133,9 +133,16 @@ def _new(request, asked):
         steps = STEPS_CROWD if crowd else STEPS_PHOTOGRAPHED if photographed else STEPS_RENDERED
     plan = [["autoencoder", steps]] if crowd or request.stage else stages.whole_run(steps)
     config |= asked
-    if config["base"] == "none":
-        config["base"] = None
+    config["base"] = None if asked.get("base") == "none" else asked.get("base") or _shipped_base(config)
     return config | {"plan": plan, "minutes": request.minutes, "timed_from": 0}
+
+
+def _shipped_base(config):
+    """"shipped" where two people are learned by the network that the project's base was made for, else None."""
+    small = PRESETS["small"]
+    fits = config["crowd"] is None and config["latent"] is None and all(
+        config[name] == getattr(small, name) for name in ("size", "width", "mask", "residual", "activation"))
+    return "shipped" if fits and SHIPPED.exists() else None
 
 
 def _continued(request, config, folder, step):

@@ -33,9 +33,10 @@ class Swapper:
         self._said_soft = False
 
     @classmethod
-    def load(cls, run_folder, blending=Blending()):
-        """The swapper of a run. Raises gan.checkpoint.RunError where it is missing, unfinished or damaged."""
-        return cls(load_drawing_model(run_folder)[0], blending)
+    def load(cls, run_folder, blending=Blending(), which="best"):
+        """The swapper of a run. which: "best" or "last" weights, as gan.checkpoint.load_drawing_model has them. Raises
+        gan.checkpoint.RunError where the run is missing, unfinished or damaged."""
+        return cls(load_drawing_model(run_folder, which)[0], blending)
 
     def swap(self, image, landmarks=None, direction="ab", return_mask=False, memory=None):
         """Put the other person's face on a picture.
