@@ -41,10 +41,11 @@ class Batch(NamedTuple):
     mask: np.ndarray  # (n, S, S, 1) where the face is in target, and nothing in front of it in warped
 
 
-def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0, light=1.0, occluded=0.0):
+def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=True, warp=1.0, light=1.0, occluded=0.0):
     """Batch k of a side.
 
     faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
+    in_order: row i shows the face indices[i], instead of one drawn from them.
     flip: mirror about half of the faces (switch it off for a person with a parting, a scar or an accessory on one side).
     warp: how far features are pushed about, 1 as is usual, 0 not at all. It changes nothing else of the batch.
     light: how far strength, tint and saturation are changed, 1 for a little; more for few pictures, whose light is not all there is.
@@ -55,9 +56,11 @@ def make_batch(faces, count, seed, side, k, indices=None, flip=True, warp=1.0, l
     pool = np.asarray(faces.train if indices is None else indices, np.intp)
     if len(pool) == 0:
         raise ValueError(f"make_batch: no faces to draw from in '{faces.name}'")
-    # Whole shuffled rounds of the pool: no face twice in a batch before each came once.
-    rounds = -(-count // len(pool))
-    chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
+    if in_order:
+        chosen = pool[:count]
+    else:  # whole shuffled rounds of the pool: no face twice in a batch before each came once
+        rounds = -(-count // len(pool))
+        chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     moves = _similarities(rng, count, faces.size, flip)
     x, y = _positions(rng, moves, faces.size, warp)
     matrices = _colour_matrices(rng, count, light)

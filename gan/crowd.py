@@ -81,7 +81,8 @@ class Crowd:
         drawn = self._partners(seen, rng) if self.partners else seen
         options = {"flip": recipe.flip, "warp": warp, "light": recipe.light, "occluded": recipe.occluded}
         # The same random numbers for both: only whose face is read differs.
-        given, wanted = (make_batch(self.faces, len(rows), recipe.seed, turn, k, indices=rows, **options) for rows in (seen, drawn))
+        given, wanted = (make_batch(self.faces, len(rows), recipe.seed, turn, k, indices=rows, in_order=True, **options)
+                         for rows in (seen, drawn))
         return [self._batch(given.warped, seen, drawn, wanted.target, wanted.mask)]
 
     def redrawn(self, model):
@@ -99,7 +100,6 @@ class Crowd:
         """For each row of the training part one at random that shows the same pose, which may be the row itself."""
         poses = self.pose[self._order]
         first, last = (np.searchsorted(poses, self.pose[rows], side) for side in ("left", "right"))
-        # make_batch permutes the rows it is given by position, so both lists must stay in step: one partner for each row.
         return self._order[rng.integers(first, last)]
 
     def _batch(self, warped, seen, drawn, target, mask):
