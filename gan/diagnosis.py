@@ -136,7 +136,7 @@ def collapse(curves, rows):
     if before is None or not len(now) or now[-1] >= COLLAPSED * before:
         return None
     return (f"the drawn faces collapse: they differ from one another by {_percent(now[-1] / before)} of what they did "
-            "before the adversary. Lower --adversarial-weight, take --objective wasserstein-gp, or add --r1 or a longer --warmup")
+            "before the adversary. Lower --adversarial-weight, take --objective wasserstein-gp, or add --r1")
 
 
 def coin(curves, rows):

@@ -108,14 +108,47 @@ def test_a_coin_while_the_faces_stay_good_is_the_aim():
     assert run(under_adversary(lambda row, under: {"accuracy": 0.5, **measured(row, held_out=0.08)}))[1:] == ([], [])
 
 
-def test_a_swing_that_dies_down_is_no_trouble():
-    change = under_adversary(lambda row, under: {"score_made": -1.5 + 4 * np.exp(-under / 300) * np.sin(under / 10)})
+@pytest.mark.parametrize("scores", [
+    lambda under: (1.5, 1.2 + 4 * np.exp(-under / 800) * np.sin(under / 10)),  # a swing that dies down
+    lambda under: (100, -1.5 + 0.1 * np.exp(under / 250) * np.sin(under / 10)),  # one that leaves the lead where it is
+    lambda under: (1.5, -1.5 + 0.1 * np.exp(under / 250) * (-1) ** under),  # not a swing: batches that differ
+    lambda under: (0.5 * np.exp(under / 300) - 7, 0),  # a lead that is won back, faster and faster
+    lambda under: (1.5, -1.5 * np.exp(under / 400)),  # a lead that grows
+])
+def test_scores_that_do_not_swing_wider(scores):
+    change = under_adversary(lambda row, under: dict(zip(("score_real", "score_made"), scores(under))))
     assert run(change)[1:] == ([], [])
 
 
-def test_scores_that_grow_steadily_do_not_swing():
-    change = under_adversary(lambda row, under: {"score_made": -1.5 * np.exp(under / 400)})
+def test_a_coin_that_ruins_the_faces_is_told_as_a_coin_alone():
+    change = under_adversary(lambda row, under: {"accuracy": 0.5, **measured(row, held_out=0.08 + 0.08 * under / ADVERSARIAL)})
+    _, said, end = run(change)
+    assert len(said) == 1 and end == [] and "coin" in said[0][1]
+
+
+def test_a_held_out_loss_that_rose_once_and_stays_decays_no_longer():
+    """Whoever goes on with such a run is not told of what is over."""
+    curves, said, _ = run(under_adversary(lambda row, under: measured(row, held_out=0.08 + (under > 500) * 0.04)))
+    assert len(said) == 1 and "does not converge" in said[0][1]
+    assert Diagnosis().look(curves) == []
+
+
+def test_the_adversary_is_not_judged_before_it_has_been_heard():
+    def change(row, under):
+        return {"accuracy": 0.99, "score_real": 1.5 + under / 10, **measured(row, sharpness=0.41)} if under > 0 else {}
+
+    before, after = (run(change, steps=AUTOENCODER + DISCRIMINATOR + under) for under in (299, 400))
+    assert before[1:] == ([], [])
+    assert "has won" in after[1][0][1] and "changed little" in after[2][0]
+
+
+def test_one_odd_measurement_says_nothing():
+    change = under_adversary(lambda row, under: measured(row, variety=0.3, sharpness=3, held_out=0.2) if under == 700 else {})
     assert run(change)[1:] == ([], [])
+
+
+def test_an_adversary_that_leaves_sharp_faces_sharp_is_in_order():
+    assert run(lambda row, under: measured(row, sharpness=1.05))[1:] == ([], [])
 
 
 def autoencoder_alone(loss, held_out):
@@ -136,8 +169,18 @@ def test_over_training_names_the_step_whose_weights_are_used():
 
 
 def test_a_held_out_loss_that_wavers_is_no_over_training():
-    change = autoencoder_alone(lambda k: 0.2 * np.exp(-k / 500), lambda k: 0.1 + (k < 400) * 0.02)
+    """From step 500 on it lies 0.7 % above its best."""
+    change = autoencoder_alone(lambda k: 0.2 * np.exp(-k / 500), lambda k: 0.1 + (k < 400) * 0.02 + (k > 400) * 0.0007)
     assert run(change, steps=AUTOENCODER)[1:] == ([], [])
+
+
+def test_a_best_that_is_not_long_ago_is_no_over_training():
+    """It lies 500 of 3000 steps back."""
+    def change(row, under):
+        k = row["step"]
+        return {"stage": "autoencoder", "loss": 0.2 * np.exp(-k / 500), **measured(row, held_out=0.1 + 2e-5 * abs(k - 2500))}
+
+    assert run(change, steps=3000)[1:] == ([], [])
 
 
 def test_both_losses_rising_is_no_over_training():
@@ -152,6 +195,12 @@ def test_under_training_is_told_at_the_end_alone():
     _, said, end = run(change, steps=AUTOENCODER)
     assert said == [] and len(end) == 1
     assert "under-trained" in end[0] and "fell by 25 %" in end[0] and "--steps" in end[0]
+
+
+def test_a_fall_that_has_ended_is_no_under_training():
+    """0.12 at step 800, 0.09 at 900, 0.1 at 1000."""
+    change = autoencoder_alone(lambda k: 0.25 - k / 10000, lambda k: {900: 0.09, 1000: 0.1}.get(k, 0.24 - 0.00015 * k))
+    assert run(change, steps=AUTOENCODER)[1:] == ([], [])
 
 
 def test_under_training_of_the_autoencoder_is_told_at_the_end_of_all_stages():
