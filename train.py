@@ -49,6 +49,8 @@ def parse(arguments=None):
     run.add_argument("--size", metavar="PX", type=number(int, 16, 1024), help="side of the faces, a multiple of 16")
     run.add_argument("--width", metavar="W", type=number(int, 2, 1024), help="channels after the first convolution")
     run.add_argument("--latent", metavar="N", type=number(int, 1, 65536), help="numbers of the code (default: 8 W)")
+    run.add_argument("--residual", action=argparse.BooleanOptionalAction, default=None, help="residual blocks in the decoders "
+                     "(default: the preset's)")
     run.add_argument("--activation", choices=ACTIVATIONS, help="(default: leaky_relu)")
     run.add_argument("--batch", metavar="N", type=number(int, 1, 4096), help="faces of each person a step (default: 16)")
     run.add_argument("--learning-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of Adam's step size")

@@ -36,6 +36,7 @@ class Request:
     size: int | None = None
     width: int | None = None
     latent: int | None = None
+    residual: bool | None = None
     activation: str | None = None
     discriminator: str | None = None
     spectral: bool | None = None
@@ -58,8 +59,8 @@ class Request:
 
 
 # What makes a run the one it is: it cannot change from one session to the next.
-FIXED = ("a", "b", "landmarks", "people", "crowd", "faces", "base", "preset", "size", "width", "latent", "activation",
-         "discriminator", "spectral", "batch", "learning_rate", "seed")
+FIXED = ("a", "b", "landmarks", "people", "crowd", "faces", "base", "preset", "size", "width", "latent", "residual",
+         "activation", "discriminator", "spectral", "batch", "learning_rate", "seed")
 # How the networks are trained: may be said anew with each stage.
 TUNABLE = ("objective", "adversarial_weight", "adversarial_rate", "critic_rate", "critic_turns", "r1", "noise", "warmup",
            "occluded")
