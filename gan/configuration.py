@@ -54,6 +54,7 @@ class Request:
     r1: float | None = None
     noise: float | None = None
     warmup: int | None = None
+    warp: float | None = None
     occluded: float | None = None
     device: str = "auto"
 
@@ -63,7 +64,7 @@ FIXED = ("a", "b", "landmarks", "people", "crowd", "faces", "base", "preset", "s
          "activation", "discriminator", "spectral", "batch", "learning_rate", "seed")
 # How the networks are trained: may be said anew with each stage.
 TUNABLE = ("objective", "adversarial_weight", "adversarial_rate", "critic_rate", "critic_turns", "r1", "noise", "warmup",
-           "occluded")
+           "warp", "occluded")
 
 
 def configure(request, folder, step):
@@ -135,6 +136,8 @@ def _new(request, asked):
     plan = [["autoencoder", steps]] if crowd or request.stage else stages.whole_run(steps)
     config |= asked
     config["base"] = None if asked.get("base") == "none" else asked.get("base") or _shipped_base(config)
+    if request.warp is None and (isinstance(config["crowd"], int) or rendered_pair and config["base"] is not None):
+        config["warp"] = 0.0  # who can be drawn as others outright needs no detour to forget who is seen
     return config | {"plan": plan, "minutes": request.minutes, "timed_from": 0}
 
 

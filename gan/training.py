@@ -34,8 +34,8 @@ class Recipe:
     """How the networks are trained.
 
     batch: faces of each person in a step. learning_rate: the peak of Adam's, betas: its memory. decay: of the weights' moving
-    average, which draws previews and swaps. light: how far the faces' light is changed. fading_warp: whether inputs are warped
-    less and less. occluded: share of the faces that something is held before.
+    average, which draws previews and swaps. light: how far the faces' light is changed. warp: how far inputs are warped, 1 as is
+    usual; fading_warp: whether less and less. occluded: share of the faces that something is held before.
 
     Of the adversary: objective: a name of objectives.OBJECTIVES. weight: of the adversarial loss, beside a reconstruction loss
     of about 0.1. warmup: steps of the adversarial stage before the adversary is listened to, a share of its length if None.
@@ -51,6 +51,7 @@ class Recipe:
     seed: int = 0
     flip: bool = True
     light: float = 1.0
+    warp: float = 1.0
     fading_warp: bool = True
     occluded: float = 0.0
     objective: str = "non-saturating"
@@ -116,8 +117,8 @@ def warp_strength(recipe, place):
     The warp keeps the network from copying pixels, but blurs what it learns: at last it sees faces as it will have to swap
     them."""
     if not recipe.fading_warp:
-        return 1.0
-    return min(1.0, 2 * (1 - place.progress())) if place.stage == "autoencoder" else 0.0
+        return recipe.warp
+    return recipe.warp * min(1.0, 2 * (1 - place.progress())) if place.stage == "autoencoder" else 0.0
 
 
 def train_autoencoder(model, optimizer, batches):
