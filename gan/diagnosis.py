@@ -145,7 +145,7 @@ def coin(curves, rows):
     if not _coin_like(accuracy) or not len(levels) or levels[-1] < COIN_RISE * levels.min():
         return None
     return (f"the discriminator tells no more than a coin: it is right about {_percent(accuracy.mean())} of the faces, and "
-            f"the held-out loss rose by {_percent(levels[-1] / levels.min() - 1)}. From here on its feedback is junk: stop, or "
+            f"the held-out loss rose by {_percent(levels[-1] / levels.min() - 1)}. Its feedback has become junk: stop, or "
             "raise --critic-rate or --critic-turns, or take less --noise and --r1")
 
 

@@ -129,9 +129,8 @@ def _read_rows(path):
 
 
 def _parsed(row):
-    """The figures of a row of metrics.csv; a run from before there were stages was all autoencoder."""
-    figures = {name: float(row[name]) for name in COLUMNS[2:] if row.get(name)}
-    return {"step": int(row["step"]), "stage": row.get("stage", STAGES[0]), **figures}
+    """A row of metrics.csv as figures."""
+    return {"step": int(row["step"]), "stage": row["stage"], **{name: float(row[name]) for name in COLUMNS[2:] if row[name]}}
 
 
 def _rewritten(path, columns, rows):

@@ -121,7 +121,7 @@ def test_scores_that_do_not_swing_wider(scores):
 
 
 def test_a_coin_that_ruins_the_faces_is_told_as_a_coin_alone():
-    change = under_adversary(lambda row, under: {"accuracy": 0.5, **measured(row, held_out=0.08 + 0.08 * under / ADVERSARIAL)})
+    change = under_adversary(lambda row, under: {"accuracy": 0.5, **measured(row, held_out=0.08 + 5e-5 * under)})
     _, said, end = run(change)
     assert len(said) == 1 and end == [] and "coin" in said[0][1]
 
@@ -143,7 +143,8 @@ def test_the_adversary_is_not_judged_before_it_has_been_heard():
 
 
 def test_one_odd_measurement_says_nothing():
-    change = under_adversary(lambda row, under: measured(row, variety=0.3, sharpness=3, held_out=0.2) if under == 700 else {})
+    odd = {"variety": 0.3, "sharpness": 3.0, "held_out": 0.2}
+    change = under_adversary(lambda row, under: odd if under == 700 else {})
     assert run(change)[1:] == ([], [])
 
 

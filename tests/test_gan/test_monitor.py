@@ -1,0 +1,195 @@
+"""metrics.csv with both players, the progress line, and the plots: what is drawn stands where the numbers say."""
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+
+from data.image_io import DigitalSource, read_label, read_picture
+from gan import plots
+from gan.checkpoint import RunFolder
+from gan.monitor import COLUMNS, STAGES, Curves, Metrics, Progress
+
+PLAYERS = {"critic": 0.5, "score_real": 1.25, "score_made": -1.5, "accuracy": 0.75, "gradient_critic": 2.0}
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def filled(*rows):
+    """Curves of the rows."""
+    curves = Curves()
+    for row in rows:
+        curves.add(row)
+    return curves
+
+
+def test_a_row_is_written_with_what_was_taken_and_gaps_elsewhere(tmp_path):
+    metrics = Metrics(tmp_path, 0)
+    metrics.add({"step": 1, "stage": "autoencoder", "loss": 1 / 3, "held_out": None})
+    metrics.add({"step": 2, "stage": "adversarial", "loss": 0.25, "weight": 0.0, **PLAYERS})
+    metrics.close()
+    first, second = read(tmp_path / "metrics.csv")
+    assert list(first) == COLUMNS
+    assert {name: text for name, text in first.items() if text} == {"step": "1", "stage": "autoencoder", "loss": "0.333333"}
+    assert {name: text for name, text in second.items() if text} == {
+        "step": "2", "stage": "adversarial", "loss": "0.25", "weight": "0", "critic": "0.5", "score_real": "1.25",
+        "score_made": "-1.5", "accuracy": "0.75", "gradient_critic": "2"}
+    assert metrics.curves["loss"].tolist() == [1 / 3, 0.25]
+    assert np.isnan(metrics.curves["accuracy"][0]) and metrics.curves["accuracy"][1] == 0.75
+
+
+def test_going_on_cuts_back_to_the_step_and_leaves_the_rest_as_it_was(tmp_path):
+    random = np.random.default_rng(0)
+    metrics = Metrics(tmp_path, 0)
+    for step in range(1, 8):
+        values = random.standard_normal(5) * 10.0 ** random.integers(-9, 9, 5)
+        metrics.add({"step": step, "stage": STAGES[step % 3], **dict(zip(PLAYERS, values))})
+    metrics.close()
+    before = (tmp_path / "metrics.csv").read_bytes().splitlines(keepends=True)
+    again = Metrics(tmp_path, 4)
+    again.close()
+    assert (tmp_path / "metrics.csv").read_bytes() == b"".join(before[:5])  # the heading and four rows
+    assert len(read(tmp_path / "timing.csv")) == 4
+    np.testing.assert_allclose(again.curves["critic"], metrics.curves["critic"][:4], rtol=1e-5)
+    assert again.curves["step"].tolist() == [1, 2, 3, 4] and again.curves["stage"].tolist() == [1, 2, 0, 1]
+
+
+def test_a_row_of_a_figure_that_there_is_not(tmp_path):
+    with pytest.raises(ValueError, match="got acuracy"):
+        Curves().add({"step": 1, "stage": "autoencoder", "acuracy": 1.0})
+    with pytest.raises(ValueError):
+        Curves().add({"step": 1, "stage": "autoencoding"})
+
+
+def test_many_rows_are_kept_and_small():
+    curves = Curves()
+    for step in range(1, 5001):
+        curves.add({"step": step, "stage": "autoencoder", "loss": 1 / step})
+    np.testing.assert_array_equal(curves["step"], np.arange(1, 5001))
+    np.testing.assert_array_equal(curves["loss"], 1 / np.arange(1, 5001))
+    assert curves.cells(-1)[:3] == ["5000", "autoencoder", "0.0002"]
+    assert curves["loss"].base.nbytes <= 2 * 5000 * 8 * len(COLUMNS)
+
+
+def test_spans_are_the_stretches_of_one_stage():
+    order = ["autoencoder"] * 3 + ["discriminator"] + ["adversarial"] * 2 + ["autoencoder"]
+    curves = filled(*({"step": step, "stage": stage} for step, stage in enumerate(order, 1)))
+    assert curves.spans() == [("autoencoder", slice(0, 3)), ("discriminator", slice(3, 4)), ("adversarial", slice(4, 6)),
+                              ("autoencoder", slice(6, 7))]
+    assert Curves().spans() == []
+
+
+def test_taken_leaves_gaps_out():
+    curves = filled(*({"step": step, "stage": "autoencoder", "held_out": 0.1 * step if step % 2 else None}
+                      for step in range(1, 7)))
+    step, values = curves.taken("held_out")
+    assert step.tolist() == [1, 3, 5] and values == pytest.approx([0.1, 0.3, 0.5])
+    assert curves.taken("held_out", slice(2, 4))[0].tolist() == [3]
+
+
+@pytest.mark.parametrize("stage, parts, none", [
+    ("autoencoder", ["loss 0.1000", "mae 0.0600", "dssim 0.0300", "mask 0.0400"], ["critic", "accuracy"]),
+    ("discriminator", ["critic 0.5000", "real 1.25", "made -1.50", "accuracy 75%"], ["loss"]),
+    ("adversarial", ["loss 0.1000", "adversarial 1.300", "critic 0.500", "accuracy 75%"], ["mae"]),
+])
+def test_the_progress_line_shows_what_matters_in_a_stage(stage, parts, none):
+    stream = io.StringIO()
+    row = {"step": 12345, "stage": stage, "loss": 0.1, "mae": 0.06, "dssim": 0.03, "mask": 0.04, "adversarial": 1.3,
+           **PLAYERS}
+    Progress(stream).show(20000, 2.5, row, force=True)
+    line = stream.getvalue().rstrip("\n")
+    assert line.startswith("step 12345/20000  2.5 steps/s  51 min 2 s left  ") and len(line) <= 110
+    for part in parts:
+        assert part in line
+    for part in none:
+        assert part not in line
+
+
+def test_the_progress_line_is_smoothed_and_bridges_gaps():
+    """0.95 of what was and 0.05 of what is; a step without the figure changes nothing."""
+    stream = io.StringIO()
+    progress = Progress(stream)
+    for loss in (1.0, None, 0.0):
+        progress.show(None, 1.0, {"step": 1, "stage": "autoencoder", "loss": loss}, force=True)
+    assert re.findall(r"loss ([\d.]+)", stream.getvalue()) == ["1.0000", "1.0000", "0.9500"]
+
+
+def losses(steps, stage="autoencoder"):
+    return [{"step": step, "stage": stage, "loss": 0.1, "held_out": 0.2 if step % 10 == 0 or step == 1 else None}
+            for step in range(1, steps + 1)]
+
+
+def covered(picture, colour):
+    """Where a picture (H, W, 3) has a colour "#rrggbb", nearly: (H, W) of bool."""
+    wanted = [int(colour[k:k + 2], 16) for k in (1, 3, 5)]
+    return (abs(picture.astype(int) - wanted) < 12).all(axis=2)
+
+
+def test_the_training_curve_lies_below_the_held_out_one_if_it_is():
+    """Loss 0.1 and held out 0.2 throughout: two level lines, half as high; the legend is above both."""
+    picture = plots.loss_plot(filled(*losses(200)), 0)
+    assert picture.shape == (495, 880, 3) and picture.dtype == np.uint8
+    panel = picture[60:, 100:]
+    training, held_out = (np.flatnonzero(covered(panel, colour).any(axis=1)) for colour in (plots.BLUE, plots.ORANGE))
+    assert len(training) and len(held_out)
+    assert held_out.max() < training.min()
+
+
+def test_the_best_step_is_marked_where_it_is():
+    picture = plots.loss_plot(filled(*losses(200)), 50)
+    rows, columns = np.nonzero(covered(picture[60:], plots.GREEN))
+    left, right = np.flatnonzero(covered(picture[60:], plots.ORANGE).any(axis=0))[[0, -1]]  # of steps 1 and 200
+    assert columns.mean() == pytest.approx(left + (right - left) * 49 / 199, abs=6)
+    assert not covered(plots.loss_plot(filled(*losses(200)), 0), plots.GREEN).any()
+
+
+def test_stages_have_grounds_of_their_own():
+    """Steps 1 to 100 alone, 101 to 150 the discriminator, 151 to 200 both: half, a quarter, a quarter of the width."""
+    stages = ["autoencoder"] * 100 + ["discriminator"] * 50 + ["adversarial"] * 50
+    rows = [row | {"stage": stage} for row, stage in zip(losses(200), stages)]
+    picture = plots.loss_plot(filled(*rows), 0)[300]
+    widths = [covered(picture[None], plots.SHADES[stage]).sum() for stage in ("discriminator", "adversarial")]
+    assert all(width == pytest.approx(0.25 * 780, abs=20) for width in widths), widths
+
+
+def with_players(steps):
+    return [row | {"stage": "adversarial", "gradient_made": 0.01, "sharpness": 0.9, "variety": 0.8} | PLAYERS
+            for row in losses(steps)]
+
+
+def test_players_are_drawn_once_there_are_two(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create()
+    plots.save_plots(run, filled(*losses(3)), 1)
+    assert (tmp_path / "loss.png").exists() and not (tmp_path / "players.png").exists()
+    plots.save_plots(run, filled(*losses(3), *(row | {"step": row["step"] + 3} for row in with_players(3))), 1)
+    assert read_picture(tmp_path / "players.png").pixels.shape == (1045, 880, 3)
+    assert read_label(tmp_path / "players.png") == DigitalSource.ALGORITHMIC
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_few_rows_are_drawn(steps, recwarn):
+    assert covered(plots.loss_plot(filled(*losses(steps)), 0)[60:], plots.ORANGE).any()
+    assert covered(plots.players_plot(filled(*with_players(steps)))[60:], plots.BLUE).any()
+    alone = [{"step": row["step"], "stage": "discriminator", **PLAYERS} for row in losses(steps)]
+    plots.loss_plot(filled(*alone), 0)
+    plots.players_plot(filled(*alone))
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_a_long_run_is_drawn_by_its_outline():
+    """100,000 points become a thousand, and a peak of one step is not lost."""
+    values = np.ones(100_000)
+    values[54_321] = 9.0
+    step, drawn = plots._outline(np.arange(100_000), values)
+    assert len(step) == len(drawn) <= 1100 and drawn.max() == 9.0
+    assert step[drawn.argmax()] == pytest.approx(54_321, abs=200)
+
+
+def test_the_mean_over_a_window_keeps_a_level_up_to_the_ends():
+    assert plots._smooth(np.ones(7), 25) == pytest.approx(np.ones(7))
+    assert plots._smooth(np.arange(5.0), 3) == pytest.approx([0.5, 1, 2, 3, 3.5])
