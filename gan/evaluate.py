@@ -16,23 +16,26 @@ but for those of finished pictures.
 """
 import json
 import math
+import pathlib
 import sys
 
 import numpy as np
 
-from data.align import apply, crop_transform, warp
+from data.align import crop_transform, warp
 from data.cli import Parser
 from data.faceset import DENSITY, FaceSetError
 from data.finder import Finder, FinderError
 from data.identity import CROP, Identity
+from data.image_io import PICTURE_SUFFIXES, DigitalSource, PictureError, save_picture
+from gan import compare
 from gan import subjects as people
-from gan.checkpoint import RunError, RunFolder, load_drawing_model
+from gan.checkpoint import WHICH, RunError, RunFolder, load_drawing_model
+from gan.compare import at_size
 from gan.figures import (colour_error, expression_errors, frechet, likeness, main_direction, masked_ssim, ms_ssim, pose_errors,
                          psnr, seam_error, sharpness, variety)
 from gan.swapper import Swapper
 
 TRUTH_FACES = 64
-HELD_OUT_FACES = 64  # of each person at most, evenly chosen
 KNOWN_FACES = 64  # training faces from which a person's direction is taken
 
 DIGITS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "sharpness": 3, "variety": 3, "colour_error": 2, "seam_error": 3, "frechet": 4,
@@ -69,11 +72,11 @@ class _Person:
 
     def __init__(self, faces):
         self.faces = faces
-        self.indices = _evenly(faces.held_out, HELD_OUT_FACES)
+        self.indices = _evenly(faces.held_out, people.HELD_OUT_FACES)
         self.crops, self.masks = faces.crops(self.indices)
         self.landmarks = faces.landmarks[self.indices].astype(np.float64)
-        self.real = _features(self.crops, self.masks)
-        self.known = _features(*faces.crops(_evenly(faces.train, KNOWN_FACES)))
+        self.real = features(self.crops, self.masks)
+        self.known = features(*faces.crops(_evenly(faces.train, KNOWN_FACES)))
         self.direction = main_direction(self.known)
 
     def pictures(self):
@@ -97,19 +100,19 @@ def _against(drawn, target, mask):
 
 def _reconstruction(model, side, own, other):
     drawn = model.draw(own.crops, side, side)[0]
-    features = _features(drawn, own.masks)
+    directions = features(drawn, own.masks)
     mixed = own.crops + own.masks * (drawn - own.crops)  # with the real surroundings, which landmarks are found by too
     found, wanted = (_landmarks(_pixels(faces), own.landmarks) for faces in (mixed, own.crops))
-    return {**_against(drawn, own.crops, own.masks), "frechet": frechet(features, own.real),
-            **_likenesses(features, own, other), **pose_errors(found, wanted), **expression_errors(found, wanted)}
+    return {**_against(drawn, own.crops, own.masks), "frechet": frechet(directions, own.real),
+            **_likenesses(directions, own, other), **pose_errors(found, wanted), **expression_errors(found, wanted)}
 
 
 def _drawn(model, direction, own, other):
     """own's faces drawn as other: no truth is needed for these figures."""
     drawn = model.draw(own.crops, *direction)[0]
-    features = _features(drawn, own.masks)
-    return {"sharpness": sharpness(drawn, own.crops, own.masks), "frechet": frechet(features, other.real),
-            **_likenesses(features, other, own)}
+    directions = features(drawn, own.masks)
+    return {"sharpness": sharpness(drawn, own.crops, own.masks), "frechet": frechet(directions, other.real),
+            **_likenesses(directions, other, own)}
 
 
 def _pasted(model, direction, own, other):
@@ -120,29 +123,20 @@ def _pasted(model, direction, own, other):
     seam = seam_error(pasted / np.float32(255), pictures / np.float32(255), share, DENSITY * own.faces.size)
     crops = np.stack([warp(picture, crop_transform(points, CROP), CROP) for picture, points in zip(pasted, landmarks)])
     found, wanted = _landmarks(pasted, landmarks), _landmarks(pictures, landmarks)
-    return {"seam_error": seam.mean(), **_likenesses(_features(crops, own.masks), other, own), **pose_errors(found, wanted),
+    return {"seam_error": seam.mean(), **_likenesses(features(crops, own.masks), other, own), **pose_errors(found, wanted),
             **expression_errors(found, wanted)}
 
 
-def _features(faces, masks):
+def features(faces, masks):
     """Directions (n, D) of faces (n, S, S, 3), with all but the face made grey: hair and surroundings tell people apart as well,
     and a swap leaves them as they are."""
-    masks = _at_size(masks, faces.shape[1])
-    return Identity.load().embed_crops(_at_size(masks * (faces - np.float32(0.5)) + np.float32(0.5), CROP))
+    masks = at_size(masks, faces.shape[1])
+    return Identity.load().embed_crops(at_size(masks * (faces - np.float32(0.5)) + np.float32(0.5), CROP))
 
 
-def _at_size(crops, size):
-    """Crops (n, S, S, C) that show the same in another number of pixels: (n, size, size, C)."""
-    if crops.shape[1] == size:
-        return crops
-    scale = size / crops.shape[1]
-    transform = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
-    return np.stack([warp(crop, transform, size) for crop in crops])
-
-
-def _likenesses(features, own, other):
+def _likenesses(directions, own, other):
     """How like the faces are to whom they should show, and to the other of the two."""
-    right, wrong = likeness(features, own.direction), likeness(features, other.direction)
+    right, wrong = likeness(directions, own.direction), likeness(directions, other.direction)
     return {"likeness": right.mean(), "likeness_other": wrong.mean(), "recognised": (right > wrong).mean()}
 
 
@@ -208,20 +202,75 @@ def subjects_of(config, folder, say=None):
                                say)
 
 
+def parse(arguments=None):
+    """The command line as a namespace; ends with code 2 for one that makes no sense."""
+    parser = Parser(prog="python -m gan.evaluate", description="Held-out figures of runs; docs/figures.md explains them.")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="the run folder that train.py wrote")
+    parser.add_argument("--compare", metavar="RUN", nargs="+", help="two runs or more of the same people, side by side")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table (of --compare: one a run)")
+    parser.add_argument("--checkpoint", choices=WHICH, default=WHICH[0], help="the weights that drew held-out faces best, or the "
+                        "last ones (default: %(default)s)")
+    parser.add_argument("--sheet", metavar="FILE", type=pathlib.Path, help="write a sheet of held-out faces as they are drawn "
+                        "(default: with --compare, compare.png in the first run's folder; else none)")
+    options = parser.parse_args(arguments)
+    if (options.run is None) == (options.compare is None):
+        parser.error("give one RUN, or --compare and two runs or more")
+    if options.compare and len(set(options.compare)) < max(2, len(options.compare)):
+        parser.error("--compare needs two runs or more, each once")
+    options.runs = options.compare or [options.run]
+    if options.compare and options.sheet is None:
+        options.sheet = pathlib.Path(options.compare[0]) / "compare.png"
+    return options
+
+
+def _loaded(runs, which):
+    """[(model, configuration)] of runs, given by their folders. Raises RunError where one cannot be used, or where they did not
+    learn the same people."""
+    loaded = [load_drawing_model(run, which) for run in runs]
+    compare.check_same_people(runs, [config for _, config in loaded])
+    return loaded
+
+
+def _measured(runs, loaded):
+    """([figures], [compare.drawn_faces]) of loaded runs. Raises FaceSetError where pictures are gone, FinderError."""
+    found, drawn, known = [], [], {}
+    for run, (model, config) in zip(runs, loaded):
+        key = (config["size"], config["faces"]) if config["people"] else run  # equal for rendered people, who take longest
+        if key not in known:
+            subjects = subjects_of(config, RunFolder(run))
+            known[key] = subjects, subjects.truth(TRUTH_FACES)
+        found.append(figures(model, *known[key]))
+        drawn.append(compare.drawn_faces(model, *known[key]))
+    return found, drawn
+
+
+def _check_sheet(file):
+    """Before the work rather than after it: raises PictureError for a file that cannot become a picture."""
+    if file.suffix.lower() not in PICTURE_SUFFIXES:
+        raise PictureError(f"{file} is not a picture's name; --sheet should end in .png or .jpg")
+    if not file.parent.is_dir():
+        raise PictureError(f"the folder {file.parent} does not exist; create it first, or name another --sheet")
+
+
 def main(arguments=None):
     """Command line. Returns the exit code."""
-    parser = Parser(prog="python -m gan.evaluate", description="Held-out figures of a run.")
-    parser.add_argument("run", metavar="RUN", help="the run folder that train.py wrote")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args(arguments)
+    options = parse(arguments)
     try:
-        model, config = load_drawing_model(options.run)
-        subjects = subjects_of(config, RunFolder(options.run))
-        found = figures(model, subjects, subjects.truth(TRUTH_FACES))
-    except (RunError, FaceSetError, FinderError) as error:
+        loaded = _loaded(options.runs, options.checkpoint)
+        if options.sheet:
+            _check_sheet(options.sheet)
+        found, drawn = _measured(options.runs, loaded)
+        if options.sheet:
+            save_picture(options.sheet, compare.sheet(options.runs, drawn), DigitalSource.TRAINED)
+    except (RunError, FaceSetError, FinderError, PictureError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(found) if options.json else "\n".join(table(found)))
+    if options.json:
+        print(json.dumps(dict(zip(options.runs, found)) if options.compare else found[0]))
+    else:
+        print("\n".join(compare.table(options.runs, found) if options.compare else table(found[0])))
+        if options.sheet:
+            print(f"look at {options.sheet}")
     return 0
 
 

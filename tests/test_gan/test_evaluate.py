@@ -1,13 +1,20 @@
-"""Held-out figures: PSNR and SSIM by their definitions, what is compared, and the same figures from a saved run."""
+"""Held-out figures of a run: what is compared with what, the same figures from a saved run, and runs side by side."""
+import dataclasses
 import json
+import pathlib
+import re
+import shutil
 
 import numpy as np
 import pytest
 
 import train
-from gan import evaluate, subjects
-from gan.checkpoint import load_drawing_model
+from data.image_io import read_picture
+from gan import compare, evaluate, subjects
+from gan.autoencoder import FaceAutoencoder
+from gan.checkpoint import RunError, RunFolder, load_drawing_model
 
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "figures.md"
 
 AGAINST = {"psnr", "ssim", "ms_ssim", "sharpness", "variety", "colour_error"}
 LIKENESS = {"likeness", "likeness_other", "recognised"}
@@ -86,6 +93,151 @@ def test_a_run_of_photographs_is_evaluated(program, photographs, tmp_path):
 def test_what_cannot_be_evaluated_is_said_in_one_line(program, tmp_path, run_copy):
     (run_copy / "checkpoint.npz").write_bytes(b"damaged")
     (run_copy / "checkpoint.previous.npz").unlink(missing_ok=True)
-    for arguments, code in (([tmp_path / "nowhere"], 1), ([run_copy], 1), ([], 2), ([run_copy, "--yaml"], 2)):
+    for arguments, code in (([tmp_path / "nowhere"], 1), ([run_copy], 1), ([], 2), ([run_copy, "--yaml"], 2),
+                            ([run_copy, "--compare", run_copy], 2), (["--compare", run_copy], 2),
+                            (["--compare", run_copy, run_copy], 2), (["--compare", tmp_path / "nowhere", run_copy], 1)):
         outcome = program(evaluate.main, *arguments)
         assert (outcome.code, len(outcome.err), outcome.out) == (code, 1, []), outcome
+
+
+def test_every_figure_is_explained(faces):
+    text = DOCS.read_text(encoding="utf-8")
+    found = evaluate.figures(FaceAutoencoder(32, 4, True), faces, faces.truth(4))
+    rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \|", text, flags=re.M)
+    explained = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    assert explained == {*found, *(key for block in found.values() for key in block)}
+    assert set(compare.LABELS) == set(evaluate.DIGITS) == set(evaluate.HEADS) == {key for block in found.values() for key in block}
+
+
+def test_what_few_faces_cannot_tell_is_null_and_everything_else_a_number(faces):
+    one = subjects.Subjects(*(dataclasses.replace(side, held_out=side.held_out[:1]) for side in (faces.a, faces.b)))
+    found = evaluate.figures(FaceAutoencoder(32, 4, False), one, None)
+    missing = {key for block in found.values() for key, value in block.items() if value is None}
+    assert missing == {"variety", "frechet", "pitch_error", "eyes_error", "mouth_error", "width_error"}
+    json.dumps(found, allow_nan=False)
+    assert any(" - " in line for line in evaluate.table(found))
+
+
+class Copycat:
+    """Stands for a model whose B is a face of B's, whatever it is shown, and whose A is A's."""
+
+    size = 32
+
+    def __init__(self, subjects):
+        self.subjects = subjects
+
+    def draw(self, faces, person, side):
+        known = self.subjects.a if side == "a" else self.subjects.b
+        return np.repeat(known.crops(known.train[:1])[0], len(faces), axis=0), None
+
+
+def test_one_face_of_the_right_person_has_likeness_and_no_variety(faces):
+    found = evaluate.figures(Copycat(faces), faces, None)
+    for name in ("reconstruction_a", "reconstruction_b", "drawn_ab", "drawn_ba"):
+        assert found[name]["likeness"] > found[name]["likeness_other"] + 0.1 and found[name]["recognised"] == 1, name
+    assert found["reconstruction_a"]["variety"] < 0.01
+    left = evaluate.figures(Oracle(faces.truth(4)), faces, None)  # each face is left as it is: right for itself, wrong for a swap
+    assert left["reconstruction_a"]["recognised"] == 1 and left["drawn_ab"]["recognised"] == 0
+
+
+def test_likeness_looks_at_the_face_alone(faces):
+    """Another background and other hair change nothing."""
+    crops, masks = faces.a.crops(faces.a.held_out)
+    elsewhere = np.where(masks > 0, crops, np.random.default_rng(0).random(crops.shape, np.float32))
+    first, second = evaluate.features(crops, masks), evaluate.features(elsewhere, masks)
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_crops_at_another_size_show_the_same():
+    """A slope stays where it is: pixel u of twice the size lies at (u - 1/2) / 2."""
+    y, x = np.mgrid[:32, :32].astype(np.float32)
+    crops = np.stack([0.01 * x + 0.02 * y, 0.02 * x])[..., None]
+    larger, at = compare.at_size(crops, 64), (np.mgrid[:64, :64] - 0.5) / 2
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(larger[0, ..., 0][inner], (0.01 * at[1] + 0.02 * at[0])[inner], atol=1e-5)
+    np.testing.assert_allclose(larger[1, ..., 0][inner], 0.02 * at[1][inner], atol=1e-5)
+    assert compare.at_size(crops, 32) is crops
+
+
+@pytest.fixture
+def twins(small_run, tmp_path):
+    """Two runs of the same people."""
+    return [shutil.copytree(small_run[0], tmp_path / name) for name in ("one", "two")]
+
+
+def test_runs_are_compared_in_a_table_and_a_sheet(twins, program):
+    outcome = program(evaluate.main, "--compare", *twins)
+    assert (outcome.code, outcome.err) == (0, []) and outcome.out[:2] == [f"1: {twins[0]}", f"2: {twins[1]}"]
+    alone = json.loads(program(evaluate.main, twins[1], "--json").out[0])
+    mean = (alone["swap_ab"]["psnr"] + alone["swap_ba"]["psnr"]) / 2
+    row = next(line for line in outcome.out[outcome.out.index("swapped, against the truth"):] if "PSNR" in line)
+    assert [float(cell) for cell in row.split()[-2:]] == pytest.approx([mean, mean], abs=0.006)
+    sheet = read_picture(twins[0] / "compare.png").pixels
+    # 6 faces of 32 pixels, 8 times enlarged; two people of 6 rows: real, each run's own, each run's swap, truth
+    assert sheet.shape[0] == 2 * 24 + 12 * 256 and sheet.shape[1] == 64 + 6 * 256
+    assert outcome.out[-1] == f"look at {twins[0] / 'compare.png'}"
+
+
+def test_the_sheet_shows_the_faces_of_every_run(faces):
+    truth = faces.truth(4)
+    small = compare.drawn_faces(Oracle(truth), faces, truth)
+    large = {side: compare.Faces(*(compare.at_size(x, 64) for x in drawn)) for side, drawn in small.items()}
+    sheet = compare.sheet(["small", "large"], [small, large])
+    scale, head = 4, 2 * 24
+    assert sheet.shape == (head + 12 * 256, 64 + 4 * 256, 3)
+
+    def at(row, column):
+        """A tile of the sheet at the size of the larger network, 0..1."""
+        tile = sheet[head + 256 * row:head + 256 * (row + 1), 64 + 256 * column:64 + 256 * (column + 1)]
+        return tile.reshape(64, scale, 64, scale, 3).mean((1, 3)) / 255
+
+    swapped, own = compare.at_size(truth.b, 64), compare.at_size(truth.a, 64)
+    for column in range(4):
+        for row, wanted in ((0, own), (1, own), (2, own), (3, swapped), (4, swapped), (5, swapped), (6, swapped), (9, own), (11, own)):
+            assert np.abs(at(row, column) - wanted[column]).mean() < 0.02, (row, column)
+
+
+def test_json_of_a_comparison_holds_each_run(twins, program, tmp_path):
+    outcome = program(evaluate.main, "--compare", *twins, "--json", "--sheet", tmp_path / "sheet.jpg")
+    found = json.loads("\n".join(outcome.out))
+    assert list(found) == [str(run) for run in twins] and list(found[str(twins[0])]) == KEYS
+    assert (tmp_path / "sheet.jpg").exists() and not (twins[0] / "compare.png").exists()
+
+
+def test_the_last_weights_are_measured_on_request(run_copy, program):
+    """The best and the last weights of a run that has both; the model that is asked for is the one that is measured."""
+    best, last = (load_drawing_model(run_copy, which)[0] for which in ("best", "last"))
+    found = {which: json.loads(program(evaluate.main, run_copy, "--json", "--checkpoint", which).out[0]) for which in ("best", "last")}
+    learned = subjects_of_run(run_copy)
+    for which, model in (("best", best), ("last", last)):
+        assert found[which] == evaluate.figures(model, learned, learned.truth(8))
+
+
+def subjects_of_run(run):
+    _, config = load_drawing_model(run)
+    return evaluate.subjects_of(config, RunFolder(run))
+
+
+def test_runs_of_other_people_are_not_compared(twins, program):
+    config = json.loads((twins[1] / "config.json").read_text())
+    for change in ({"people": [4, 5]}, {"seed": 7}):
+        (twins[1] / "config.json").write_text(json.dumps(config | change))
+        outcome = program(evaluate.main, "--compare", *twins)
+        assert (outcome.code, len(outcome.err), outcome.out) == (1, 1, []) and "same people" in outcome.err[0]
+        assert not (twins[0] / "compare.png").exists()
+
+
+def test_photographs_are_the_same_people_where_their_pictures_are():
+    learned = {"a": {"sha256": "1"}, "b": {"sha256": "2"}}
+    first = {"people": None, "seed": 0, "learned_from": learned, "a": "here"}
+    compare.check_same_people(["x", "y"], [first, first | {"a": "moved", "size": 32}])
+    for change in ({"learned_from": learned | {"b": {"sha256": "3"}}}, {"seed": 1}):
+        with pytest.raises(RunError, match="x and y did not learn the same people"):
+            compare.check_same_people(["x", "y"], [first, first | change])
+
+
+def test_a_sheet_that_cannot_be_is_refused_before_the_work(program, small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "figures", None)
+    for file in (tmp_path / "sheet.txt", tmp_path / "nowhere" / "sheet.png"):
+        outcome = program(evaluate.main, small_run[0], "--sheet", file)
+        assert (outcome.code, len(outcome.err)) == (1, 1) and str(file.parent) in outcome.err[0]
