@@ -1,6 +1,6 @@
 """Runs side by side: their figures in one table, and the same held-out faces as each of them draws these.
 
-Runs can be compared that learned the same people from the same faces; networks and their sizes may differ. The sheet's rows are
+Runs can be compared that learned the same people from the same faces; networks and their sizes may differ. The sheet's rows:
 
     A, each run's A drawn as A, each run's A drawn as B, the truth of that swap where there is one; the same for B
 
@@ -28,7 +28,8 @@ LABELS = {"psnr": "PSNR, dB (higher)", "ssim": "SSIM (higher)", "ms_ssim": "MS-S
           "roll_error": "roll error, degrees (lower)", "eyes_error": "opening of the eyes, error in % (lower)",
           "mouth_error": "opening of the mouth, error in % (lower)", "width_error": "width of the mouth, error in % (lower)"}
 # Both directions of a figure are averaged.
-BLOCKS = {"drawn as themselves": ("reconstruction_a", "reconstruction_b"), "swapped, against the truth": ("swap_ab", "swap_ba"),
+BLOCKS = {"drawn as themselves": ("reconstruction_a", "reconstruction_b"),
+          "swapped, against the truth": ("swap_ab", "swap_ba"),
           "drawn as the other": ("drawn_ab", "drawn_ba"), "the finished pictures": ("pasted_ab", "pasted_ba")}
 
 
@@ -42,15 +43,17 @@ class Faces(NamedTuple):
 
 
 def check_same_people(runs, configs):
-    """Raises RunError unless all runs (names, with their configurations) learned the same people and held out the same faces."""
+    """Raises RunError unless all runs (names, with their configurations) learned the same people and held out the same
+    faces."""
     for run, config in zip(runs[1:], configs[1:]):
         if _whom(config) != _whom(configs[0]):
-            raise RunError(f"{runs[0]} and {run} did not learn the same people from the same faces; compare runs of the same "
-                           "people and the same --seed")
+            raise RunError(f"{runs[0]} and {run} did not learn the same people from the same faces; compare runs of the "
+                           "same people and the same --seed")
 
 
 def _whom(config):
-    """What is equal for runs of the same people and held-out faces. Renders depend on their size, so their hashes do not tell."""
+    """What is equal for runs of the same people and held-out faces. Renders depend on their size, so their hashes do not
+    tell."""
     return config["seed"], config["people"] or config.get("learned_from")
 
 
@@ -79,7 +82,8 @@ def sheet(runs, drawn):
         rows += [(f"{number}{side} as {other}", at_size(faces.swapped, size)) for number, faces in zip(numbers, each)]
         if largest[side.lower()].truth is not None:
             rows.append(("truth", largest[side.lower()].truth))
-    return _under_names(label_rows(rows, max(1, round(FACE_PIXELS / size))), [number + run for number, run in zip(numbers, runs)])
+    names = [number + str(run) for number, run in zip(numbers, runs)]
+    return _under_names(label_rows(rows, max(1, round(FACE_PIXELS / size))), names)
 
 
 def _under_names(pixels, names):

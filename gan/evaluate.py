@@ -2,14 +2,14 @@
 
     real_a              A's held-out faces themselves: what the figures below can reach
     reconstruction_a    A's held-out faces drawn as A, against themselves
-    swap_ab             rendered people only: A's render drawn as B, against B rendered in the same pose, expression and light,
-                        within the mask of B's crop
+    swap_ab             rendered people only: A's render drawn as B, against B rendered in the same pose, expression and
+                        light, within the mask of B's crop
     left_ab             rendered people only: A's render as it is, against the same
     drawn_ab            A's held-out faces drawn as B
     pasted_ab           the finished pictures: those faces with matched colours, put back into A's pictures
 
-and the same for B. Each figure is a function in gan/figures.py, described in docs/figures.md. All are taken at the network's size,
-but for those of finished pictures.
+and the same for B. Each figure is a function in gan/figures.py, described in docs/figures.md. All are taken at the network's
+size, but for those of finished pictures.
 
     python -m gan.evaluate RUN [--json] [--checkpoint best|last] [--sheet FILE]
     python -m gan.evaluate --compare RUN RUN... [--json] [--checkpoint best|last] [--sheet FILE]
@@ -31,8 +31,8 @@ from gan import compare
 from gan import subjects as people
 from gan.checkpoint import WHICH, RunError, RunFolder, load_drawing_model
 from gan.compare import at_size
-from gan.figures import (colour_error, expression_errors, frechet, likeness, main_direction, masked_ssim, ms_ssim, pose_errors,
-                         psnr, seam_error, sharpness, variety)
+from gan.figures import (colour_error, expression_errors, frechet, likeness, main_direction, masked_ssim, ms_ssim,
+                         pose_errors, psnr, seam_error, sharpness, variety)
 from gan.swapper import Swapper
 
 TRUTH_FACES = 64
@@ -60,7 +60,8 @@ def figures(model, subjects, truth):
         found[f"drawn_{direction}"] = _drawn(model, direction, own, other)
         found[f"pasted_{direction}"] = _pasted(model, direction, own, other)
     for side, own, other in (("a", a, b), ("b", b, a)):
-        found[f"real_{side}"] = {"frechet": frechet(own.real, own.known[:len(own.real)]), **_likenesses(own.real, own, other)}
+        found[f"real_{side}"] = {"frechet": frechet(own.real, own.known[:len(own.real)]),
+                                 **_likenesses(own.real, own, other)}
     return {name: {key: _rounded(value, DIGITS[key]) for key, value in block.items()} for name, block in found.items()}
 
 
@@ -80,7 +81,8 @@ class _Person:
         self.direction = main_direction(self.known)
 
     def pictures(self):
-        """The held-out faces with what surrounds them: uint8 (n, P, P, 3), their landmarks (n, 68, 2), pixels for one of a crop."""
+        """The held-out faces with what surrounds them: uint8 (n, P, P, 3), their landmarks (n, 68, 2), pixels for one of a
+        crop."""
         canvas = self.faces.canvas[self.indices, ..., :3]
         shift = (canvas.shape[1] - 1) / 2 - DENSITY * (self.faces.size - 1) / 2
         return np.ascontiguousarray(canvas), self.landmarks * DENSITY + shift
@@ -128,8 +130,8 @@ def _pasted(model, direction, own, other):
 
 
 def features(faces, masks):
-    """Directions (n, D) of faces (n, S, S, 3), with all but the face made grey: hair and surroundings tell people apart as well,
-    and a swap leaves them as they are."""
+    """Directions (n, D) of faces (n, S, S, 3), with all but the face made grey: hair and surroundings tell people apart as
+    well, and a swap leaves them as they are."""
     masks = at_size(masks, faces.shape[1])
     return Identity.load().embed_crops(at_size(masks * (faces - np.float32(0.5)) + np.float32(0.5), CROP))
 
@@ -207,11 +209,11 @@ def parse(arguments=None):
     parser = Parser(prog="python -m gan.evaluate", description="Held-out figures of runs; docs/figures.md explains them.")
     parser.add_argument("run", metavar="RUN", nargs="?", help="the run folder that train.py wrote")
     parser.add_argument("--compare", metavar="RUN", nargs="+", help="two runs or more of the same people, side by side")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table (of --compare: one a run)")
-    parser.add_argument("--checkpoint", choices=WHICH, default=WHICH[0], help="the weights that drew held-out faces best, or the "
-                        "last ones (default: %(default)s)")
-    parser.add_argument("--sheet", metavar="FILE", type=pathlib.Path, help="write a sheet of held-out faces as they are drawn "
-                        "(default: with --compare, compare.png in the first run's folder; else none)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table (--compare: one object a run)")
+    parser.add_argument("--checkpoint", choices=WHICH, default=WHICH[0], help="the weights that drew held-out faces best, "
+                        "or the last ones (default: %(default)s)")
+    parser.add_argument("--sheet", metavar="FILE", type=pathlib.Path, help="write a sheet of held-out faces as they are "
+                        "drawn (default: with --compare, compare.png in the first run's folder; else none)")
     options = parser.parse_args(arguments)
     if (options.run is None) == (options.compare is None):
         parser.error("give one RUN, or --compare and two runs or more")
@@ -224,8 +226,8 @@ def parse(arguments=None):
 
 
 def _loaded(runs, which):
-    """[(model, configuration)] of runs, given by their folders. Raises RunError where one cannot be used, or where they did not
-    learn the same people."""
+    """[(model, configuration)] of runs, given by their folders. Raises RunError where one cannot be used, or where they
+    did not learn the same people."""
     loaded = [load_drawing_model(run, which) for run in runs]
     compare.check_same_people(runs, [config for _, config in loaded])
     return loaded

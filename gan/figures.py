@@ -39,9 +39,10 @@ def masked_ssim(x, y, mask):
 def ms_ssim(x, y, mask):
     """Multi-scale SSIM (Wang 2003) of each picture: x, y (n, S, S, 3), mask (n, S, S, 1) -> (n,), 0..1.
 
-    At each scale SSIM's contrast and structure, at the coarsest its luminance too, averaged where the mask is; their product,
-    each to the power of SCALE_WEIGHTS. From scale to scale the pictures and the mask are halved. There are as many scales, five
-    at most, as have room for the window: 2 at 32 pixels, 3 at 64, 4 at 128; their weights are made to sum to 1."""
+    At each scale SSIM's contrast and structure, at the coarsest its luminance too, averaged where the mask is; their
+    product, each to the power of SCALE_WEIGHTS. From scale to scale the pictures and the mask are halved. There are as
+    many scales, five at most, as have room for the window: 2 at 32 pixels, 3 at 64, 4 at 128; their weights are made to
+    sum to 1."""
     scales = number_of_scales(min(x.shape[1:3]))
     weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
     result = np.ones(len(x))
@@ -83,8 +84,8 @@ def sharpness(drawn, target, mask):
     """How much fine detail was drawn: the Laplacian's energy over the set, drawn / real. One number, 0 and more.
 
     drawn, target: (n, S, S, 3); mask: (n, S, S, 1). The mean square of the grey picture's Laplacian inside the mask, first
-    averaged over the faces, then divided: a blurred real face in the set does not count for more than it holds. NaN where the
-    real faces are without any detail."""
+    averaged over the faces, then divided: a blurred real face in the set does not count for more than it holds. NaN where
+    the real faces are without any detail."""
     weight = mask[:, 1:-1, 1:-1, 0]
     energy = [(_laplacian(faces @ LUMA) ** 2 * weight).sum(dtype=np.float64) for faces in (drawn, target)]
     return float(energy[0] / energy[1]) if energy[1] > 0 else float("nan")
@@ -93,9 +94,9 @@ def sharpness(drawn, target, mask):
 def variety(drawn, target, mask):
     """How much the drawn faces differ from one another, against the real ones: spread / spread. One number, 0 and more.
 
-    drawn, target: (n, S, S, 3); mask: (n, S, S, 1). The spread of a set: the root of its variance at each pixel and colour over
-    the n faces, each weighted by its mask, summed over pixels. 0: the same picture each time. NaN where the real faces do not
-    differ (one face alone never does)."""
+    drawn, target: (n, S, S, 3); mask: (n, S, S, 1). The spread of a set: the root of its variance at each pixel and colour
+    over the n faces, each weighted by its mask, summed over pixels. 0: the same picture each time. NaN where the real
+    faces do not differ (one face alone never does)."""
     spread = [np.sqrt((_deviation(faces, mask) ** 2 * mask).sum(dtype=np.float64)) for faces in (drawn, target)]
     return float(spread[0] / spread[1]) if len(mask) > 1 and spread[1] > 0 else float("nan")
 
@@ -113,7 +114,8 @@ def _deviation(faces, mask):
 
 
 def colour_error(drawn, target, mask):
-    """Distance of the mean CIE Lab colours inside the mask (Delta E 1976) of each face: (n,). 2 is just seen, 10 is another light.
+    """Distance of the mean CIE Lab colours inside the mask (Delta E 1976) of each face: (n,). 2 is just seen, 10 is
+    another light.
 
     drawn, target: (n, S, S, 3); mask: (n, S, S, 1)."""
     difference = (rgb_to_lab(drawn) - rgb_to_lab(target)) * mask
@@ -121,13 +123,15 @@ def colour_error(drawn, target, mask):
 
 
 def seam_error(pasted, original, share, side):
-    """The edge that a paste leaves along its border, of each picture: (n,), in CIE Lab units per hundredth of the crop's side.
+    """The edge that a paste leaves along its border, of each picture: (n,), in CIE Lab units per hundredth of the crop's
+    side.
 
-    pasted, original: (n, H, W, 3), 0..1; share: (n, H, W), 0..1, how much of each pixel the paste replaced; side: of the face's
-    crop in these pixels. What the paste added is pasted - original: nothing outside, the other face inside. A seam is where that
-    changes fast across the border. So its slope is taken along the slope of `share`, and averaged, weighted by the latter: the
-    steeper the border, the more it counts. An edge that the original has there, of jaw or hair, does not count. Everything is
-    blurred before by a Gaussian of a hundredth of the side, so that grain does not pass for a seam."""
+    pasted, original: (n, H, W, 3), 0..1; share: (n, H, W), 0..1, how much of each pixel the paste replaced; side: of the
+    face's crop in these pixels. What the paste added is pasted - original: nothing outside, the other face inside. A seam
+    is where that changes fast across the border. So its slope is taken along the slope of `share`, and averaged, weighted
+    by the latter: the steeper the border, the more it counts. An edge that the original has there, of jaw or hair, does
+    not count. Everything is blurred before by a Gaussian of a hundredth of the side, so that grain does not pass for a
+    seam."""
     sigma = side / 100
     window = 2 * int(np.ceil(3 * sigma)) + 1
     added = gaussian_blur(rgb_to_lab(pasted) - rgb_to_lab(original), window, sigma)
@@ -142,10 +146,10 @@ def seam_error(pasted, original, share, side):
 def frechet(features, others):
     """The Frechet distance of two sets of features (n, D), (m, D), taken for two Gaussians (Heusel 2017): 0 and more.
 
-    |mean - mean'|^2 + trace(C + C' - 2 (C^1/2 C' C^1/2)^1/2). The roots are those of symmetric matrices, by eigenvalues; where
-    there are fewer faces than features most of these are 0, and what rounding leaves below 0 counts as 0. Covariances of few
-    faces are uncertain, which makes the distance too large: compare only distances of equal numbers of faces. NaN for sets of
-    one."""
+    |mean - mean'|^2 + trace(C + C' - 2 (C^1/2 C' C^1/2)^1/2). The roots are those of symmetric matrices, by eigenvalues;
+    where there are fewer faces than features most of these are 0, and what rounding leaves below 0 counts as 0.
+    Covariances of few faces are uncertain, which makes the distance too large: compare only distances of equal numbers of
+    faces. NaN for sets of one."""
     if min(len(features), len(others)) < 2:
         return float("nan")
     features, others = np.asarray(features, np.float64), np.asarray(others, np.float64)
@@ -171,16 +175,18 @@ def likeness(directions, person):
 def pose_errors(found, wanted):
     """Mean difference of two sets of landmarks (n, 68, 2) in yaw, pitch and roll, degrees: a dictionary.
 
-    Pitch is told from where the tip of the nose lies between eyes and mouth, which differs from person to person. So the mean
-    difference in pitch is taken out first: it tells two noses apart, not two poses. With one face nothing is left: NaN."""
+    Pitch is told from where the tip of the nose lies between eyes and mouth, which differs from person to person. So the
+    mean difference in pitch is taken out first: it tells two noses apart, not two poses. With one face nothing is left:
+    NaN."""
     found, wanted = head_pose(found), head_pose(wanted)
-    return {"yaw_error": float(np.abs(found.yaw - wanted.yaw).mean()), "pitch_error": _changes_apart(found.pitch, wanted.pitch),
+    return {"yaw_error": float(np.abs(found.yaw - wanted.yaw).mean()),
+            "pitch_error": _changes_apart(found.pitch, wanted.pitch),
             "roll_error": float(np.abs(found.roll - wanted.roll).mean())}
 
 
 def expression_errors(found, wanted):
-    """Mean difference of two sets of landmarks (n, 68, 2) in the opening of eyes and mouth and the mouth's width, in per cent of
-    the distance between the outer eye corners: a dictionary.
+    """Mean difference of two sets of landmarks (n, 68, 2) in the opening of eyes and mouth and the mouth's width, in per
+    cent of the distance between the outer eye corners: a dictionary.
 
     Whose lips are wide is not an expression: the mean difference over the set is taken out, as in pose_errors."""
     pairs = zip(("eyes_error", "mouth_error", "width_error"), expression(found).T, expression(wanted).T)
@@ -188,8 +194,8 @@ def expression_errors(found, wanted):
 
 
 def expression(landmarks):
-    """Opening of the eyes, opening of the mouth, width of the mouth: (n, 68, 2) -> (n, 3), per cent of the distance between the
-    outer eye corners. Ratios of lengths: turned or enlarged, a face has the same."""
+    """Opening of the eyes, opening of the mouth, width of the mouth: (n, 68, 2) -> (n, 3), per cent of the distance
+    between the outer eye corners. Ratios of lengths: turned or enlarged, a face has the same."""
     def between(i, j):
         return np.linalg.norm(landmarks[:, i] - landmarks[:, j], axis=-1)
     eyes = between([37, 38, 43, 44], [41, 40, 47, 46]).mean(axis=1)

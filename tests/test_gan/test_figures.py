@@ -100,8 +100,8 @@ def test_psnr_by_hand():
 
 
 def similarity(x, y, mask):
-    """One picture: (luminance * contrast and structure, the latter alone) by Wang 2004 in each window, weighted by the mask at
-    the window's middle."""
+    """One picture: (luminance * contrast and structure, the latter alone) by Wang 2004 in each window, weighted by the
+    mask at the window's middle."""
     at = np.arange(11) - 5
     window = np.exp(-(at[:, None] ** 2 + at ** 2) / 4.5)[..., None]
     window /= window.sum()
@@ -134,7 +134,7 @@ def test_ms_ssim_by_definition():
     random = np.random.default_rng(3)
     x = random.random((2, 24, 25, 3))
     y, mask = np.clip(x + random.normal(0, 0.2, x.shape), 0, 1), random.random((2, 24, 25, 1))
-    weights = np.array([0.0448, 0.2856]) / (0.0448 + 0.2856)  # two scales: 24 and 12 pixels have room for the window, 6 have not
+    weights = np.array([0.0448, 0.2856]) / (0.0448 + 0.2856)  # two scales: the window fits in 24 and 12 pixels, not in 6
     expected = []
     for p, q, m in zip(x, y, mask):
         fine, coarse = similarity(p, q, m)[1], similarity(halved(p), halved(q), halved(m))[0]
@@ -163,8 +163,8 @@ def test_colour_error_of_a_known_shift():
     np.testing.assert_allclose(figures.colour_error(drawn, real, mask), expected, atol=2e-3)
     white, red = np.ones((1, 2, 2, 3)), np.zeros((1, 2, 2, 3))
     red[..., 0] = 1  # Lab 53.24, 80.09, 67.20; white 100, 0, 0
-    assert figures.colour_error(red, white, np.ones((1, 2, 2, 1))) == pytest.approx([np.sqrt(46.76 ** 2 + 80.09 ** 2 + 67.20 ** 2)],
-                                                                                     abs=0.02)
+    distance = np.sqrt(46.76 ** 2 + 80.09 ** 2 + 67.20 ** 2)
+    assert figures.colour_error(red, white, np.ones((1, 2, 2, 1))) == pytest.approx([distance], abs=0.02)
 
 
 SIDE = 100  # of a crop in these pictures: a hundredth is a pixel
@@ -188,8 +188,8 @@ def test_seam_error_of_a_step_of_known_height_and_width(width):
     original = of_lightness(np.full((1, 80, 80), 50.0))
     pasted = of_lightness(50 + 10 * share)
     error = figures.seam_error(pasted, original, share, SIDE)
-    # The slope is 10 / width, but blurred at the ends of the ramp: by a Gaussian of variance 1 and the difference of neighbours two
-    # pixels apart (variance 1/3). Of a box of this width, blurred twice, w - 2 sigma / sqrt(pi) is left at the middle.
+    # The slope is 10 / width, but blurred at the ends of the ramp: by a Gaussian of variance 1 and the difference of
+    # neighbours two pixels apart (variance 1/3). Of a box of this width, blurred twice, w - 2 sigma / sqrt(pi) is left.
     blurred = 1 - 2 * np.sqrt(4 / 3) / np.sqrt(np.pi) / width
     assert error == pytest.approx([10 / width * blurred], rel=0.005)
     doubled = np.kron(share, np.ones((1, 2, 2)))  # the same in twice as many pixels has the same seam
@@ -226,7 +226,7 @@ def test_frechet_of_gaussians_with_known_mean_and_covariance():
 def test_frechet_of_covariances_that_do_not_commute():
     """Against the root of the product by its own definition: its eigenvalues are the squares' roots."""
     random = np.random.default_rng(5)
-    first, second = random.normal(size=(40, 4)) @ random.normal(size=(4, 4)), random.normal(size=(40, 4)) @ random.normal(size=(4, 4))
+    first, second = (random.normal(size=(40, 4)) @ random.normal(size=(4, 4)) for _ in range(2))
     one, two = np.cov(first.T), np.cov(second.T)
     root = np.sqrt(np.linalg.eigvals(one @ two).astype(complex)).real.sum()
     expected = ((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(one) + np.trace(two) - 2 * root
@@ -243,7 +243,8 @@ def test_likeness_is_the_cosine_with_the_mean_direction():
     faces = np.array([[1, 0, 0], [0, 1, 0]])
     person = figures.main_direction(faces)
     np.testing.assert_allclose(person, [0.5 ** 0.5, 0.5 ** 0.5, 0])
-    np.testing.assert_allclose(figures.likeness(np.array([[1, 0, 0], [0, 0, 1], [-1, 0, 0]]), person), [0.5 ** 0.5, 0, -(0.5 ** 0.5)])
+    others = np.array([[1, 0, 0], [0, 0, 1], [-1, 0, 0]])
+    np.testing.assert_allclose(figures.likeness(others, person), [0.5 ** 0.5, 0, -(0.5 ** 0.5)])
 
 
 def turned(points, degrees):
@@ -256,7 +257,8 @@ def test_a_turned_head_has_a_roll_error_alone():
     face = 100 * MEAN_FACE
     found = np.stack([turned(face, 5), turned(face, -3)])
     errors = figures.pose_errors(found, np.stack([face, face]))
-    assert errors == {"yaw_error": pytest.approx(0, abs=1e-6), "pitch_error": pytest.approx(0, abs=1e-6), "roll_error": pytest.approx(4)}
+    nothing = pytest.approx(0, abs=1e-6)
+    assert errors == {"yaw_error": nothing, "pitch_error": nothing, "roll_error": pytest.approx(4)}
     assert figures.expression_errors(found, np.stack([face, face])) == dict.fromkeys(
         ("eyes_error", "mouth_error", "width_error"), pytest.approx(0, abs=1e-9))
 
@@ -288,9 +290,11 @@ def test_expression_errors_by_hand():
     assert errors == {"eyes_error": 0, "mouth_error": pytest.approx(5), "width_error": 0}
     wide = face.copy()
     wide[54, 0] += 0.2 * eyes
-    assert figures.expression_errors(np.stack([wide, wide]), np.stack([face, face]))["width_error"] == pytest.approx(0, abs=1e-9)
-    assert figures.expression_errors(np.stack([wide, face]), np.stack([face, face]))["width_error"] == pytest.approx(10)
+    for other, expected in ((wide, 0), (face, 10)):
+        errors = figures.expression_errors(np.stack([wide, other]), np.stack([face, face]))
+        assert errors["width_error"] == pytest.approx(expected, abs=1e-9)
     lids = face.copy()
     lids[[41, 40, 47, 46], 1] += 0.04 * eyes
-    assert figures.expression_errors(np.stack([lids, face]), np.stack([face, face]))["eyes_error"] == pytest.approx(2, rel=0.01)
+    errors = figures.expression_errors(np.stack([lids, face]), np.stack([face, face]))
+    assert errors["eyes_error"] == pytest.approx(2, rel=0.01)
     assert np.isnan(figures.expression_errors(lids[None], face[None])["eyes_error"])
