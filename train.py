@@ -56,6 +56,8 @@ def parse(arguments=None):
     run.add_argument("--learning-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of Adam's step size")
     run.add_argument("--warp", metavar="X", type=number(float, 0, 3), help="how far faces are pushed about before they are drawn "
                      "anew (default: 1; 0 for rendered people from a base)")
+    run.add_argument("--rest", metavar="SHARE", type=number(float, 0, 1), help="of the first stage, in which the layers that read "
+                     "faces stay as a base has taught them (default: 0; 1 for rendered people from a base)")
     run.add_argument("--occluded", metavar="SHARE", type=number(float, 0, 1), help="of the faces that a hand, glasses or hair "
                      f"is held before, so that masks learn to leave such things out (default: {configuration.OCCLUDED})")
     run.add_argument("--seed", metavar="N", type=number(int, 0), help="of all random numbers (default: 0)")

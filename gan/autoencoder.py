@@ -87,6 +87,10 @@ class Encoder(nn.Module):
         """The latent code of pictures (N, S, S, 3): (N, latent)."""
         return self.squeeze(self.convs(x).reshape(len(x), -1))
 
+    def reading(self):
+        """The parameters of the layers from pictures to codes."""
+        return self.convs.parameters() + self.squeeze.parameters()
+
     def unfold(self, code):
         """What decoders draw from: codes (N, latent) -> (N, S/8, S/8, 4W)."""
         return self.up(self.expand(code).reshape(len(code), *self.grid))

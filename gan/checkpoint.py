@@ -33,7 +33,7 @@ _FIELDS = {"preset": str, "size": int, "width": int, "mask": bool, "latent": (in
            "people": (list, _OR_NOTHING), "faces": (int, _OR_NOTHING), "crowd": (int, str, _OR_NOTHING),
            "a": (str, _OR_NOTHING), "b": (str, _OR_NOTHING), "landmarks": (str, _OR_NOTHING), "base": (str, _OR_NOTHING),
            "objective": str, "adversarial_weight": _NUMBER, "adversarial_rate": _NUMBER, "critic_rate": _NUMBER,
-           "critic_turns": int, "r1": _NUMBER, "noise": _NUMBER, "warmup": (int, _OR_NOTHING), "warp": _NUMBER,
+           "critic_turns": int, "r1": _NUMBER, "noise": _NUMBER, "warmup": (int, _OR_NOTHING), "warp": _NUMBER, "rest": _NUMBER,
            "occluded": _NUMBER}
 
 

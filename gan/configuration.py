@@ -55,6 +55,7 @@ class Request:
     noise: float | None = None
     warmup: int | None = None
     warp: float | None = None
+    rest: float | None = None
     occluded: float | None = None
     device: str = "auto"
 
@@ -64,7 +65,7 @@ FIXED = ("a", "b", "landmarks", "people", "crowd", "faces", "base", "preset", "s
          "activation", "discriminator", "spectral", "batch", "learning_rate", "seed")
 # How the networks are trained: may be said anew with each stage.
 TUNABLE = ("objective", "adversarial_weight", "adversarial_rate", "critic_rate", "critic_turns", "r1", "noise", "warmup",
-           "warp", "occluded")
+           "warp", "rest", "occluded")
 
 
 def configure(request, folder, step):
@@ -136,8 +137,13 @@ def _new(request, asked):
     plan = [["autoencoder", steps]] if crowd or request.stage else stages.whole_run(steps)
     config |= asked
     config["base"] = None if asked.get("base") == "none" else asked.get("base") or _shipped_base(config)
-    if request.warp is None and (isinstance(config["crowd"], int) or rendered_pair and config["base"] is not None):
-        config["warp"] = 0.0  # who can be drawn as others outright needs no detour to forget who is seen
+    # Where an encoder was told outright to forget whom it sees, it needs no warp to do so; and two decoders that start alike
+    # would soon teach it to tell the two people apart again, so it rests.
+    from_base = rendered_pair and config["base"] is not None
+    if request.warp is None and (from_base or isinstance(config["crowd"], int)):
+        config["warp"] = 0.0
+    if request.rest is None and from_base:
+        config["rest"] = 1.0
     return config | {"plan": plan, "minutes": request.minutes, "timed_from": 0}
 
 

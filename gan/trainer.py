@@ -82,6 +82,9 @@ class Trainer:
 
     def train_step(self, place, batches):
         """Take the next step, at `place` in its stage, on what `batches` (gan.batches.BatchMaker) makes for it."""
+        rests = self.recipe.rest > place.progress() if place.stage == "autoencoder" else self.recipe.rest >= 1
+        for parameter in self.model.encoder.reading():
+            parameter.requires_grad = not rests
         step = {"autoencoder": self._draw, "discriminator": self._judge, "adversarial": self._duel}[place.stage]
         made = step(place, batches)
         if place.stage != "discriminator":

@@ -35,7 +35,8 @@ class Recipe:
 
     batch: faces of each person in a step. learning_rate: the peak of Adam's, betas: its memory. decay: of the weights' moving
     average, which draws previews and swaps. light: how far the faces' light is changed. warp: how far inputs are warped, 1 as is
-    usual; fading_warp: whether less and less. occluded: share of the faces that something is held before.
+    usual; fading_warp: whether less and less. occluded: share of the faces that something is held before. rest: share of the
+    autoencoder's stage in which the layers that read faces into codes stay as they are, as a base has taught them; 1: for good.
 
     Of the adversary: objective: a name of objectives.OBJECTIVES. weight: of the adversarial loss, beside a reconstruction loss
     of about 0.1. warmup: steps of the adversarial stage before the adversary is listened to, a share of its length if None.
@@ -54,6 +55,7 @@ class Recipe:
     warp: float = 1.0
     fading_warp: bool = True
     occluded: float = 0.0
+    rest: float = 0.0
     objective: str = "non-saturating"
     weight: float = 0.02
     warmup: int | None = None
