@@ -43,9 +43,10 @@ NOWHERE = RunFolder(os.devnull)  # no run is there: for what a new one would be
 # What is turned: fields of Request, and the values tried. One that is the default already is not tried again.
 KNOBS = {"width": (16, 24, 32, 48), "latent": (64, 128, 256, 512), "residual": (False, True),
          "activation": ("relu", "leaky_relu", "elu", "gelu"), "batch": (8, 16, 32), "learning_rate": (1e-3, 2e-3, 4e-3),
-         "occluded": (0.0, 0.2), "stage": ("autoencoder",), "adversarial_weight": (0.0, 0.005, 0.02, 0.05, 0.1),
-         "objective": tuple(OBJECTIVES), "discriminator": ("patch", "unet"), "spectral": (False, True), "r1": (0.0, 1.0, 10.0),
-         "noise": (0.0, 0.1)}
+         "warp": (0.0, 0.5, 1.0), "occluded": (0.0, 0.2), "stage": ("autoencoder",),
+         "adversarial_weight": (0.0, 0.005, 0.02, 0.05, 0.1), "objective": tuple(OBJECTIVES),
+         "discriminator": ("patch", "unet"), "spectral": (False, True), "r1": (0.0, 1.0, 10.0), "noise": (0.0, 0.1)}
+SHAPES = ("width", "latent", "residual", "activation")  # a base is of one shape: these knobs are turned without one
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,13 @@ EXPERIMENTS = {each.name: each for each in (Experiment(), *(Experiment(knob, val
 
 
 def jobs(options):
-    """The Jobs that the command line asks for: all experiments on the first pair of people, then on the next. Experiments that
-    are the default are left out, but for the default itself. Raises RunError where FOLDER holds runs of another sweep."""
+    """The Jobs that the command line asks for: all experiments on the first pair of people, then on the next. Those that
+    are the default are left out, but for the default itself, and with a base those of another shape. Raises RunError where
+    FOLDER holds runs of another sweep."""
     asked = [EXPERIMENTS[name] for name in options.only or EXPERIMENTS]
     defaults = _defaults(options)
-    chosen = [each for each in asked if each.knob is None or each.value != defaults[each.knob]]
+    chosen = [each for each in asked if each.knob is None or each.value != defaults[each.knob]
+              and not (options.base != "none" and each.knob in SHAPES)]
     found = [Job(each, defaults.get(each.knob), _request(options, each, pair))
              for pair in range(options.pairs) for each in chosen]
     for job in found:
@@ -103,14 +106,14 @@ def _request(options, experiment, pair):
     name = experiment.name + (f".{pair + 1}" if pair else "")
     people = None if options.a else tuple(number + 2 * pair for number in options.people or PEOPLE)
     request = Request(str(options.folder / name), a=options.a, b=options.b, landmarks=options.landmarks, people=people,
-                      faces=options.faces, base="none", preset=options.preset, seed=options.seed, steps=options.steps,
+                      faces=options.faces, base=options.base, preset=options.preset, seed=options.seed, steps=options.steps,
                       minutes=options.minutes)
     return request if experiment.knob is None else dataclasses.replace(request, **{experiment.knob: experiment.value})
 
 
 def _defaults(options):
     """{knob: value} of a run that nothing was asked of."""
-    config = configure(Request(str(NOWHERE.path), preset=options.preset), NOWHERE, 0)
+    config = configure(_request(options, Experiment(), 0), NOWHERE, 0)
     return config | {"latent": config["latent"] or 8 * config["width"], "stage": "all"}
 
 
@@ -125,8 +128,8 @@ def _check(request):
     for name in ("minutes", "steps", *FIXED, *TUNABLE):
         have, want = (tuple(value) if isinstance(value, list) else value for value in (kept[name], wanted[name]))
         if have != want:
-            raise RunError(f"{request.run} is of another sweep, with {name.replace('_', '-')} {have}, not {want}; give the same "
-                           "options, or another FOLDER")
+            raise RunError(f"{request.run} is of another sweep, with {name.replace('_', '-')} {have}, not {want}; give the "
+                           "same options, or another FOLDER")
 
 
 def work(job, stopped):
@@ -148,7 +151,7 @@ def _size(run):
     model, _ = load_drawing_model(run)
     metrics = monitor.Metrics(pathlib.Path(run), sys.maxsize)
     metrics.close()
-    return {"minutes": metrics.seconds / 60, "steps": float(len(metrics.curves)),
+    return {"minutes": round(metrics.seconds / 60, 2), "steps": float(len(metrics.curves)),
             "parameters": float(sum(p.size for p in model.parameters()))}
 
 
@@ -169,8 +172,8 @@ def _rendered(people, faces, size, seed):
 
 
 def run_all(todo, workers, threads, stop):
-    """(job, row) of each of the jobs `todo` as it is finished, until the event `stop` is set; `workers` of them side by side,
-    in processes of their own, each with `threads` threads."""
+    """(job, row) of each of the jobs `todo` as it is finished, until the event `stop` is set; `workers` of them side by
+    side, in processes of their own, each with `threads` threads."""
     if workers == 1:
         nn.kernels.parallel.set_threads(threads)
         for job in todo:
@@ -219,16 +222,19 @@ def parse(arguments=None):
     length.add_argument("--steps", metavar="N", type=number(int, 1), help="of each run, instead of equal time")
     parser.add_argument("--people", metavar="N", nargs=2, type=number(int, 0), help="two rendered people (default: "
                         f"{PEOPLE[0]} {PEOPLE[1]})")
-    parser.add_argument("--a", metavar="DIR|VIDEO", help="photographs, faces or a clip of person A, instead of rendered people")
+    parser.add_argument("--a", metavar="DIR|VIDEO", help="photographs, faces or a clip of person A; without --a and "
+                        "--b: rendered people")
     parser.add_argument("--b", metavar="DIR|VIDEO", help="the same of person B")
     parser.add_argument("--landmarks", metavar="CSV", help="of the photographs, where they are known")
     parser.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person")
-    parser.add_argument("--pairs", metavar="N", type=number(int, 1, 1000), default=1, help="of rendered people: these two, the "
-                        "next two, and so on; figures are means over them (default: %(default)s)")
+    parser.add_argument("--pairs", metavar="N", type=number(int, 1, 1000), default=1, help="of rendered people: these two, "
+                        "the next two, and so on; figures are means over them (default: %(default)s)")
+    parser.add_argument("--base", metavar="RUN", default="none", help="what all runs start from, as of train.py; then knobs of "
+                        "the network's shape are left out (default: %(default)s)")
     parser.add_argument("--preset", choices=PRESETS, help="whose settings are the default (default: small)")
     parser.add_argument("--seed", metavar="N", type=number(int, 0), default=0, help="(default: %(default)s)")
-    parser.add_argument("--workers", metavar="N", type=number(int, 1, 1024), default=1, help="runs side by side, which share "
-                        "the cores (default: %(default)s)")
+    parser.add_argument("--workers", metavar="N", type=number(int, 1, 1024), default=1, help="runs side by side, which "
+                        "share the cores (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="of each run (default: cores / workers)")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",") if options.only else None
@@ -250,7 +256,8 @@ def parse(arguments=None):
 
 @contextlib.contextmanager
 def _listening(stop):
-    """Within it SIGINT and SIGTERM set the event `stop`; a second one ends the program at once. Yields the list of signals."""
+    """Within it SIGINT and SIGTERM set the event `stop`; a second one ends the program at once. Yields the
+    list of signals."""
     heard = []
 
     def note(kind, frame):
@@ -304,7 +311,8 @@ def _read(file):
 
 def _list():
     for name, each in EXPERIMENTS.items():
-        print(f"{name:30}" + ("everything as it is by default" if each.knob is None else f"{each.knob} = {_text(each.value)}"))
+        what = "everything as it is by default" if each.knob is None else f"{each.knob} = {_text(each.value)}"
+        print(f"{name:30}{what}")
 
 
 def main(arguments=None):

@@ -9,7 +9,7 @@ A row of results.csv is a run: one setting of one knob, learned on one pair of p
     swap_psnr, swap_ssim        swaps against the exact truth; empty for photographs, which have none
     drawn_psnr, drawn_ssim      held-out faces drawn as their own person
     sharpness                   of the swaps, 1: as sharp as the real faces
-    likeness, recognised        of the finished pictures to whom they should show; share in which it is above that to the other
+    likeness, recognised        of the finished pictures to whom they should show; share in which the other is less alike
     failed                      why there are no figures, where training broke down
 
 Each figure is the mean of both people; docs/figures.md defines them.
@@ -26,8 +26,8 @@ from gan.plots import BLUE, GREY, ORANGE
 SOURCES = {"swap_psnr": ("swap", "psnr"), "swap_ssim": ("swap", "ssim"), "drawn_psnr": ("reconstruction", "psnr"),
            "drawn_ssim": ("reconstruction", "ssim"), "sharpness": ("swap", "sharpness"), "likeness": ("pasted", "likeness"),
            "recognised": ("pasted", "recognised")}
-HEADS = {"swap_psnr": "swap dB", "swap_ssim": "SSIM", "drawn_psnr": "drawn dB", "drawn_ssim": "SSIM", "sharpness": "sharpness",
-         "likeness": "likeness", "recognised": "recognised"}
+HEADS = {"swap_psnr": "swap dB", "swap_ssim": "SSIM", "drawn_psnr": "drawn dB", "drawn_ssim": "SSIM",
+         "sharpness": "sharpness", "likeness": "likeness", "recognised": "recognised"}
 DIGITS = {"swap_psnr": 2, "drawn_psnr": 2, "recognised": 2}  # of the others: 3
 NUMBERS = ("minutes", "steps", "parameters", *SOURCES)
 COLUMNS = ("experiment", "knob", "value", "default", "people", "seed", *NUMBERS, "failed")
@@ -181,7 +181,7 @@ def _grouped(chosen):
 
 
 def _places(chosen):
-    """([(place from above, label, row)], settings): a group a knob with its default among the values, a gap between groups."""
+    """([(place from above, label, row)], settings): a group a knob with its default among the values, and gaps between."""
     default = next((row for row in chosen if row["experiment"] == DEFAULT), None)
     places, place = [], 0
     for knob in dict.fromkeys(row["knob"] for row in chosen if row["knob"]):
@@ -211,7 +211,7 @@ def _mean(values):
 
 
 def _cell(value):
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+    return "" if value is None else f"{value:.10g}" if isinstance(value, float) else value
 
 
 def _shown(row, name):
