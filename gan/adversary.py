@@ -1,8 +1,9 @@
 """The adversary: a discriminator in training, with all that belongs to it.
 
 Alone, it learns to tell real faces from those of an autoencoder that stays as it is: a face drawn as its own person, or as the
-other. Half of the real faces it is shown are blurred to the made ones' spectrum (gan/spectrum.py), so that softness alone is no
-answer. Against an autoencoder that learns too, real faces stay as they are: there, sharpness is what it shall ask for.
+other. If that is what it is trained for, half of the real faces it is shown are blurred to the made ones' spectrum
+(gan/spectrum.py), so that softness alone is no answer. If it is to teach an autoencoder afterwards, real faces stay as they are:
+then sharpness is what it shall ask for.
 """
 import nn
 from gan.spectrum import SpectrumMatch
@@ -17,14 +18,16 @@ class Adversary:
         self.optimizer = nn.optim.Adam(network.parameters(), recipe.critic_rate, betas=recipe.critic_betas)
         self.spectra = SpectrumMatch(network.size, device)
 
-    def learn_alone(self, model, batches, rate, noise, k):
+    def learn_alone(self, model, batches, rate, noise, k, blurred=True):
         """A step against a model that stays as it is. rate: learning rate. noise: its strength. k: number of the step.
-        Returns a gan.training.Duel."""
+        blurred: whether half of the real faces are as soft as the made ones. Returns a gan.training.Duel."""
         real, made = shown_as_real(*batches), shown_as_swapped(model, *batches)
         self.spectra.observe(real.faces, made.faces, real.mask, made.mask)
-        faces = real.faces.copy()
-        faces[::2] = self.spectra.apply(faces[::2])
-        return self._learn(real._replace(faces=faces), made, rate, noise, k)
+        if blurred:
+            faces = real.faces.copy()
+            faces[::2] = self.spectra.apply(faces[::2])
+            real = real._replace(faces=faces)
+        return self._learn(real, made, rate, noise, k)
 
     def learn_against(self, redrawn, rate, noise, k):
         """A step against faces that are being drawn, [(drawn, target, mask)] of A and B. Returns a gan.training.Duel."""

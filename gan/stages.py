@@ -16,12 +16,13 @@ SHARES = (0.6, 0.08, 0.32)  # of a whole run, in the order of STAGES
 @dataclass(frozen=True)
 class Place:
     """Where in its plan a run is. number: of the stage in the plan. step: steps taken in this stage. total: its steps, or
-    None while they are open."""
+    None while they are open. last: whether no stage follows."""
 
     number: int
     stage: str
     step: int
     total: int | None
+    last: bool = True
 
     def progress(self):
         """The share of the stage that lies behind, 0..1; 0 while its length is open."""
@@ -50,7 +51,7 @@ def place(plan, step):
     """The Place of a run after `step` steps, or None where it has come to the end of its plan."""
     for number, (stage, steps) in enumerate(plan):
         if steps is None or step < steps:
-            return Place(number, stage, step, steps)
+            return Place(number, stage, step, steps, number == len(plan) - 1)
         step -= steps
     return None
 

@@ -100,7 +100,7 @@ class Trainer:
     def _judge(self, place, batches):
         rate = self._rate(self.recipe.critic_rate, place)
         with self.best_weights():
-            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step)
+            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step, place.last)
         return Step(rate, duel=duel)
 
     def _duel(self, place, batches):
