@@ -104,14 +104,14 @@ def _difference(name, kept, asked, config):
     photographed = config["a"] is not None
     if kept is None and name == "landmarks" and photographed:
         return f"without landmarks from a file, not with {asked}"
-    if name == "crowd" or config["crowd"] is not None and name in ("a", "b", "people", "base"):
+    if name == "crowd" and kept is None or config["crowd"] is not None and name in ("a", "b", "people", "base"):
         return "on two people, not on many" if config["crowd"] is None else "on many people, not on two"
     if kept is None and name == "base":
         return "from nothing, not from a base"
-    if kept is None:
+    if kept is None and name != "latent":
         return "on photographs, not on rendered people" if name in ("people", "faces") else \
             "on rendered people, not on photographs"
-    return f"with {name.replace('_', '-')} {kept}, not {asked}"
+    return f"with {name.replace('_', '-')} {'as usual' if kept is None else kept}, not {asked}"
 
 
 def _new(request, asked):
