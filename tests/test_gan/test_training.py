@@ -1,40 +1,47 @@
-"""The training step, the schedule, the batches made ahead, and a run that stops and goes on bit for bit."""
-import contextlib
+"""One step of each player: what it moves, what it leaves bit for bit, its slope against one worked out otherwise, the schedules."""
 import math
 
 import numpy as np
 import pytest
 
 import nn
+import nn.functional as F
 from gan import objectives
 from gan.autoencoder import FaceAutoencoder
-from gan.training import (WARM_UP, BatchMaker, Losses, NotFiniteError, Recipe, Trainer, learning_rate, part, train_autoencoder,
+from gan.discriminator import DISCRIMINATORS
+from gan.objectives import OBJECTIVES
+from gan.stages import Place
+from gan.training import (WARM_UP, NotFiniteError, Recipe, Shown, accuracy, learning_rate, noisy, persons, reconstruction,
+                          shown_as_drawn, shown_as_real, still, train_autoencoder, train_discriminator, train_generator,
                           warp_strength)
 
-TOTAL = 8
 RECIPE = Recipe(batch=2, learning_rate=2e-3, seed=4)
+KINDS = pytest.mark.parametrize("kind, spectral", [("patch", False), ("patch", True), ("unet", False), ("unet", True)])
 
 
 def model(seed=0, mask=True):
     nn.manual_seed(seed)
-    return FaceAutoencoder(32, 4, mask)
+    return FaceAutoencoder(32, 4, mask, identity=True)
 
 
-def trainer(seed=0):
-    return Trainer(model(seed), RECIPE)
+def network(kind="patch", spectral=False):
+    nn.manual_seed(1)
+    return DISCRIMINATORS[kind](32, 4, spectral)
 
 
-@contextlib.contextmanager
-def batches(faces, recipe=RECIPE):
-    maker = BatchMaker(faces, recipe, "cpu")
-    try:
-        yield maker
-    finally:
-        maker.close()
+def adam(module, rate=2e-3):
+    return nn.optim.Adam(module.parameters(), rate)
 
 
-def arrays(pair):
-    return [array for batch in pair for array in batch]
+@pytest.fixture
+def pair(faces):
+    """A batch of A and one of B."""
+    return faces.batches(RECIPE, 0, 1.0)
+
+
+def bits(module):
+    """Copies of all parameters and buffers."""
+    return {name: tensor.data.copy() for name, tensor in module.named_tensors()}
 
 
 def assert_same(state, other):
@@ -43,49 +50,69 @@ def assert_same(state, other):
         np.testing.assert_array_equal(state[name], other[name], err_msg=name)
 
 
+def assert_all_moved(module, before):
+    for name, parameter in module.named_parameters():
+        assert not np.array_equal(parameter.data, before[name]), name
+
+
+# Schedules
+
 def test_the_rate_rises_stays_and_falls_to_0():
     total = 10 * WARM_UP
-    rates = [learning_rate(3.0, step, total) for step in range(total)]
+    rates = [learning_rate(3.0, step, step / total) for step in range(total)]
     np.testing.assert_allclose(rates[:WARM_UP], [3.0 * (k + 1) / WARM_UP for k in range(WARM_UP)])
     assert set(rates[WARM_UP:total // 2]) == {3.0}
     later = [3.0 * (1 + math.cos(math.pi * (2 * k / total - 1))) / 2 for k in range(total // 2, total)]
     np.testing.assert_allclose(rates[total // 2:], later)
-    assert np.all(np.diff(rates[total // 2:]) <= 0) and learning_rate(3.0, total, total) == pytest.approx(0, abs=1e-12)
+    assert np.all(np.diff(rates[total // 2:]) <= 0) and learning_rate(3.0, total, 1.0) == pytest.approx(0, abs=1e-12)
+    assert learning_rate(3.0, 10_000, 0.75) == pytest.approx(1.5)  # halfway down
 
 
-def test_the_first_half_does_not_depend_on_the_total():
+def test_the_first_half_does_not_depend_on_the_length():
     for step in range(200):
-        assert learning_rate(1.0, step, 400) == learning_rate(1.0, step, 100_000) == learning_rate(1.0, step, None)
+        assert learning_rate(1.0, step, step / 400) == learning_rate(1.0, step, step / 100_000) == learning_rate(1.0, step, 0)
 
 
-def test_the_schedule_reaches_the_optimizer(faces):
-    one = trainer()
-    with batches(faces) as make:
-        for step in range(6):
-            one.train_step(make, TOTAL)
-            assert one.optimizer.lr == learning_rate(RECIPE.learning_rate, step, TOTAL)
+def test_the_warp_is_full_in_the_first_half_of_the_first_stage_and_gone_at_its_end():
+    places = [Place(0, "autoencoder", step, 8) for step in range(9)]
+    assert [warp_strength(RECIPE, place) for place in places] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
+    assert warp_strength(RECIPE, Place(0, "autoencoder", 7, None)) == 1
+    assert warp_strength(Recipe(warp=0.4), Place(0, "autoencoder", 6, 8)) == pytest.approx(0.2)
 
 
-def test_one_step_moves_every_weight(faces):
+@pytest.mark.parametrize("stage", ["discriminator", "adversarial"])
+def test_the_stages_after_it_are_without_warp(stage):
+    assert warp_strength(RECIPE, Place(1, stage, 0, 8)) == 0
+    assert warp_strength(Recipe(fading_warp=False), Place(1, stage, 7, 8)) == 1
+
+
+# The autoencoder
+
+def test_one_step_moves_every_weight(pair):
     net = model()
-    optimizer = nn.optim.Adam(net.parameters(), 1e-3)
-    before = {name: p.data.copy() for name, p in net.named_parameters()}
-    with batches(faces) as make:
-        train_autoencoder(net, optimizer, *make(0, TOTAL))
-    for name, parameter in net.named_parameters():
-        assert not np.array_equal(parameter.data, before[name]), name
+    before = bits(net)
+    train_autoencoder(net, adam(net), pair)
+    assert_all_moved(net, before)
 
 
 @pytest.mark.parametrize("mask", [True, False])
-def test_steps_on_one_batch_lower_its_loss(faces, mask):
+def test_steps_on_one_batch_lower_its_loss(pair, mask):
     net = model(mask=mask)
-    optimizer = nn.optim.Adam(net.parameters(), 2e-3)
-    with batches(faces) as make:
-        pair = make(0, TOTAL)
-    losses = [train_autoencoder(net, optimizer, *pair) for _ in range(40)]
+    optimizer = adam(net)
+    losses = [train_autoencoder(net, optimizer, pair) for _ in range(40)]
     assert losses[-1].loss < 0.6 * losses[0].loss
     assert losses[-1].mae < losses[0].mae and losses[-1].dssim < losses[0].dssim
     assert losses[-1].mask < losses[0].mask if mask else losses[0].mask == 0
+    assert losses[0].adversarial is None
+
+
+def test_losses_are_means_over_both_people_and_the_slope_is_that_of_their_sum(pair):
+    redrawn = model().redraw(*pair)
+    total, losses = reconstruction(redrawn)
+    each = [objectives.reconstruction(drawn.numpy(), target, mask) for drawn, target, mask in redrawn]
+    assert total.item() == pytest.approx(sum(float(one.total) for one in each), rel=1e-6)
+    for got, name in ((losses.loss, "total"), (losses.mae, "mae"), (losses.dssim, "dssim"), (losses.mask, "mask")):
+        assert got == pytest.approx(np.mean([float(getattr(one, name)) for one in each]), rel=1e-5)
 
 
 def spoil_batch(net, pair):
@@ -102,182 +129,329 @@ def spoil_weight(net, pair):
 
 @pytest.mark.parametrize("spoil", [spoil_batch, spoil_target, spoil_weight])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_not_finite_stops_before_any_weight_has_changed(faces, spoil):
-    one = trainer()
-    with batches(faces) as make:
-        for _ in range(2):
-            one.train_step(make, TOTAL)
-        pair = make(2, TOTAL)
-    spoil(one.model, pair)
-    before = one.state_dict()
+def test_not_finite_stops_before_any_weight_has_changed(pair, spoil):
+    net = model()
+    optimizer = adam(net)
+    spoil(net, pair)
+    before, memory = bits(net), optimizer.state_dict()
     with pytest.raises(NotFiniteError, match="the loss is (nan|inf)"):
-        one.train_step(lambda step, total: pair, TOTAL)
-    after = one.state_dict()
-    del before["optimizer.lr"], after["optimizer.lr"]  # set for the step that was not taken
-    assert_same(before, after)
+        train_autoencoder(net, optimizer, pair)
+    assert_same(before, bits(net))
+    assert_same(memory, optimizer.state_dict())
 
 
-def test_not_finite_gradients_are_noticed_too(faces, monkeypatch):
-    """A finite loss whose slope is not: the weights would be lost all the same."""
-    one = trainer()
-    with batches(faces) as make:
-        pair = make(0, TOTAL)
+@pytest.fixture
+def overflowing(monkeypatch):
+    """overflowing(parameter): each backward leaves an infinite slope in it."""
     backward = nn.Tensor.backward
 
-    def overflowing(self, *arguments, **options):
-        backward(self, *arguments, **options)
-        one.model.decoder_a.out.bias.grad[0] = np.inf
+    def arrange(parameter):
+        def infinite(self, *arguments, **options):
+            backward(self, *arguments, **options)
+            parameter.grad[0] = np.inf
 
-    monkeypatch.setattr(nn.Tensor, "backward", overflowing)
-    before = {name: p.data.copy() for name, p in one.model.named_parameters()}
+        monkeypatch.setattr(nn.Tensor, "backward", infinite)
+    return arrange
+
+
+@pytest.mark.parametrize("step", ["autoencoder", "generator", "discriminator"])
+def test_not_finite_gradients_are_noticed_too(pair, overflowing, step):
+    """A finite loss whose slope is not: the weights would be lost all the same."""
+    net, critic = model(), network()
+    overflowing((critic.score if step == "discriminator" else net.decoder_a.out).bias)
+    before, critic_before, redrawn = bits(net), bits(critic), net.redraw(*pair)
     with pytest.raises(NotFiniteError, match="gradient"):
-        train_autoencoder(one.model, one.optimizer, *pair)
-    assert_same(before, {name: p.data for name, p in one.model.named_parameters()})
+        if step == "autoencoder":
+            train_autoencoder(net, adam(net), pair)
+        elif step == "generator":
+            train_generator(net, adam(net), RECIPE, redrawn, critic, 0.1)
+        else:
+            train_discriminator(critic, adam(critic), RECIPE, shown_as_real(*pair), shown_as_drawn(redrawn), 0)
+    assert_same(before, bits(net))
+    assert_same(critic_before, bits(critic))
 
 
-def test_batch_k_is_the_same_in_whatever_order(faces):
-    with batches(faces) as make:
-        wanted = [arrays(make(k, TOTAL)) for k in range(8)]
-    for order in ([5, 0, 7, 2], [3], [6, 5, 4, 3, 2, 1, 0]):
-        with batches(faces) as make:
-            for k in order:
-                for got, expected in zip(arrays(make(k, TOTAL)), wanted[k], strict=True):
-                    np.testing.assert_array_equal(got, expected)
+# The generator's step: the autoencoder against a discriminator that is held still
+
+@KINDS
+def test_the_generators_step_leaves_the_discriminator_bit_for_bit(pair, kind, spectral):
+    net, critic = model(), network(kind, spectral)
+    before, critic_before = bits(net), bits(critic)
+    train_generator(net, adam(net), RECIPE, net.redraw(*pair), critic, 0.5)
+    assert_same(critic_before, bits(critic))
+    assert all(tensor.grad is None for _, tensor in critic.named_tensors())
+    assert all(module.training for module in critic.modules())
+    assert_all_moved(net, before)
 
 
-def test_batches_differ_by_number_side_and_seed(faces):
-    with batches(faces) as make, batches(faces, Recipe(batch=2, seed=5)) as other:
-        first, second, elsewhere = make(0, TOTAL), make(1, TOTAL), other(0, TOTAL)
-    for batch in (second[0], first[1], elsewhere[0]):
-        assert not np.array_equal(first[0].warped, batch.warped)
-    assert [batch.warped.shape for batch in first] == [(2, 32, 32, 3)] * 2
-
-
-def test_the_state_is_a_copy(faces):
-    one = trainer()
-    with batches(faces) as make:
-        one.train_step(make, TOTAL)
-        state = one.state_dict()
-        kept = {name: array.copy() for name, array in state.items()}
-        two = trainer(seed=9)
-        two.load_state_dict(state)
-        for each in (one, two):
-            each.train_step(make, TOTAL)
-    assert_same(state, kept)
-
-
-def test_a_state_goes_through_a_file(faces, tmp_path):
-    one, two = trainer(), trainer(seed=9)
-    with batches(faces) as make:
-        one.train_step(make, TOTAL)
-    nn.save(tmp_path / "state.npz", one.state_dict())
-    two.load_state_dict(nn.load(tmp_path / "state.npz"))
-    assert_same(one.state_dict(), two.state_dict())
-    assert two.step == 1
-
-
-@pytest.mark.parametrize("cut", [1, 3, TOTAL - 1])
-def test_stopping_and_going_on_ends_bit_for_bit_as_going_straight(faces, tmp_path, cut):
-    straight = trainer()
-    with batches(faces) as make:
-        for _ in range(TOTAL):
-            straight.train_step(make, TOTAL)
-    first, second = trainer(), trainer(seed=9)
-    with batches(faces) as make:
-        for _ in range(cut):
-            first.train_step(make, TOTAL)
-    nn.save(tmp_path / "state.npz", first.state_dict())
-    second.load_state_dict(nn.load(tmp_path / "state.npz"))
-    with batches(faces) as make:
-        for _ in range(TOTAL - cut):
-            second.train_step(make, TOTAL)
-    assert_same(straight.state_dict(), second.state_dict())
-
-
-@pytest.mark.parametrize("name", ["model.encoder.squeeze.weight", "average.encoder.squeeze.weight", "optimizer.m.0"])
-@pytest.mark.parametrize("change", ["missing", "shape"])
-def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(name, change):
-    state, one = trainer().state_dict(), trainer(seed=9)
-    before = one.state_dict()
-    if change == "missing":
-        del state[name]
-    else:
-        state[name] = np.zeros((2, 2), np.float32)
-    with pytest.raises(ValueError, match=name.partition(".")[2]):
-        one.load_state_dict(state)
-    if name.startswith("model"):
-        assert_same(before, one.state_dict())
-
-
-def test_averaged_weights_within_and_the_weights_after(faces):
-    one = trainer()
-    with batches(faces) as make:
-        for _ in range(3):
-            one.train_step(make, TOTAL)
-    state = one.state_dict()
-    with one.average_weights():
-        assert_same(part(state, "average"), {name: p.data for name, p in one.model.named_parameters()})
-    assert_same(state, one.state_dict())
-    assert any(not np.array_equal(state[f"average.{name}"], state[f"model.{name}"]) for name in part(state, "average"))
-
-
-def test_an_error_within_averaged_weights_gives_the_weights_back():
-    one = trainer()
-    before = one.state_dict()
-    with pytest.raises(KeyError), one.average_weights():
+def test_an_error_while_a_network_is_still_gives_its_mode_back():
+    critic = network(spectral=True)
+    with pytest.raises(KeyError), still(critic):
+        assert not any(module.training for module in critic.modules())
         raise KeyError
-    assert_same(before, one.state_dict())
+    assert all(module.training for module in critic.modules())
 
 
-def test_held_out_losses_are_those_of_the_averaged_weights(faces):
-    one = trainer()
-    for average in one.average.averages:
-        average *= 0.5
-    losses = one.held_out_losses(faces)
-    with one.average_weights():
-        expected = []
-        for subject, side in ((faces.a, "a"), (faces.b, "b")):
-            target, mask = subject.crops(subject.held_out)
-            drawn = np.concatenate(one.model.draw(target, side, side), axis=-1)
-            expected.append(float(objectives.reconstruction(drawn, target, mask).total))
-    assert losses.loss == pytest.approx(np.mean(expected), rel=1e-6)
+def plain_loss(net, critic, pair, objective, weight):
+    """The generator's whole loss as one expression, with one graph through both networks."""
+    drawn = net(pair[0].warped, pair[1].warped)
+    terms = [objectives.reconstruction(each, batch.target, batch.mask).total for each, batch in zip(drawn, pair)]
+    shown = F.concatenate([each[..., :3] for each in drawn])
+    person = np.array([-1] * len(drawn[0]) + [1] * len(drawn[1]), np.float32)
+    maps = critic(shown, np.concatenate([pair[0].mask, pair[1].mask]), person)
+    return terms[0] + terms[1] + weight * OBJECTIVES[objective].generator(maps)
 
 
-def test_the_warp_is_full_in_the_first_half_and_gone_at_the_end():
-    strengths = [warp_strength(step, TOTAL) for step in range(TOTAL + 1)]
-    assert strengths[: TOTAL // 2 + 1] == [1.0] * (TOTAL // 2 + 1) and strengths[-1] == 0
-    assert all(a > b for a, b in zip(strengths[TOTAL // 2:], strengths[TOTAL // 2 + 1:]))
-    assert warp_strength(7, None) == 1
+@KINDS
+@pytest.mark.parametrize("objective", ["non-saturating", "hinge"])
+def test_the_generators_slope_goes_through_the_discriminator_as_it_is_now(pair, kind, spectral, objective):
+    """Against one plain backward through everything; with the weights from before the discriminator's step it is another."""
+    net, critic, recipe = model(), network(kind, spectral), Recipe(objective=objective)
+
+    def plain_slope():
+        critic.eval()
+        for parameter in net.parameters():
+            parameter.grad = None
+        plain_loss(net, critic, pair, objective, 3.0).backward()
+        critic.train()
+        return {name: p.grad.copy() for name, p in net.named_parameters()}
+
+    earlier = plain_slope()
+    redrawn = net.redraw(*pair)
+    train_discriminator(critic, adam(critic, 0.02), recipe, shown_as_real(*pair), shown_as_drawn(redrawn), 0)
+    expected = plain_slope()
+    train_generator(net, nn.optim.SGD(net.parameters(), 0.0), recipe, redrawn, critic, 3.0)
+    for name, parameter in net.named_parameters():
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(parameter.grad, expected[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name)
+    assert any(np.abs(earlier[name] - expected[name]).max() > 0.05 * np.abs(expected[name]).max() for name in expected)
 
 
-def test_batches_near_the_end_are_not_warped(faces):
-    def push(step):
-        with batches(faces) as make:
-            return np.abs(make(step, 1000)[0].warped - make(step, 1000)[0].target).mean()
-    assert push(999) < 0.05 * push(0)
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_the_generators_slope_by_finite_differences(pair, kind):
+    net, critic = model(), network(kind)
+    for tensor in (*dict(net.named_tensors()).values(), *dict(critic.named_tensors()).values()):
+        tensor.data = tensor.data.astype(np.float64)
+    pair = [type(batch)(*(array.astype(np.float64) for array in batch)) for batch in pair]
+    train_generator(net, nn.optim.SGD(net.parameters(), 0.0), RECIPE, net.redraw(*pair), critic, 3.0)
+    random, step = np.random.default_rng(0), 1e-6
+    for name in ("encoder.convs.0.weight", "encoder.squeeze.weight", "identity_b", "decoder_a.ups.1.conv.weight",
+                 "decoder_b.out.weight"):
+        parameter = dict(net.named_parameters())[name]
+        start, direction = parameter.data, random.standard_normal(parameter.shape)
+        values = []
+        for sign in (1, -1):
+            parameter.data = start + sign * step * direction
+            with nn.no_grad():
+                values.append(plain_loss(net, critic, pair, RECIPE.objective, 3.0).item())
+        parameter.data = start
+        slope = (values[0] - values[1]) / (2 * step)
+        assert (parameter.grad * direction).sum() == pytest.approx(slope, rel=1e-4, abs=1e-6), name
 
 
-def test_the_best_averages_are_kept_and_draw(faces, monkeypatch):
-    one = trainer()
-    losses = iter([0.5, 0.3, 0.4])
-    monkeypatch.setattr(Trainer, "held_out_losses", lambda self, subjects: Losses(next(losses), 0, 0, 0))
-    averages = []
-    with batches(faces) as make:
-        for _ in range(3):
-            one.train_step(make, TOTAL)
-            averages.append(part(one.state_dict(), "average"))
-            one.measure(faces)
-    assert (one.best_step, one.best_loss) == (2, 0.3)
-    with one.best_weights():
-        assert_same(averages[1], {name: p.data for name, p in one.model.named_parameters()})
-    two = trainer(seed=9)
-    two.load_state_dict(one.state_dict())
-    assert_same(one.state_dict(), two.state_dict())
-    assert two.best_loss == 0.3
+def test_without_weight_the_generators_step_is_the_autoencoders_bit_for_bit(pair):
+    alone, against, critic = model(), model(), network()
+    first, second = adam(alone), adam(against)
+    for _ in range(3):
+        losses = train_autoencoder(alone, first, pair)
+        both, _ = train_generator(against, second, RECIPE, against.redraw(*pair), critic, 0.0)
+        assert (both.loss, both.mae, both.dssim, both.mask) == (losses.loss, losses.mae, losses.dssim, losses.mask)
+    assert_same(bits(alone), bits(against))
 
 
-def test_a_warp_that_does_not_fade(faces):
-    recipe = Recipe(batch=2, seed=4, fading_warp=False)
-    with batches(faces, recipe) as make:
-        last = make(999, 1000)[0]
-    assert np.abs(last.warped - last.target).mean() > 0.005
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_the_push_is_what_one_face_alone_would_be_pushed_by(pair, kind):
+    net, critic = model(), network(kind)
+    redrawn = net.redraw(*pair)
+    losses, push = train_generator(net, adam(net), RECIPE, redrawn, critic, 0.5)
+    norms, values = [], []
+    for (drawn, _, masks), who in zip(redrawn, (-1.0, 1.0)):
+        for face, mask in zip(drawn.numpy()[..., :3], masks):
+            seen = nn.Tensor(face[None], requires_grad=True)
+            value = F.mean(sum(F.mean(F.softplus(-scores)) for scores in critic(seen, mask[None], np.float32([who]))))
+            (slope,) = nn.grad(value, [seen])
+            maps = 2 if kind == "unet" else 1
+            norms.append(np.linalg.norm(slope.numpy()) / maps)
+            values.append(value.item() / maps)
+    assert push == pytest.approx(np.mean(norms), rel=1e-4)
+    assert losses.adversarial == pytest.approx(np.mean(values), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_discriminator_that_is_not_finite_moves_no_weight(pair):
+    net, critic = model(), network()
+    critic.score.weight.data[0, 0, 0, 0] = np.nan
+    before = bits(net)
+    with pytest.raises(NotFiniteError, match="the loss is nan"):
+        train_generator(net, adam(net), RECIPE, net.redraw(*pair), critic, 0.5)
+    assert_same(before, bits(net))
+
+
+# The discriminator's step
+
+def players(pair):
+    """A model that has just drawn, with its graph, and what a discriminator is shown as real and as made."""
+    net = model()
+    redrawn = net.redraw(*pair)
+    return net, redrawn, shown_as_real(*pair), shown_as_drawn(redrawn)
+
+
+@KINDS
+def test_the_discriminators_step_leaves_the_autoencoder_bit_for_bit(pair, kind, spectral, monkeypatch):
+    net, redrawn, real, made = players(pair)
+    critic = network(kind, spectral)
+    before, critic_before = bits(net), bits(critic)
+    backward, dependent = nn.Tensor.backward, []
+
+    def watched(loss, *arguments, **options):
+        paths = nn.grad(loss, net.parameters() + critic.parameters(), retain_graph=True, allow_unused=True)
+        dependent.extend(path is not None for path in paths)
+        backward(loss, *arguments, **options)
+
+    monkeypatch.setattr(nn.Tensor, "backward", watched)
+    train_discriminator(critic, adam(critic), RECIPE, real, made, 0)
+    assert dependent == [False] * len(net.parameters()) + [True] * len(critic.parameters())
+    assert_same(before, bits(net))
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert_all_moved(critic, critic_before)
+    assert type(made.faces) is np.ndarray and all(drawn.requires_grad for drawn, _, _ in redrawn)
+
+
+def test_what_is_shown_is_whose_it_ought_to_be(pair):
+    _, redrawn, real, made = players(pair)
+    for shown in (real, made):
+        assert shown.person.tolist() == [-1, -1, 1, 1] and shown.person.dtype == np.float32
+        np.testing.assert_array_equal(shown.mask, np.concatenate([batch.mask for batch in pair]))
+    np.testing.assert_array_equal(real.faces, np.concatenate([batch.target for batch in pair]))
+    np.testing.assert_array_equal(made.faces, np.concatenate([drawn.numpy()[..., :3] for drawn, _, _ in redrawn]))
+    assert persons(1, 3).tolist() == [-1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_a_duel_is_measured_before_the_step(pair, kind):
+    _, _, real, made = players(pair)
+    critic = network(kind)
+
+    def means(shown):
+        """The mean of the scores where the face is, for each face and map, by the definition."""
+        found = []
+        with nn.no_grad():
+            for scores in critic(*shown):
+                scores, side = scores.numpy()[..., 0], scores.shape[1]
+                weight = shown.mask[..., 0].reshape(4, side, 32 // side, side, 32 // side).mean(axis=(2, 4))
+                found.append((scores * weight).sum(axis=(1, 2)) / weight.sum(axis=(1, 2)))
+        return np.mean(found, axis=0)
+
+    real_scores, made_scores = means(real), means(made)
+    duel = train_discriminator(critic, adam(critic), RECIPE, real, made, 0)
+    assert duel.score_real == pytest.approx(real_scores.mean(), rel=1e-4)
+    assert duel.score_made == pytest.approx(made_scores.mean(), rel=1e-4)
+    assert duel.accuracy == ((real_scores > 0).sum() + (made_scores <= 0).sum()) / 8
+    assert duel.gradient_critic == pytest.approx(np.sqrt(sum((p.grad ** 2).sum() for p in critic.parameters())), rel=1e-5)
+
+
+def test_accuracy_by_hand():
+    real, made = np.array([1.0, 3.0, -1.0, 2.0]), np.array([-2.0, 0.5])
+    assert accuracy(real, made, 0.0) == (0.75 + 0.5) / 2
+    assert accuracy(real, made, 0.5) == (0.75 + 1.0) / 2  # a score at the threshold is none above it
+    assert accuracy(real, made) == (0.75 + 0.5) / 2  # halfway between 1.25 and -0.75 is 0.25
+    assert accuracy(real + 100, made + 100) == accuracy(real, made)
+
+
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_objective_trains(pair, name, kind):
+    net, critic, recipe = model(), network(kind), Recipe(seed=4, objective=name)
+    optimizers = adam(net), adam(critic)
+    for k in range(2):
+        before, critic_before = bits(net), bits(critic)
+        redrawn = net.redraw(*pair)
+        duel = train_discriminator(critic, optimizers[1], recipe, shown_as_real(*pair), shown_as_drawn(redrawn), k)
+        losses, push = train_generator(net, optimizers[0], recipe, redrawn, critic, 0.1)
+        assert_all_moved(net, before)
+        for layer, parameter in critic.named_parameters():  # a bias of the score cancels in a critic's two means
+            assert layer.endswith("bias") or not np.array_equal(parameter.data, critic_before[layer]), layer
+        assert all(math.isfinite(x) for x in (duel.critic, duel.gradient_critic, losses.loss, losses.adversarial, push))
+        assert push > 0 and 0 <= duel.accuracy <= 1
+        assert (duel.penalty is not None) == (name == "wasserstein-gp")
+        largest = max(np.abs(p.data).max() for p in critic.parameters())
+        assert largest <= 0.01 if name == "wasserstein-clip" else largest > 0.01
+
+
+def test_a_discriminator_learns_to_tell_faces_from_others(pair):
+    _, _, real, made = players(pair)
+    critic = network()
+    optimizer = adam(critic)
+    duels = [train_discriminator(critic, optimizer, RECIPE, real, made, k) for k in range(40)]
+    assert duels[-1].critic < 0.5 * duels[0].critic and duels[-1].accuracy == 1
+    assert duels[-1].score_real > 0 > duels[-1].score_made
+
+
+def slopes(critic, faces, shown):
+    """The norm of the slope of each face's score (the sum of its maps' means) with respect to its pixels, one by one."""
+    norms = []
+    for k in range(len(faces)):
+        face = nn.Tensor(faces[k:k + 1], requires_grad=True)
+        score = sum(F.mean(scores) for scores in critic(face, shown.mask[k:k + 1], shown.person[k:k + 1]))
+        norms.append(float(np.linalg.norm(nn.grad(score, [face])[0].numpy())))
+    return np.array(norms)
+
+
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_r1_is_taken_every_so_many_steps_and_weighted_for_it(pair, kind):
+    _, _, real, made = players(pair)
+    critic, recipe = network(kind), Recipe(r1=0.7, r1_every=3)
+    optimizer = adam(critic)
+    for k in range(5):
+        expected = 0.7 / 2 * 3 * (slopes(critic, real.faces, real) ** 2).mean()
+        without = OBJECTIVES["non-saturating"].discriminator(critic(*real), critic(*made)).item()
+        duel = train_discriminator(critic, optimizer, recipe, real, made, k)
+        if k % 3:
+            assert duel.penalty is None and duel.critic == pytest.approx(without, rel=1e-4)
+        else:
+            assert duel.penalty == pytest.approx(expected, rel=1e-3)
+            assert duel.critic == pytest.approx(without + expected, rel=1e-4)
+
+
+def test_the_gradient_penalty_is_taken_between_the_real_and_the_made(pair, monkeypatch):
+    """At the very places: what the critic is shown besides is a mix of the two, another one in each step."""
+    _, _, real, made = players(pair)
+    critic, recipe = network(), Recipe(objective="wasserstein-gp", seed=4)
+    shown, mixes = [], []
+    forward = type(critic).forward
+    monkeypatch.setattr(type(critic), "forward", lambda self, faces, *rest: shown.append(faces) or forward(self, faces, *rest))
+    for k in range(2):
+        shown.clear()
+        before = bits(critic)
+        duel = train_discriminator(critic, adam(critic), recipe, real, made, k)
+        between = shown[1].numpy()
+        mix = ((between - made.faces) * (real.faces - made.faces)).sum((1, 2, 3)) / ((real.faces - made.faces) ** 2).sum((1, 2, 3))
+        assert np.all((mix >= 0) & (mix <= 1)) and len(set(mix.tolist())) == 4
+        mix = mix[:, None, None, None]
+        np.testing.assert_allclose(between, mix * real.faces + (1 - mix) * made.faces, atol=1e-5)
+        mixes.append(mix)
+        critic.load_state_dict(before)
+        assert duel.penalty == pytest.approx(10 * ((slopes(critic, between, real) - 1) ** 2).mean(), rel=1e-3)
+    assert not np.allclose(*mixes)
+
+
+def test_faces_that_are_not_finite_move_no_weight_of_the_discriminator(pair):
+    _, _, real, made = players(pair)
+    critic = network()
+    real.faces[0, 16, 16, 0] = np.nan
+    before = bits(critic)
+    with pytest.raises(NotFiniteError, match="the loss is nan"):
+        train_discriminator(critic, adam(critic), RECIPE, real, made, 0)
+    assert_same(before, bits(critic))
+
+
+def test_noise_depends_on_seed_part_and_step_alone():
+    shown = Shown(np.full((64, 32, 32, 3), 0.5, np.float32), np.ones((64, 32, 32, 1), np.float32), persons(32, 32))
+    assert noisy(shown, 0, 4, 7, 0) is shown
+    first = noisy(shown, 0.2, 4, 7, 0).faces
+    np.testing.assert_array_equal(first, noisy(shown, 0.2, 4, 7, 0).faces)
+    for other in (noisy(shown, 0.2, 5, 7, 0), noisy(shown, 0.2, 4, 8, 0), noisy(shown, 0.2, 4, 7, 1)):
+        assert abs(np.corrcoef((first - 0.5).ravel(), (other.faces - 0.5).ravel())[0, 1]) < 0.02
+        assert other.mask is shown.mask and other.person is shown.person
+    assert first.mean() == pytest.approx(0.5, abs=0.005) and first.std() == pytest.approx(0.2, rel=0.02)
+    assert (shown.faces == 0.5).all() and first.dtype == np.float32
