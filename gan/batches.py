@@ -26,12 +26,14 @@ class BatchMaker:
                 self._ahead[step] = self._thread.submit(self._source.batches, self._recipe, step, self._warp(step))
         for step in [step for step in self._ahead if step < k]:
             self._ahead.pop(step).cancel()
-        made = self._ahead.pop(k).result()
-        return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in made]
+        return self._on_device(self._ahead.pop(k).result())
 
     def extra(self, k, turn):
         """A further list of batches for step k, of other random numbers: `turn` counts them from 1."""
-        return self._thread.submit(self._source.batches, self._recipe, k, self._warp(k), turn).result()
+        return self._on_device(self._thread.submit(self._source.batches, self._recipe, k, self._warp(k), turn).result())
+
+    def _on_device(self, made):
+        return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in made]
 
     def close(self):
         """End the thread; what it was making is thrown away."""
