@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 import nn
-from gan.checkpoint import FORMAT_VERSION, RunError, RunFolder, build_model, load_drawing_model
-from gan.training import part
+from gan.base import ManyFaces
+from gan.checkpoint import (FORMAT_VERSION, RunError, RunFolder, build_discriminator, build_model, load_base,
+                            load_discriminator, load_drawing_model)
+from gan.discriminator import PatchDiscriminator, UNetDiscriminator
+from gan.trainer import part
 
 STATES = [{"step": np.array(k), "model.w": np.full(3, k, np.float32)} for k in range(4)]
 
@@ -150,6 +153,11 @@ def changed(run, **values):
 
 @pytest.mark.parametrize("values, word", [
     ({"format": FORMAT_VERSION + 1}, "format"),
+    ({"format": 1, "steps": 12, "plan": "gone"}, "format 2"),  # from before there were stages
+    ({"plan": []}, "plan"), ({"plan": [["autoencoder"]]}, "plan"), ({"plan": [["autoencoder", 0]]}, "plan"),
+    ({"plan": [["autoencoder", "4"]]}, "plan"), ({"plan": [["critic", 4]]}, "plan"), ({"plan": "gone"}, "plan"),
+    ({"noise": "loud"}, "noise"), ({"latent": 2.5}, "latent"), ({"identity": None}, "identity"),
+    ({"activation": "softsign"}, "no activation 'softsign'"),
     ({"alignment_version": 999}, "aligned"),
     ({"size": "gone"}, "size"),
     ({"width": "wide"}, "width"),
@@ -170,19 +178,76 @@ def test_a_config_that_is_not_one(run_copy, content):
         RunFolder(run_copy).read_config()
 
 
-def test_the_drawing_model_has_the_averaged_weights(small_run):
-    model, config = load_drawing_model(small_run[0])
-    state = RunFolder(small_run[0]).load()
+@pytest.mark.parametrize("options, averages", [((), "best"), (("best",), "best"), (("last",), "average")])
+def test_the_drawing_model_has_averaged_weights(run_copy, options, averages):
+    state = RunFolder(run_copy).load()
+    state["best.identity_a"] = state["best.identity_a"] + 1  # so that the three differ for certain
+    nn.save(run_copy / "checkpoint.npz", state)
+    model, config = load_drawing_model(run_copy, *options)
     for name, parameter in model.named_parameters():
-        np.testing.assert_array_equal(parameter.data, state[f"average.{name}"], err_msg=name)
+        np.testing.assert_array_equal(parameter.data, state[f"{averages}.{name}"], err_msg=name)
     np.testing.assert_array_equal(model.colours_b.numpy(), state["model.colours_b"])
-    assert any(not np.array_equal(state[f"average.{name}"], state[f"model.{name}"]) for name in part(state, "average"))
-    assert config["size"] == model.size == 32
+    for other in {"best", "average", "model"} - {averages}:
+        assert any(not np.array_equal(state[f"{averages}.{name}"], state[f"{other}.{name}"]) for name in part(state, "average"))
+    assert config["size"] == model.size == 32 and not model.training
+
+
+def test_the_discriminator_is_the_one_trained_last(small_run):
+    network, state = load_discriminator(small_run[0]), RunFolder(small_run[0]).load()
+    assert type(network) is PatchDiscriminator and not network.training
+    weights = network.state_dict()
+    assert weights.keys() == part(state, "adversary.network").keys()
+    for name, array in weights.items():
+        np.testing.assert_array_equal(array, state[f"adversary.network.{name}"], err_msg=name)
+
+
+def test_a_run_without_a_discriminator_says_how_to_train_one(run_copy):
+    folder = RunFolder(run_copy)
+    state = {name: array for name, array in folder.load().items() if not name.startswith("adversary.")}
+    nn.save(run_copy / "checkpoint.npz", state)
+    with pytest.raises(RunError, match="--stage discriminator") as error:
+        load_discriminator(run_copy)
+    assert str(run_copy) in one_line(error)
+
+
+@pytest.mark.parametrize("values", [{"discriminator": "unet"}, {"discriminator_width": 8}, {"spectral": True}])
+def test_a_discriminator_that_does_not_fit(run_copy, values):
+    changed(run_copy, **values)
+    with pytest.raises(RunError, match="does not fit its config.json") as error:
+        load_discriminator(run_copy)
+    one_line(error)
+
+
+def test_an_unknown_discriminator(run_copy):
+    changed(run_copy, discriminator="oracle")
+    with pytest.raises(RunError, match="no discriminator 'oracle'; choose patch, unet"):
+        load_discriminator(run_copy)
+
+
+def test_a_run_of_two_is_no_base(small_run):
+    with pytest.raises(RunError, match="learned two people.*--people") as error:
+        load_base(small_run[0])
+    assert str(small_run[0]) in one_line(error)
+
+
+SHAPE = {"size": 48, "width": 2, "mask": False, "latent": 5, "residual": True, "activation": "elu"}
 
 
 def test_build_model_follows_the_configuration():
-    model = build_model({"size": 48, "width": 2, "mask": False})
-    assert (model.size, model.width, model.mask) == (48, 2, False)
+    model = build_model({**SHAPE, "crowd": None, "identity": True})
+    assert (model.size, model.width, model.mask, model.latent, model.residual) == (48, 2, False, 5, True)
+    assert model.identity_a.shape == (5,)
+    assert build_model({**SHAPE, "crowd": None, "identity": False, "latent": None}).identity_a is None
+    many = build_model({**SHAPE, "crowd": "people", "crowd_people": 7, "identity": True})
+    assert type(many) is ManyFaces and many.places.shape == (7, 5)
+
+
+def test_build_discriminator_follows_the_configuration():
+    plain = build_discriminator({"size": 32, "discriminator": "patch", "discriminator_width": 4, "spectral": False})
+    normalised = build_discriminator({"size": 32, "discriminator": "unet", "discriminator_width": 8, "spectral": True})
+    assert (type(plain), type(normalised)) == (PatchDiscriminator, UNetDiscriminator)
+    buffers = [len(list(net.named_tensors())) - len(net.parameters()) for net in (plain, normalised)]
+    assert buffers[0] == 0 < buffers[1]
 
 
 def test_folders_that_hold_no_drawing_model(tmp_path, run_copy):

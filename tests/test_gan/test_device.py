@@ -3,13 +3,17 @@ import numpy as np
 import pytest
 
 import nn
+from gan import stages
+from gan.adversary import Adversary
 from gan.autoencoder import FaceAutoencoder
-from gan.training import BatchMaker, Recipe, Trainer
+from gan.batches import BatchMaker
+from gan.discriminator import DISCRIMINATORS
+from gan.trainer import Trainer
+from gan.training import Recipe
 from nn import backend
 from tests.test_nn.strict_array import StrictArray, StrictModule
 
-STEPS = 3
-RECIPE = Recipe(batch=2, seed=4)
+PLAN = [["autoencoder", 2], ["discriminator", 2], ["adversarial", 2]]
 
 
 @pytest.fixture
@@ -20,26 +24,42 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(backend, "load_cupy", lambda: module)
 
 
-def trained(faces, device):
-    """A Trainer after STEPS steps on a device, and its losses."""
+def trained(faces, device, kind="patch", spectral=False, plan=PLAN, **options):
+    """A Trainer after the steps of a plan on a device, and what they measured."""
+    recipe = Recipe(batch=2, seed=4, warmup=0, weight=0.1, noise=0.1, **options)
+
+    def adversary():
+        nn.manual_seed(2)
+        return Adversary(DISCRIMINATORS[kind](32, 4, spectral).to(device), recipe)
+
     nn.manual_seed(1)
-    model = FaceAutoencoder(32, 4, mask=True)
+    model = FaceAutoencoder(32, 4, mask=True, identity=True)
     for side, subject in (("a", faces.a), ("b", faces.b)):
         model.learn_colours(*subject.crops(subject.train), side)
-    trainer, maker = Trainer(model.to(device), RECIPE), BatchMaker(faces, RECIPE, device)
+    trainer, maker = Trainer(model.to(device), recipe, adversary), BatchMaker(faces, recipe, lambda k: 1.0, device)
+    measured = []
     try:
-        return trainer, [trainer.train_step(maker, STEPS) for _ in range(STEPS)]
+        for _ in range(stages.length(plan)):
+            place = stages.place(plan, trainer.step)
+            trainer.enter(place)
+            measured.append(trainer.train_step(place, maker))
+        return trainer, measured
     finally:
         maker.close()
 
 
-def test_training_on_a_device_gives_what_the_cpu_gives(faces, stand_in):
+@pytest.mark.parametrize("kind, spectral, options", [
+    ("patch", True, {"objective": "wasserstein-gp", "critic_turns": 2}), ("unet", False, {"objective": "hinge", "r1": 1.0}),
+    ("patch", False, {"objective": "wasserstein-clip"}),
+])
+def test_training_on_a_device_gives_what_the_cpu_gives(faces, stand_in, kind, spectral, options):
     with nn.use_kernels("plain"):
-        on_cpu, losses = trained(faces, "cpu")
-        on_device, device_losses = trained(faces, "cuda")
+        on_cpu, losses = trained(faces, "cpu", kind, spectral, **options)
+        on_device, device_losses = trained(faces, "cuda", kind, spectral, **options)
         assert device_losses == losses
-        assert on_device.held_out_losses(faces) == on_cpu.held_out_losses(faces)
-    assert {tensor.device for _, tensor in on_device.model.named_tensors()} == {"cuda"}
+        assert on_device.measure(faces) == on_cpu.measure(faces)
+    for module in (on_device.model, on_device.adversary.network):
+        assert {tensor.device for _, tensor in module.named_tensors()} == {"cuda"}
     state = on_device.state_dict()
     for name, array in on_cpu.state_dict().items():
         np.testing.assert_array_equal(state[name], array, err_msg=name)
@@ -47,9 +67,10 @@ def test_training_on_a_device_gives_what_the_cpu_gives(faces, stand_in):
 
 def test_a_state_saved_on_one_device_goes_on_on_the_other(faces, stand_in):
     with nn.use_kernels("plain"):
-        on_device, _ = trained(faces, "cuda")
+        on_device, _ = trained(faces, "cuda", plan=[["autoencoder", 1]])
         on_cpu, _ = trained(faces, "cpu")
         on_device.load_state_dict(on_cpu.state_dict())
+        on_device.adversary.network.load_state_dict(on_cpu.adversary.network.state_dict())
         picture = faces.a.crops(faces.a.held_out[:1])[0]
         for drawn, expected in zip(on_device.model.draw(picture, "a", "b"), on_cpu.model.draw(picture, "a", "b")):
             assert type(drawn) is np.ndarray

@@ -3,10 +3,12 @@ import numpy as np
 import pytest
 
 import nn
-from gan import evaluate, subjects
+from gan import evaluate, stages, subjects
+from gan.batches import BatchMaker
 from gan.checkpoint import build_model
 from gan.presets import PRESETS
-from gan.training import BatchMaker, Recipe, Trainer
+from gan.trainer import Trainer
+from gan.training import Recipe, warp_strength
 
 STEPS, FACES, TRUTHS = 160, 48, 16
 
@@ -25,7 +27,8 @@ def truth(people):
 def new_model(people):
     preset = PRESETS["tiny"]
     nn.manual_seed(0)
-    model = build_model({"size": preset.size, "width": preset.width, "mask": preset.mask})
+    model = build_model({"crowd": None, "latent": None, "size": preset.size, "width": preset.width, "mask": preset.mask,
+                         "identity": preset.identity, "residual": preset.residual, "activation": preset.activation})
     for side, faces in (("a", people.a), ("b", people.b)):
         model.learn_colours(*faces.crops(faces.train), side)
     return model
@@ -34,12 +37,16 @@ def new_model(people):
 @pytest.fixture(scope="module")
 def learned(people, truth):
     """Figures after STEPS steps."""
-    recipe = Recipe(batch=8)
+    recipe, plan = Recipe(batch=8), [["autoencoder", STEPS]]
+
+    def place(step):
+        return stages.place(plan, min(step, STEPS - 1))  # batches are made beyond the last step too
+
     trainer = Trainer(new_model(people), recipe)
-    batches = BatchMaker(people, recipe, "cpu")
+    batches = BatchMaker(people, recipe, lambda step: warp_strength(recipe, place(step)), "cpu")
     try:
-        for _ in range(STEPS):
-            trainer.train_step(batches, STEPS)
+        for step in range(STEPS):
+            trainer.train_step(place(step), batches)
     finally:
         batches.close()
     with trainer.average_weights():
