@@ -57,9 +57,9 @@ class Recipe:
     occluded: float = 0.0
     rest: float = 0.0
     objective: str = "non-saturating"
-    weight: float = 0.02
+    weight: float = 0.1
     warmup: int | None = None
-    adversarial_rate: float = 1e-3
+    adversarial_rate: float = 2e-3
     critic_rate: float = 1e-3
     critic_betas: tuple = (0.5, 0.9)
     critic_turns: int = 1
