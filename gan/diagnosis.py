@@ -2,8 +2,8 @@
 
     finding         read off                                                  the trouble
     over-training   the held-out loss rises, the training loss falls          faces are learned by heart
-    under-training  the held-out loss still falls steeply at the end          stopped too early
-    no foothold     the discriminator, alone, is right half of the time       it has nothing to teach yet
+    under-training  at the end the held-out loss still falls steeply          stopped too early
+    no foothold     at its end the discriminator, alone, is like a coin       it has nothing to teach yet
     won             it is nearly always right; its push fades, or scores part vanishing gradients
     collapse        drawn faces differ less than before the adversary         mode collapse
     coin            right half of the time, and the held-out loss rises       feedback that became junk
@@ -26,17 +26,18 @@ OVER_RISE = 1.02  # held-out level / the best: from one measurement to the next 
 OVER_SINCE = 0.2  # of the steps lie behind the best: plateaus of a tenth pass
 UNDER_FALL = 0.05  # of the held-out loss in the last fifth of the steps: what a run falls by that still learns
 FOOTHOLD = 0.6  # accuracy: softness alone gives away more
-HEARD = 300  # steps under the adversary before it is judged: it begins well ahead, by design
+FOOTHOLD_STEPS = 40  # over which it is taken: this stage is short, and it still learns
+HEARD = 2 * LATELY  # steps under the adversary before it is judged: it begins well ahead, by design
 WON_ACCURACY = 0.97  # nearly always: there the sigmoid is flat
 WON_PUSH = 0.2  # push / what it was when first heard: the reconstruction loss then has the say alone
 WON_GAP = 2.0  # gap between the scores / what it was: some growth is learning, doubling this high up is running away
 COLLAPSED = 0.8  # variety / before the adversary: sharper faces vary more; it wavers by a few percent
 COIN = 0.55  # accuracy: a coin's, and what 6,400 judgements and a drifting threshold add
 COIN_RISE = 1.05  # held-out level / the lowest under the adversary: five times its wavering
-COIN_STEPS = 300  # for so long: a fair match passes by a half now and then
+COIN_STEPS = 200  # for so long: a fair match passes by a half now and then
 DECAY_RISE = 1.3  # held-out level / the lowest under the adversary: sharpness costs a tenth, this buys none
 DECAY_STILL = 1.02  # held-out level / LEVEL measurements ago: it rises still
-SWING_STEPS = 200  # a stretch over which a swing is taken; three in a row are compared
+SWING_STEPS = 100  # a stretch over which a swing is taken; three in a row are compared
 SWING_GROWTH = 1.7  # from stretch to stretch: by chance it never grows so twice
 SWING_LEAD = 0.5  # swing / mean gap: a lesser one leaves the lead with the same player
 GRAIN = 1.4  # sharpness: 0.8 to 1.2 is as real faces are
@@ -50,18 +51,19 @@ class Diagnosis:
         self._absent = {}  # check whose finding was told -> looks since it was last found
 
     def look(self, curves):
-        """Lines for the user about what goes wrong in the stage that is under way. curves: gan.monitor.Curves."""
-        return self._news((check, check(curves, rows)) for stage, rows in curves.spans()[-1:] for check in CHECKS[stage])
+        """Lines for the user about what goes wrong in the stage that is under way, and what the end of the one before shows.
+        curves: gan.monitor.Curves."""
+        spans = curves.spans()
+        return self._news(curves, CHECKS, spans[-1:]) + self._news(curves, AT_ITS_END, spans[-2:-1])
 
     def at_the_end(self, curves):
         """Lines for the user after the last step: what look would say, and what only the end shows."""
-        stages = dict(curves.spans())  # the last stretch of each stage
-        return self.look(curves) + self._news((check, check(curves, stages[stage])) for stage, check in AT_THE_END.items()
-                                              if stage in stages)
+        return self.look(curves) + self._news(curves, AT_ITS_END, curves.spans()[-1:])
 
-    def _news(self, findings):
+    def _news(self, curves, checks, spans):
         lines = []
-        for check, line in findings:
+        for check, rows in [(check, rows) for stage, rows in spans for check in checks[stage]]:
+            line = check(curves, rows)
             if line is None:
                 self._absent[check] = self._absent.get(check, FORGOTTEN) + 1
                 continue
@@ -104,11 +106,11 @@ def under_training(curves, rows):
 
 def no_foothold(curves, rows):
     """The discriminator alone cannot tell real faces from drawn ones."""
-    accuracy = curves.taken("accuracy", rows)[1]
-    if len(accuracy) < HEARD or accuracy[-LATELY:].mean() > FOOTHOLD:
+    accuracy = curves.taken("accuracy", rows)[1][-FOOTHOLD_STEPS:]
+    if len(accuracy) < FOOTHOLD_STEPS or accuracy.mean() > FOOTHOLD:
         return None
-    return (f"the discriminator finds no foothold: it is right about {_percent(accuracy[-LATELY:].mean())} of the faces, a "
-            "coin about 50 %, and can teach nothing. Give it more steps, another --critic-rate, or less --noise and --r1")
+    return (f"the discriminator found no foothold: at last it was right about {_percent(accuracy.mean())} of the faces, a coin "
+            "about 50 %. It can teach nothing: give it more steps, another --critic-rate, or less --noise and --r1")
 
 
 def won(curves, rows):
@@ -166,7 +168,7 @@ def swing(curves, rows):
     gap = gap[np.isfinite(gap)][-3 * SWING_STEPS:]
     if len(gap) < 3 * SWING_STEPS:
         return None
-    parts = gap.reshape(3, -1, 10).mean(axis=2)  # ten steps each: batches differ, which is no swing
+    parts = gap.reshape(3, -1, 4).mean(axis=2)  # four steps each: batches differ, which is no swing
     swings = [_spread_around_line(part) for part in parts]
     if any(after < SWING_GROWTH * before for before, after in zip(swings, swings[1:])):
         return None
@@ -194,9 +196,9 @@ def no_effect(curves, rows):
             "--adversarial-weight, or give it more steps")
 
 
-CHECKS = {"autoencoder": (over_training,), "discriminator": (no_foothold,),
+CHECKS = {"autoencoder": (over_training,), "discriminator": (),
           "adversarial": (won, collapse, coin, decay, swing, grain)}
-AT_THE_END = {"autoencoder": under_training, "adversarial": no_effect}
+AT_ITS_END = {"autoencoder": (under_training,), "discriminator": (no_foothold,), "adversarial": (no_effect,)}
 
 
 def _heard(curves, rows):
