@@ -47,10 +47,10 @@ def train(request, say=print, stopped=lambda: False):
             "--run.")
         return True
     source = _gather(config, folder, say)
-    folder.create()
     _record(config, source, say)
-    folder.write_config(config)
     trainer = _trainer(config, source, state, device, folder)
+    folder.create()  # not earlier: what cannot be begun leaves no folder that says it was
+    folder.write_config(config)
     _announce(trainer, config, source, device, say)
     session = _Session(folder, config, source, trainer, began, say)
     try:
