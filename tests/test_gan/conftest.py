@@ -3,6 +3,7 @@
 The small run is trained once by train.py itself; a test that changes a run folder takes a copy of it.
 """
 import contextlib
+import functools
 import io
 import pathlib
 import shutil
@@ -10,12 +11,13 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import nn
 import train
 from data.synthetic import write_people
-from gan import evaluate, monitor, subjects
+from gan import crowd, evaluate, monitor, plots, subjects
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
@@ -41,9 +43,35 @@ def call(main, *arguments):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_pictures():
-    """Figures over 8 swaps instead of 64, previews of 4 faces: pictures are most of a small run's time."""
+def _rendered_once():
+    """The same people are rendered once for all tests: it is most of a small run's time, and gives the same each time."""
+    rendered, truths, truth = functools.cache(subjects.rendered), {}, subjects.Subjects.truth
+
+    def truth_once(self, count):
+        key = self.people, self.seed, self.a.size, count
+        if key not in truths:
+            truths[key] = truth(self, count)
+        return truths[key]
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subjects, "rendered", lambda people, count, size, seed: rendered(tuple(people), count, size, seed))
+        patch.setattr(subjects.Subjects, "truth", truth_once)
+        patch.setattr(crowd, "rendered_crowd", functools.cache(crowd.rendered_crowd))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_pictures():
+    """Figures over 8 swaps instead of 64, previews of 4 faces, each plot once a run: pictures are most of a small run's time."""
+    save_plots = plots.save_plots
+
+    def once(run, curves, best_step):
+        plot = "players.png" if np.isfinite(curves["critic"]).any() else "loss.png"
+        if not (run.path / plot).exists():
+            save_plots(run, curves, best_step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save_plots", once)
         patch.setattr(evaluate, "TRUTH_FACES", 8)
         patch.setattr(monitor, "PREVIEW_FACES", 4)
         yield

@@ -6,15 +6,17 @@ import signal
 import numpy as np
 import pytest
 
-import gan.training
+import gan.subjects
 import nn
 import train
 from data.image_io import DigitalSource, read_label, read_picture
 from gan import monitor, session
+from gan.batches import BATCHES_AHEAD
 from gan.checkpoint import RunFolder
-from gan.training import Trainer
+from gan.trainer import Trainer
 
 STEPS = 12  # of the small run
+PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
 
 
 def rows(path):
@@ -53,16 +55,16 @@ def at_step(monkeypatch):
 def test_what_a_finished_run_holds(small_run):
     run, outcome = small_run
     assert outcome.code == 0
-    names = {"checkpoint.npz", "config.json", "metrics.csv", "timing.csv", "preview.png", "loss.png", "history"}
+    names = {"checkpoint.npz", "config.json", "metrics.csv", "timing.csv", "preview.png", "loss.png", "players.png", "history"}
     assert {p.name for p in run.iterdir()} - {"checkpoint.previous.npz"} == names
     assert int(RunFolder(run).load()["step"]) == STEPS
-    assert [p.name for p in sorted((run / "history").iterdir())] == [f"{k:07d}.png" for k in (1, 2, 5, 10, 12)]
+    assert [p.name for p in sorted((run / "history").iterdir())] == [f"{k:07d}.png" for k in (1, 2, 5, 7, 8, 10, 12)]
 
 
 def test_config_says_what_the_run_is(small_run):
     config = config_of(small_run[0])
     assert {"preset": "tiny", "size": 32, "width": 4, "batch": 2, "faces": 12, "people": [0, 1], "seed": 0,
-            "steps": STEPS}.items() <= config.items()
+            "plan": PLAN}.items() <= config.items()
     for side in "ab":
         learned = config["learned_from"][side]
         assert learned["train"] + learned["held_out"] == 12 and len(learned["sha256"]) == 64
@@ -73,10 +75,16 @@ def test_metrics_have_a_row_a_step_and_no_times(small_run):
     assert list(metrics[0]) == monitor.COLUMNS
     assert list(timing[0]) == ["step", "seconds"]
     assert [int(row["step"]) for row in metrics] == list(range(1, STEPS + 1)) == [int(row["step"]) for row in timing]
+    assert [row["stage"] for row in metrics] == [stage for stage, steps in PLAN for _ in range(steps)]
     for row in metrics:
-        loss, mae, dssim, mask = (float(row[name]) for name in ("loss", "mae", "dssim", "mask"))
-        assert loss == pytest.approx(mae + dssim + 0.25 * mask, rel=1e-4)
-    assert [int(row["step"]) for row in metrics if row["held_out"]] == [1, 2, 5, 10, 12]
+        assert bool(row["loss"]) == (row["stage"] != "discriminator")
+        assert bool(row["critic"]) == bool(row["accuracy"]) == (row["stage"] != "autoencoder")
+        assert bool(row["adversarial"]) == bool(row["weight"]) == (row["stage"] == "adversarial")
+        if row["loss"]:
+            loss, mae, dssim, mask = (float(row[name]) for name in ("loss", "mae", "dssim", "mask"))
+            assert loss == pytest.approx(mae + dssim + 0.25 * mask, rel=1e-4)
+    for name in ("held_out", "sharpness", "variety"):
+        assert [int(row["step"]) for row in metrics if row[name]] == [1, 2, 5, 7, 9, 10, 12]
     seconds = [float(row["seconds"]) for row in timing]
     assert seconds == sorted(seconds)
 
@@ -96,16 +104,17 @@ def test_what_is_printed(small_run):
     text = "\n".join(lines)
     for part in ("rendering 12 faces", "32 px, width 4", "parameters", "MiB", "on cpu", "PSNR dB", "preview.png"):
         assert part in text, part
-    assert sum(line.lstrip().startswith(("A drawn", "B drawn", "A swapped", "B swapped", "A left", "B left"))
-               for line in lines) == 6
+    for name in ("A drawn as A", "B drawn as B", "A swapped to B, against the truth", "B swapped to A, against the truth",
+                 "A left as it is", "B left as it is"):
+        assert any(line.lstrip().startswith(name) for line in lines), name
 
 
 def test_a_finished_run_says_so_and_is_left_alone(run_copy, train_small):
     before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
-    for arguments in ([], ["--steps", STEPS], ["--steps", 5]):
+    for arguments in ([], ["--steps", STEPS], ["--steps", STEPS - 1], ["--stage", "adversarial"]):
         outcome = train_small(run_copy, *arguments)
         assert outcome.code == 0 and outcome.err == [] and len(outcome.out) == 1
-        assert "finished" in outcome.out[0] and "--steps" in outcome.out[0]
+        assert "finished" in outcome.out[0] and "--steps" in outcome.out[0] and "--stage" in outcome.out[0]
     assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
 
 
@@ -113,11 +122,12 @@ def test_more_steps_continue_a_finished_run(run_copy, train_small):
     outcome = train_small(run_copy, "--steps", "15")
     assert outcome.code == 0 and f"continuing after step {STEPS}" in outcome.out
     assert [int(row["step"]) for row in rows(run_copy / "metrics.csv")] == list(range(1, 16))
-    assert int(RunFolder(run_copy).load()["step"]) == 15 == config_of(run_copy)["steps"]
+    assert int(RunFolder(run_copy).load()["step"]) == 15
+    assert config_of(run_copy)["plan"] == [*PLAN[:2], ["adversarial", 7]]
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("cut", [1, 7])
+@pytest.mark.parametrize("cut", [1, 7, 8, 10])
 def test_a_signal_saves_and_going_on_ends_as_uninterrupted(small_run, train_small, tmp_path, at_step, number, code, cut):
     at_step(cut, lambda trainer: signal.raise_signal(number))
     stopped = train_small(tmp_path / "run", "--steps", STEPS)
@@ -138,7 +148,7 @@ def test_a_second_signal_ends_at_once(train_small, tmp_path, at_step):
     at_step(5, twice)
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
     assert outcome.code == 130 and "interrupted" in outcome.err[-1]
-    assert RunFolder(tmp_path / "run").load() is None
+    assert int(RunFolder(tmp_path / "run").load()["step"]) == 0  # what was saved before the first step
 
 
 def test_handlers_of_signals_are_given_back(small_run, train_small):
@@ -163,7 +173,7 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(small_run, train_small
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):
-    make = gan.training.make_batch
+    make = gan.subjects.make_batch
 
     def spoiled(faces, count, seed, side, k, **options):
         batch = make(faces, count, seed, side, k, **options)
@@ -171,7 +181,7 @@ def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_checkpoint(run
             batch.warped[:] = np.nan
         return batch
 
-    monkeypatch.setattr(gan.training, "make_batch", spoiled)
+    monkeypatch.setattr(gan.subjects, "make_batch", spoiled)
     before = (run_copy / "checkpoint.npz").read_bytes()
     outcome = train_small(run_copy, "--steps", STEPS + 10)
     assert outcome.code == 1
@@ -214,12 +224,16 @@ def test_a_checkpoint_that_does_not_fit_its_config(run_copy, train_small):
 def test_minutes_fix_the_total_and_record_it(train_small, tmp_path, monkeypatch):
     """1000 minutes at a rate so slow that the seconds this test takes do not count."""
     monkeypatch.setattr(session, "TIMED_STEPS", 3)
-    monkeypatch.setattr(session._Session, "rate", lambda self: 1e-4)  # steps a second
+    monkeypatch.setattr(session._Session, "rate", lambda self: 6e-4)  # steps a second
     outcome = train_small(tmp_path / "run", "--minutes", "1000")
-    total = 3 + int(1000 * 60 * session._SPARE * 1e-4)
+    # Of the minutes, 0.94 are for steps, in shares of 0.6, 0.08 and 0.32; three steps of each stage were timed before.
+    # A stage has no fewer than 12: the three, and the batches made ahead of them, belong to its first half.
+    plan = [["autoencoder", 3 + 20], ["discriminator", 12], ["adversarial", 3 + 10]]
     assert outcome.code == 0
-    assert config_of(tmp_path / "run")["steps"] == total == int(RunFolder(tmp_path / "run").load()["step"])
-    assert any(line.startswith(f"{total} steps, expected time") for line in outcome.out)
+    assert config_of(tmp_path / "run")["plan"] == plan
+    assert int(RunFolder(tmp_path / "run").load()["step"]) == sum(steps for _, steps in plan)
+    for stage, steps in plan:
+        assert any(line.startswith(f"{steps} steps of stage {stage}, expected time") for line in outcome.out)
     again = train_small(tmp_path / "run", "--minutes", "1000")
     assert again.code == 0 and "finished" in again.out[0]
 
@@ -229,9 +243,10 @@ def test_a_run_of_minutes_that_was_stopped_before_its_total_was_known_goes_on(tr
     monkeypatch.setattr(session._Session, "rate", lambda self: 0.001)
     at_step(2, lambda trainer: signal.raise_signal(signal.SIGINT))
     assert train_small(tmp_path / "run", "--minutes", "0.2").code == 130
-    assert config_of(tmp_path / "run")["steps"] is None
+    assert config_of(tmp_path / "run")["plan"] == [[stage, None] for stage, _ in PLAN]
     assert train_small(tmp_path / "run").code == 0
-    assert config_of(tmp_path / "run")["steps"] == 2 + 4 + 1
+    # Two steps, four that are timed, and as batches made ahead belong to the first half of a stage, as many again and more.
+    assert config_of(tmp_path / "run")["plan"][0] == ["autoencoder", 2 * (2 + 4 + BATCHES_AHEAD)]
 
 
 def test_before_the_total_is_known_previews_are_as_rare_as_after(train_small, tmp_path, at_step):
@@ -249,4 +264,4 @@ def test_the_same_command_makes_the_same_run(small_run, train_small, tmp_path):
 def test_plain_kernels_train_too(small_run, train_small, tmp_path):
     assert train_small(tmp_path / "run", "--steps", 3, "--kernels", "plain").code == 0
     plain, fast = rows(tmp_path / "run" / "metrics.csv"), rows(small_run[0] / "metrics.csv")
-    assert [float(row["loss"]) for row in plain] == pytest.approx([float(row["loss"]) for row in fast[:3]], rel=1e-3)
+    assert float(plain[0]["loss"]) == pytest.approx(float(fast[0]["loss"]), rel=1e-3)
