@@ -1,10 +1,11 @@
 """What a discriminator makes of faces of known origin: the held-out faces of its run, which no network has been trained on,
-and what the run's autoencoder makes of them. There are four kinds:
+and what the run's autoencoder makes of them. There are five kinds:
 
     real              as they are
     blurred           real ones blurred to the made ones' spectrum (gan/spectrum.py): softness alone is no proof
     reconstruction    made: drawn as the person they are of
     swap              made: the other person's, drawn as this one
+    pasted            made: swaps put back into their pictures, as swap.py leaves them
 
 Rendered people bring further faces, in poses that no face set holds. The faces are parted into two halves, whole clips
 together, and all that is made of a face stays in its half: each half is judged by what was learned from the other (two-fold
@@ -17,14 +18,19 @@ from typing import NamedTuple
 import numpy as np
 
 import nn
+from data.align import apply, crop_transform, warp
+from data.faceset import DENSITY
+from data.mask import face_mask
 from gan import calibration
 from gan.discriminator import face_score
 from gan.spectrum import SpectrumMatch
+from gan.swapper import Swapper
 
-KINDS = ("real", "blurred", "reconstruction", "swap")
-MADE = ("reconstruction", "swap")
+MADE = ("reconstruction", "swap", "pasted")
+KINDS = ("real", "blurred", *MADE)
 SIGN = {"a": -1.0, "b": 1.0}  # how a discriminator is told whose face it should be
-MOST_FACES = 256  # held-out ones of each person that are looked at
+MOST_FACES = 256  # held-out ones of each person that are looked at, and
+MOST_PASTED = 64  # of these, that are put back: that takes longer
 _AT_ONCE = 64  # faces
 _REGIONS = 16  # scores along a side, at most, of a map that is kept
 
@@ -60,7 +66,8 @@ def scored(network, faces, masks, person):
 def examine(network, model, subjects, truth=None):
     """The Exam of a discriminator on held-out faces. model: gan.autoencoder.FaceAutoencoder. subjects:
     gan.subjects.Subjects. truth: gan.subjects.Truth, further faces of both; None: none."""
-    own = {side: _held_out(side, faces, truth) for side, faces in (("a", subjects.a), ("b", subjects.b))}
+    sets = {"a": subjects.a, "b": subjects.b}
+    own = {side: _held_out(side, faces, truth) for side, faces in sets.items()}
     parts = []
     for side, other in (("a", "b"), ("b", "a")):
         real, mask, half = own[side]
@@ -71,7 +78,8 @@ def examine(network, model, subjects, truth=None):
         parts += [_asked(network, side, "real", real, mask, half),
                   _asked(network, side, "blurred", match.apply(real), mask, half),
                   _asked(network, side, "reconstruction", redrawn, mask, half),
-                  _asked(network, side, "swap", swapped, borrowed_mask, borrowed_half)]
+                  _asked(network, side, "swap", swapped, borrowed_mask, borrowed_half),
+                  _asked(network, side, "pasted", *_pasted(model, sets[other], other + side, other == "b"))]
     return Exam(*(np.concatenate(columns) for columns in zip(*parts)))
 
 
@@ -86,14 +94,39 @@ def _asked(network, person, kind, faces, masks, half):
 
 def _held_out(side, faces, truth):
     """A person's held-out faces, their masks, and which half each is in."""
-    count = len(faces.held_out)
-    chosen = faces.held_out[np.linspace(0, count - 1, min(MOST_FACES, count)).round().astype(int)]
+    chosen = _evenly(faces.held_out, MOST_FACES)
     real, mask = faces.crops(chosen)
-    half = halves(faces.groups[chosen], first=side == "b")
+    half = halves(faces.groups[chosen], side == "b")
     if truth is None:
         return real, mask, half
     more, more_mask = (truth.a, truth.mask_a) if side == "a" else (truth.b, truth.mask_b)
     return np.concatenate([real, more]), np.concatenate([mask, more_mask]), np.concatenate([half, np.arange(len(more)) % 2])
+
+
+def _pasted(model, faces, direction, first):
+    """Held-out faces of a face set, swapped and put back into their pictures (so much of these as the set has kept): crops,
+    masks, and which half each is in."""
+    chosen = _evenly(faces.held_out, MOST_FACES)
+    half = dict(zip(chosen.tolist(), halves(faces.groups[chosen], first).tolist()))
+    chosen = _evenly(chosen, MOST_PASTED)
+    pictures = np.ascontiguousarray(faces.canvas[chosen, ..., :3])  # (n, P, P, 3)
+    margin = (pictures.shape[1] - 1) / 2 - DENSITY * (faces.size - 1) / 2
+    landmarks = DENSITY * faces.landmarks[chosen].astype(np.float64) + margin  # (n, 68, 2) in their pixels
+    swapped = Swapper(model).swap_many(pictures, [[points] for points in landmarks], direction)
+    crops = [crop_of(picture, points, faces.size) for picture, points in zip(swapped, landmarks)]
+    return *map(np.stack, zip(*crops)), np.array([half[k] for k in chosen.tolist()])
+
+
+def crop_of(image, landmarks, size):
+    """What a discriminator is shown of a face (landmarks (68, 2)) in a picture (H, W, 3) uint8: crop (S, S, 3) and mask
+    (S, S, 1)."""
+    transform = crop_transform(landmarks, size)
+    return warp(image, transform, size), face_mask(apply(transform, landmarks), (size, size))[..., None]
+
+
+def _evenly(indices, most):
+    """At most so many of them, evenly chosen."""
+    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)]
 
 
 def halves(clips, first=0):
@@ -123,16 +156,16 @@ def probabilities(exam):
 def accuracy(exam):
     """How far a judge can be trusted, as a dictionary; shares are 0..1.
 
-    reconstruction, swap    share told right of real faces and of those made ones, which count alike
-    blurred                 the same of real faces blurred to the made ones' spectrum, and all made ones
-    calibration_error       expected distance of a probability from the truth
-    faces                   number of each kind"""
+    reconstruction, swap, pasted    share told right of real faces and of those made ones, which count alike
+    blurred                         the same of real faces blurred to the spectrum of reconstructions and swaps, and these
+    calibration_error               expected distance of a probability from the truth
+    faces                           number of each kind"""
     probability, made = probabilities(exam), exam.made
     right = (probability > 0.5) == made
     share = {kind: right[exam.kind == kind].mean() for kind in KINDS}
     bins = calibration.reliability(probability, made, calibration.balanced(exam.kind, made))
     figures = {kind: (share["real"] + share[kind]) / 2 for kind in MADE}
-    figures["blurred"] = (share["blurred"] + np.mean([share[kind] for kind in MADE])) / 2
+    figures["blurred"] = (share["blurred"] + (share["reconstruction"] + share["swap"]) / 2) / 2
     figures["calibration_error"] = calibration.calibration_error(bins)
     return {name: round(float(value), 4) for name, value in figures.items()} | {
         "faces": {kind: int((exam.kind == kind).sum()) for kind in KINDS}}

@@ -4,9 +4,9 @@
                                                         \\--> scores by region --calibration--> heat map
 
 The discriminator is told whose face it should be. Where the user does not say, that is the person whose own decoder redraws
-it with the smaller error. What the scores mean is learned at each call from the held-out faces of the run (gan/exam.py,
-gan/calibration.py), as if real and made faces were equally frequent: where nearly all pictures are real, a verdict of
-"synthesized" is less sure than it says.
+it with the smaller error, colours apart. What the scores mean is learned at each call from the held-out faces of the run
+(gan/exam.py, gan/calibration.py), as if real and made faces were equally frequent: where nearly all pictures are real, a
+verdict of "synthesized" is less sure than it says.
 """
 import argparse
 import json
@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.align import apply, crop_transform, warp
 from data.aligned import AlignedReader
 from data.cli import Parser
 from data.faceset import FaceSetError, landmark_fault, shape_fault
@@ -25,10 +24,10 @@ from data.finder import Finder, FinderError
 from data.formats import kind_of
 from data.image_io import DigitalSource, PictureError, read_picture, save_picture
 from data.known import known_landmarks
-from data.mask import face_mask
 from gan import calibration, evaluate
+from gan.autoencoder import average_colours, normalise
 from gan.checkpoint import RunError, RunFolder, load_discriminator, load_drawing_model
-from gan.exam import MADE, accuracy, examine, probabilities, scored
+from gan.exam import MADE, accuracy, crop_of, examine, probabilities, scored
 from gan.heat import heat_picture
 
 USAGE = """Is this face real, or made by a network?
@@ -62,7 +61,7 @@ class Verdict(NamedTuple):
     def sureness(self):
         """Probability that the word is right, in words."""
         share = max(self.probability, 1 - self.probability)
-        return f"{share:.0%}" if share < 0.995 else ">99 %"
+        return f"{100 * share:.0f} %" if share < 0.995 else ">99 %"
 
 
 class Judge:
@@ -78,17 +77,19 @@ class Judge:
     def judge(self, image, landmarks, person=None):
         """The Verdict on one face of a picture. image: (H, W, 3) uint8. landmarks: (68, 2) in its pixels. person: 'a' or
         'b', whose face it should be; None: whose it looks most like."""
-        size = self.network.size
-        transform = crop_transform(landmarks, size)
-        face = warp(image, transform, size)[None]
-        mask = face_mask(apply(transform, landmarks), (size, size))[None, ..., None]
+        face, mask = (each[None] for each in crop_of(image, landmarks, self.network.size))
         person = person or self.person_of(face, mask)
         score, maps = scored(self.network, face, mask, person)
         return Verdict(float(self.calibration(score)[0]), float(score[0]), person, self.region_calibration(maps[0]))
 
     def person_of(self, face, mask):
-        """'a' or 'b': whose own decoder redraws the face (1, S, S, 3) with the smaller error within mask (1, S, S, 1)."""
-        errors = {side: float((np.abs(self.model.draw(face, side, side)[0] - face) * mask).sum()) for side in "ab"}
+        """'a' or 'b': whose own decoder redraws the face (1, S, S, 3) with the smaller error within mask (1, S, S, 1). Each
+        decoder gets the face in its person's average colours: a swapped face has those of the picture it was put into."""
+        own, errors = average_colours(face, mask), {}
+        for side, colours in (("a", self.model.colours_a.data), ("b", self.model.colours_b.data)):
+            recoloured = normalise(face, own) * colours[1] + colours[0]
+            error = np.abs(self.model.draw(recoloured, side, side)[0] - recoloured) / colours[1]
+            errors[side] = float((error * mask).sum())
         return min(errors, key=errors.get)
 
 
@@ -163,6 +164,7 @@ def _report(exam, run, as_json):
     print(f"{'held-out faces':52}  told right")
     for name, what in (("reconstruction", "real, and drawn as the same person"),
                        ("swap", "real, and drawn as the other person"),
+                       ("pasted", "real, and swapped in a picture"),
                        ("blurred", "real but blurred to the made ones' spectrum, and made")):
         print(f"{what:52}  {figures[name]:9.1%}")
     print(f"{'calibration error':52}  {figures['calibration_error']:9.1%}")
