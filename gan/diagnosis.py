@@ -109,8 +109,8 @@ def no_foothold(curves, rows):
     accuracy = curves.taken("accuracy", rows)[1][-FOOTHOLD_STEPS:]
     if len(accuracy) < FOOTHOLD_STEPS or accuracy.mean() > FOOTHOLD:
         return None
-    return (f"the discriminator found no foothold: at last it was right about {_percent(accuracy.mean())} of the faces, a coin "
-            "about 50 %. It can teach nothing: give it more steps, another --critic-rate, or less --noise and --r1")
+    return (f"the discriminator found no foothold: at last it was right about {_percent(accuracy.mean())} of the faces, a "
+            "coin about 50 %. It can teach nothing: give it more steps, another --critic-rate, or less --noise and --r1")
 
 
 def won(curves, rows):

@@ -156,6 +156,22 @@ def test_stages_have_grounds_of_their_own():
     assert all(width == pytest.approx(0.25 * 780, abs=20) for width in widths), widths
 
 
+def test_a_wide_range_is_drawn_in_logarithms_and_a_narrow_one_is_not():
+    """A loss that falls by the same factor each step is a straight line, and one that falls by the same amount too; steps
+    without a loss change nothing."""
+    def bend(loss):
+        rows = [row | {"loss": loss(row["step"]), "held_out": None} for row in losses(200)]
+        rows.append({"step": 201, "stage": "discriminator"})
+        blue = covered(plots.loss_plot(filled(*rows), 0)[60:], plots.BLUE)
+        columns = np.flatnonzero(blue.any(axis=0))
+        left, middle, right = (np.flatnonzero(blue[:, columns[round(share * (len(columns) - 1))]]).mean()
+                               for share in (0.25, 0.5, 0.75))
+        return abs(middle - (left + right) / 2)
+
+    assert bend(lambda k: 10 ** (1 - k / 100)) < 4
+    assert bend(lambda k: 0.1 + 0.001 * (200 - k) / 2) < 4
+
+
 def with_players(steps):
     return [row | {"stage": "adversarial", "gradient_made": 0.01, "sharpness": 0.9, "variety": 0.8} | PLAYERS
             for row in losses(steps)]
