@@ -227,7 +227,7 @@ def test_under_training_is_told_when_the_next_stage_begins():
 
 
 def test_a_foothold_is_looked_for_when_the_discriminator_has_had_its_steps():
-    """Half of the time right up to step 250 of its stage but not at its end: no trouble. Else it is told when that is over."""
+    """Half of the time right up to step 250 of its stage but not at its end: no trouble. Else it is told at the end."""
     def late(row, under):
         return {"accuracy": 0.5 if row["step"] < AUTOENCODER + 250 else 0.9} if row["stage"] == "discriminator" else {}
 
