@@ -44,8 +44,9 @@ NOWHERE = RunFolder(os.devnull)  # no run is there: for what a new one would be
 KNOBS = {"width": (16, 24, 32, 48), "latent": (64, 128, 256, 512), "residual": (False, True),
          "activation": ("relu", "leaky_relu", "elu", "gelu"), "batch": (8, 16, 32), "learning_rate": (1e-3, 2e-3, 4e-3),
          "warp": (0.0, 0.5, 1.0), "occluded": (0.0, 0.2), "stage": ("autoencoder",),
-         "adversarial_weight": (0.0, 0.005, 0.02, 0.05, 0.1), "objective": tuple(OBJECTIVES),
-         "discriminator": ("patch", "unet"), "spectral": (False, True), "r1": (0.0, 1.0, 10.0), "noise": (0.0, 0.1)}
+         "adversarial_weight": (0.0, 0.005, 0.02, 0.05, 0.1, 0.2), "adversarial_rate": (5e-4, 1e-3, 2e-3),
+         "objective": tuple(OBJECTIVES), "discriminator": ("patch", "unet"), "spectral": (False, True),
+         "r1": (0.0, 1.0, 10.0), "noise": (0.0, 0.1)}
 SHAPES = ("width", "latent", "residual", "activation")  # a base is of one shape: these knobs are turned without one
 
 

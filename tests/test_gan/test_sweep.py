@@ -8,7 +8,8 @@ from data.image_io import DigitalSource, read_label, read_picture
 from gan import configuration, session, sweep, sweep_results
 from gan.checkpoint import RunFolder
 from gan.objectives import OBJECTIVES
-from gan.training import NotFiniteError
+from gan.presets import PRESETS
+from gan.training import NotFiniteError, Recipe
 
 TINY = ("--preset", "tiny", "--faces", "12", "--threads", "1")
 HEAD = "experiment,knob,value,default,people,seed,minutes,steps,parameters,swap_psnr,swap_ssim,drawn_psnr,drawn_ssim," \
@@ -135,9 +136,10 @@ def test_a_breakdown_is_a_result_and_the_sweep_goes_on(program, trained, tmp_pat
 
 
 def test_what_is_the_default_already_is_run_once(program, trained, tmp_path):
-    same = "default,width-32,latent-256,residual-off,warp-1,adversarial-weight-0.02"
-    program(sweep.main, tmp_path, "--only", same + ",width-16")
-    assert names(trained) == ["default", "width-16"]
+    width, objective = PRESETS["small"].width, Recipe().objective
+    same = f"default,width-{width},latent-{8 * width},objective-{objective},warp-1"
+    program(sweep.main, tmp_path, "--only", same + ",latent-64")
+    assert names(trained) == ["default", "latent-64"]
 
 
 def test_each_experiment_changes_one_thing_and_has_the_same_time(tmp_path):
@@ -148,7 +150,7 @@ def test_each_experiment_changes_one_thing_and_has_the_same_time(tmp_path):
     asked = [nothing, *others]
     assert {(each.minutes, each.steps, each.people, each.base) for each in asked} == {(3, None, (31, 32), "none")}
     assert len(set(names(asked))) == len(asked)
-    assert {request.objective for request in asked} == {None, *OBJECTIVES} - {"non-saturating"}
+    assert {request.objective for request in asked} == {None, *OBJECTIVES} - {Recipe().objective}
 
 
 def test_further_pairs_are_other_people_and_come_last(program, trained, tmp_path):
