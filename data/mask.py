@@ -2,7 +2,8 @@
 
     face_hull      the convex outline from chin to mid-forehead
     face_mask      the one mask of training and evaluation: that hull, feathered inwards
-    face_region    what a swap replaces: the hull joined with the network's own mask, as a field of depths
+    face_region    what a swap replaces: the hull joined with the network's own mask, less what hides the face, as a field of
+                   depths
 
 A region is kept as depths, not as a mask: how far inside the outline each point lies. Eroding is then a subtraction and
 feathering a ramp, both in proportion to the face, and a field of distances stays sharp when it is enlarged where a mask of
@@ -25,6 +26,9 @@ _BROW_RISE = 0.5 * np.array([0.45, 0.75, 0.92, 1.0, 1.0, 1.0, 1.0, 0.92, 0.75, 0
 _BROW_GATHER = 0.18
 _BROW_TAIL = 0.3  # how far a paste reaches beyond each brow's tail, in its lengths: less on the far side of a turned head
 FEATHER = 0.13  # width of the soft border, in sizes of the face
+# A hole in the drawn mask: half of how thick it must be to be taken for something in front of the face, how far the soft
+# border reaches into it, both in sizes of the face, and how much of the face must still be seen: else it is not believed.
+_HOLE, _HOLE_EDGE, _LEAST_SEEN = 0.03, 0.05, 0.3
 _ROWS = 16  # of a crop: outline points are looked up for that many at a time, to keep the working arrays small
 
 
@@ -95,11 +99,12 @@ class Region:
 
 
 def face_region(landmarks, side, drawn=None):
-    """The region of a face in its crop: where the old face was, joined with where the network draws one.
+    """The region of a face in its crop: where the old face was, joined with where the network draws one, less what hides it.
 
     landmarks: (68, 2) in crop pixels. side: S. drawn: the network's mask (S, S), 0..1, or None.
-    The old brows must not show beside the new, so what is drawn can only add to the hull, and the hull is widened at the
-    temples: the brows end so near to it that their tails would lie in the soft border. The crop's border bounds it all.
+    The old brows must not show beside the new, so along its rim what is drawn can only add to the hull, and the hull is
+    widened at the temples: the brows end so near to it that their tails would lie in the soft border. Only a hole well
+    inside, where a hand or a lock of hair lies over the face, is left out. The crop's border bounds it all.
     """
     hull = face_hull(landmarks)
     size = float(np.sqrt(polygon_area(hull)))
@@ -111,9 +116,31 @@ def face_region(landmarks, side, drawn=None):
         # The network learned masks that are feathered inwards, so their half lies well inside the face it drew. What lies
         # farther out is not worth having: a soft border over the background, beside the old face's sharp one, looks like a
         # glow.
-        depth = np.maximum(depth, contour_depth(drawn))
+        of_drawn = contour_depth(drawn)
+        hidden = _hidden_depth(polygon_depth(hull, pixels, pixels), of_drawn, size)
+        depth = np.minimum(np.maximum(depth, of_drawn), hidden + np.float32(_HOLE_EDGE * size))
     inwards = np.minimum(pixels, pixels[::-1]).astype(np.float32) - np.float32(0.5)  # below 0 on the outermost pixels
     return Region(np.minimum(depth, np.minimum(inwards, inwards[:, None])), size)
+
+
+def _hidden_depth(of_hull, of_drawn, size):
+    """How far each pixel lies from what hides the face, negative within; infinite where nothing does.
+
+    of_hull, of_drawn: depths (S, S) in the hull and in the network's mask. Every drawn mask ends inside the hull, as masks
+    are feathered inwards, so a hole is told from its rim only in the core, where the hull's own mask is 1. Beyond the core
+    each pixel is as the core's nearest one: a hand that comes from outside is left out as far as it reaches. What is
+    nowhere thick counts for nothing (a morphological opening).
+    """
+    core = of_hull >= FEATHER * size
+    thick = core & (of_drawn < -_HOLE * size)
+    if not thick.any() or (of_drawn[core] > 0).mean() < _LEAST_SEEN:
+        return np.float32(np.inf)
+    border = core & (of_hull < FEATHER * size + 1.5)
+    points = np.argwhere(border)[:, ::-1]
+    nearest = points[_nearest(points, core.shape)[1]]  # (S, S, 2)
+    thick |= ~core & thick[nearest[..., 1], nearest[..., 0]]
+    distance = _nearest(np.argwhere(thick)[:, ::-1], core.shape)[0]
+    return np.maximum(of_drawn, distance - np.float32(_HOLE * size + 1))
 
 
 def contour_depth(mask, level=0.5):
@@ -126,13 +153,22 @@ def contour_depth(mask, level=0.5):
     above = np.asarray(mask, np.float32) - np.float32(level)
     height, width = above.shape
     points = np.concatenate([_crossings(above), _crossings(above.T)[:, ::-1]])  # (P, 2), x then y
-    distance = np.full((height, width), height + width, np.float32)
-    xs = np.arange(width, dtype=np.float32)
-    for top in range(0, height if len(points) else 0, _ROWS):
-        ys = np.arange(top, min(top + _ROWS, height), dtype=np.float32)
-        squares = ((xs[:, None] - points[:, 0]) ** 2)[None] + ((ys[:, None] - points[:, 1]) ** 2)[:, None]  # (rows, W, P)
-        distance[top : top + _ROWS] = np.sqrt(squares.min(axis=2))
+    distance = _nearest(points, above.shape)[0] if len(points) else np.full((height, width), height + width, np.float32)
     return np.where(above >= 0, distance, -distance)
+
+
+def _nearest(points, shape):
+    """The nearest of some points (P, 2), x then y, to each pixel: its distance (H, W) float32 and its index (H, W)."""
+    points = points.astype(np.float32)
+    distance, index = np.empty(shape, np.float32), np.empty(shape, np.intp)
+    xs = np.arange(shape[1], dtype=np.float32)
+    for top in range(0, shape[0], _ROWS):
+        ys = np.arange(top, min(top + _ROWS, shape[0]), dtype=np.float32)
+        squares = ((xs[:, None] - points[:, 0]) ** 2)[None] + ((ys[:, None] - points[:, 1]) ** 2)[:, None]  # (rows, W, P)
+        nearest = squares.argmin(axis=2)
+        index[top : top + _ROWS] = nearest
+        distance[top : top + _ROWS] = np.sqrt(np.take_along_axis(squares, nearest[..., None], axis=2)[..., 0])
+    return distance, index
 
 
 def _crossings(values):

@@ -156,11 +156,79 @@ def test_the_far_side_of_a_turned_head_is_hardly_widened(crop_landmarks):
     assert right < 0.5 * left
 
 
-def test_what_the_network_draws_only_adds(crop_landmarks):
+def test_along_the_rim_what_the_network_draws_only_adds(crop_landmarks):
     hull = face_region(crop_landmarks, 64).depth
     np.testing.assert_array_equal(face_region(crop_landmarks, 64, np.zeros((64, 64))).depth, hull)
     more = face_region(crop_landmarks, 64, disc(64, 10, 32, 56)).depth
     assert hull.dtype == more.dtype == np.float32 and (more >= hull).all() and more[58, 32] > 3 > 0 > hull[58, 32]
+
+
+def drawn_mask(landmarks, holes=()):
+    """The network's mask as it is taught: the one mask, with something in front of it. holes: (mask (S, S) 0..1, ...)."""
+    mask = face_mask(landmarks, (64, 64))
+    for hole in holes:
+        mask = mask * (1 - hole)
+    return mask
+
+
+def bar(x0, x1, y0, y1):
+    """(64, 64): 1 on a rectangle of pixels."""
+    mask = np.zeros((64, 64))
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+def test_a_plain_drawn_mask_leaves_the_region_of_the_hull(crop_landmarks):
+    """Of the mask that training teaches, and of one of a narrower face, only the rim is missing."""
+    hull = face_region(crop_landmarks, 64).depth
+    narrow = 31.5 + (crop_landmarks - 31.5) * [0.9, 1]
+    for mask in (drawn_mask(crop_landmarks), drawn_mask(narrow)):
+        np.testing.assert_array_equal(face_region(crop_landmarks, 64, mask).depth, np.maximum(hull, contour_depth(mask)))
+
+
+@pytest.mark.parametrize("hole", [disc(64, 5, 36, 30), disc(64, 3, 24, 36), bar(26, 31, 22, 46)])
+def test_a_hole_well_inside_is_left_out_with_a_soft_edge(crop_landmarks, hole):
+    whole, region = face_region(crop_landmarks, 64), face_region(crop_landmarks, 64, drawn_mask(crop_landmarks, [hole]))
+    share, old_share = (each.share(each.depth, 0, 0.1, 1) for each in (region, whole))
+    from_hole = -contour_depth(hole)
+    middle = from_hole <= from_hole.min() + 0.1
+    assert share[middle].max() < 0.2 and old_share[middle].min() == 1
+    far = from_hole > 3.5
+    np.testing.assert_array_equal(region.depth[far & (whole.depth < 4)], whole.depth[far & (whole.depth < 4)])
+    np.testing.assert_array_equal(share[far], old_share[far])
+    inside = whole.depth > 6
+    assert np.abs(share[inside & (np.abs(from_hole) < 0.6)] - 0.5).max() < 0.3  # half at the edge
+    assert max(np.abs(np.diff(share * inside, axis=k))[inside.take(range(63), k) & inside.take(range(1, 64), k)].max()
+               for k in (0, 1)) < 0.6
+
+
+@pytest.mark.parametrize("hole", [bar(31, 32, 20, 46), disc(64, 1.2, 36, 30), disc(64, 1, 24, 36) + disc(64, 1, 40, 40)])
+def test_a_few_pixels_are_no_hole(crop_landmarks, hole):
+    mask = drawn_mask(crop_landmarks, [hole])
+    assert (mask[face_mask(crop_landmarks, (64, 64)) == 1] < 0.5).any()
+    whole = face_region(crop_landmarks, 64)
+    share, old_share = (each.share(each.depth, 0, 0.1, 1) for each in (face_region(crop_landmarks, 64, mask), whole))
+    np.testing.assert_array_equal(share, old_share)
+
+
+@pytest.mark.parametrize("hand", [bar(0, 30, 34, 44), bar(36, 64, 28, 38), bar(26, 38, 40, 64), bar(26, 36, 0, 30)])
+def test_what_reaches_in_from_outside_is_left_out_up_to_the_border(crop_landmarks, hand):
+    """In the soft rim every drawn mask is low: it goes on there as it comes out of the core, not all around the face."""
+    region = face_region(crop_landmarks, 64, drawn_mask(crop_landmarks, [hand]))
+    whole = face_region(crop_landmarks, 64)
+    from_hand = -contour_depth(hand)
+    assert (region.share(region.depth, 0, 0.1, 1)[from_hand < -1.9] < 0.45).all()
+    away = from_hand > 6
+    np.testing.assert_array_equal(region.share(region.depth, 0, 0.1, 1)[away], whole.share(whole.depth, 0, 0.1, 1)[away])
+    assert away[whole.depth > 0].mean() > 0.3
+
+
+def test_a_mask_that_hardly_shows_a_face_is_not_believed(crop_landmarks):
+    hull = face_region(crop_landmarks, 64).depth
+    seen = drawn_mask(crop_landmarks, [bar(0, 64, 30, 64)])
+    assert face_region(crop_landmarks, 64, seen).depth[40, 31] < 0
+    nothing = drawn_mask(crop_landmarks, [bar(0, 64, 20, 64)])
+    assert (face_region(crop_landmarks, 64, nothing).depth >= hull).all()
 
 
 def test_a_region_ends_where_the_crop_ends(crop_landmarks):

@@ -94,6 +94,28 @@ def test_beyond_the_hull_the_drawn_mask_adds(photo):
     assert beyond.sum() > 20 and mask[beyond].min() == 1
 
 
+class Hidden(OwnMask):
+    """A model that draws a white face, and sees something in front of the middle of it."""
+
+    def __init__(self):
+        super().__init__(None)
+
+    def draw(self, faces, person, side):
+        mask = np.ones((*faces.shape[:3], 1), np.float32)
+        mask[:, 13:19, 13:19] = 0
+        return np.ones_like(faces), mask
+
+
+def test_what_lies_in_front_of_the_face_stays(photo):
+    swapped, mask = Swapper(Hidden()).swap(*photo, return_mask=True)
+    y, x = np.mgrid[:96, :96]
+    place = apply(crop_transform(photo[1], 32), np.stack([x, y], axis=-1).astype(float))
+    middle = (np.abs(place - 15.5) < 1.5).all(axis=-1)
+    around = (np.abs(place - 15.5).max(axis=-1) > 5) & (np.abs(place - 15.5).max(axis=-1) < 6)
+    assert middle.sum() > 10 and mask[middle].max() < 0.1 and mask[around].min() == 1
+    np.testing.assert_array_equal(swapped[mask == 0], photo[0][mask == 0])
+
+
 @pytest.mark.parametrize("left, top", [(-60, 0), (0, -70), (60, 40)])
 def test_a_face_that_is_partly_outside(swapper, photo, left, top):
     pixels, landmarks = photo
