@@ -4,9 +4,9 @@ The network sees the pushed-about face (`warped`) and must draw the face itself 
 of copying pixels. The push is the classic one of face swapping, 5 x 5 grid points moved at random and the picture stretched between
 them. What a similarity would explain of it (shift, turn, scale) is taken out: the network could not know that part from the picture.
 
-Where asked, a share of the faces has something in front of it (data/occluders.py). It lies over the warped picture; the target is
-the face without it, so that the network learns to draw what is hidden; and the mask has a hole where it lies, so that the network
-learns to tell where the face is seen.
+Where asked, a share of the faces has something in front of it (data/occluders.py). It lies over the warped picture; the target
+is the face without it, so that the network learns to draw what is hidden; and the mask has a hole where it lies, so that the
+network learns to tell where the face is seen.
 
 Batch k of a side depends on (seed, purpose, side, k) alone: threads, batches made ahead and resuming cannot change it.
 
@@ -81,8 +81,8 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
 
 
 def _similarities(rng, count, size, flip):
-    """How each face is turned, scaled, shifted and mirrored: (n, 2, 3) float64, from a place in the batch's crop, measured from the
-    crop's centre, to the pixel of the face's own crop that is shown there."""
+    """How each face is turned, scaled, shifted and mirrored: (n, 2, 3) float64, from a place in the batch's crop, measured
+    from the crop's centre, to the pixel of the face's own crop that is shown there."""
     angle = rng.uniform(-ROTATION, ROTATION, count)
     scale = rng.uniform(1 - SCALE, 1 + SCALE, count)
     shift = rng.uniform(-SHIFT * size, SHIFT * size, (2, count)) + (size - 1) / 2
@@ -104,8 +104,8 @@ def _positions(rng, moves, size, warp):
 
 
 def _moved_landmarks(landmarks, moves, size):
-    """Where the landmarks (m, 68, 2) of faces lie in the batch's crops once these are moved (m, 2, 3): (m, 68, 2), pixels. Those of a
-    mirrored face are renumbered, so that left stays left."""
+    """Where the landmarks (m, 68, 2) of faces lie in the batch's crops once these are moved (m, 2, 3): (m, 68, 2), pixels.
+    Those of a mirrored face are renumbered, so that left stays left."""
     mirrored = np.linalg.det(moves[:, :, :2]) < 0
     landmarks = np.where(mirrored[:, None, None], mirror_landmarks(landmarks, size), landmarks)
     moves = moves.copy()

@@ -5,12 +5,12 @@
     hair      locks that taper to their tips: a fringe over the forehead, or strands over a cheek
     thing     a ball on a handle (microphone, spoon), or a box (telephone, cup, cloth)
 
-Every shape is a signed distance: how many pixels each place lies outside of it. An edge is then the distance cut off within half
-a pixel, so it is smooth at any size, and the shadow beside it a function of the same distance. Fingers are capsules (segments with
-a radius), lit as round bodies (I. Quilez, Distance functions, 2D: segment and rounded box).
+Every shape is a signed distance: how many pixels each place lies outside of it. An edge is then the distance cut off within
+half a pixel, so it is smooth at any size, and the shadow beside it a function of the same distance. Fingers are capsules
+(segments with a radius), lit as round bodies (I. Quilez, Distance functions, 2D: segment and rounded box).
 
-Legend: m faces, S side of a crop, K capsules a face, R the reach of a face: from the bridge of its nose to its chin. Shapes are
-laid out in the face's own axes, right and down, in units of R; points become crop pixels, x then y, centres at integers.
+Legend: m faces, S side of a crop, K capsules a face, R the reach of a face: from the bridge of its nose to its chin. Shapes
+are laid out in the face's own axes, right and down, in units of R; points become crop pixels, x then y, centres at integers.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,8 @@ _SHARES = {"hand": 0.4, "glasses": 0.2, "hair": 0.25, "thing": 0.15}
 _SHADOW = 0.06  # width of the shadow that falls beside a hand or a thing, in R
 _FINEST = 3.0  # pixels from strand to strand: nearer ones would break up into a pattern
 _SKINS = np.array([[0.96, 0.80, 0.69], [0.87, 0.67, 0.53], [0.72, 0.51, 0.38], [0.50, 0.34, 0.25], [0.34, 0.23, 0.17]])
-_HAIRS = np.array([[0.07, 0.06, 0.06], [0.20, 0.13, 0.09], [0.36, 0.24, 0.15], [0.68, 0.52, 0.33], [0.50, 0.24, 0.12], [0.45, 0.43, 0.41]])
+_HAIRS = np.array([[0.07, 0.06, 0.06], [0.20, 0.13, 0.09], [0.36, 0.24, 0.15], [0.68, 0.52, 0.33], [0.50, 0.24, 0.12],
+                   [0.45, 0.43, 0.41]])
 _LENSES = np.array([[0.05, 0.05, 0.06], [0.20, 0.13, 0.07], [0.10, 0.14, 0.11], [0.10, 0.12, 0.20]])
 
 
@@ -38,8 +39,8 @@ class Occluders(NamedTuple):
 def draw_occluders(rng, landmarks, size, skin):
     """An occluder for each of m faces, of a kind drawn by _SHARES.
 
-    rng: numpy Generator. landmarks: (m, 68, 2) in pixels of the crop. size: side S. skin: (m, 3) the faces' skin colours, 0..1
-    (see skin_colours). Returns Occluders.
+    rng: numpy Generator. landmarks: (m, 68, 2) in pixels of the crop. size: side S. skin: (m, 3) the faces' skin colours,
+    0..1 (see skin_colours). Returns Occluders.
     """
     kinds = rng.choice(len(_SHARES), len(landmarks), p=list(_SHARES.values()))
     drawn = Occluders(*(np.empty((len(landmarks), size, size, channels), np.float32) for channels in (3, 1, 1)))
@@ -48,7 +49,8 @@ def draw_occluders(rng, landmarks, size, skin):
         if len(chosen):
             frame = _Frame(np.asarray(landmarks, np.float64)[chosen], size)
             colours, alpha, shade = draw(rng, frame, np.asarray(skin, np.float64)[chosen])
-            drawn.colours[chosen], drawn.alpha[chosen], drawn.shade[chosen] = np.clip(colours, 0, 1), alpha[..., None], shade[..., None]
+            drawn.colours[chosen] = np.clip(colours, 0, 1)
+            drawn.alpha[chosen], drawn.shade[chosen] = alpha[..., None], shade[..., None]
     return drawn
 
 
@@ -80,9 +82,8 @@ class _Frame:
         return self.origin[:, None] + offset * self.reach[:, None, None]
 
     def coordinates(self, origin, angle):
-        """Where each pixel lies along two axes through `origin` (m, 2; crop pixels), turned from right and down by `angle` (m,).
-
-        Returns two of (m, S, S) float32, pixels."""
+        """Where each pixel lies along two axes through `origin` (m, 2; crop pixels), turned from right and down by `angle`
+        (m,): two of (m, S, S) float32, pixels."""
         cosine, sine = np.cos(angle)[:, None], np.sin(angle)[:, None]
         right = cosine * self.right + sine * self.down
         down = cosine * self.down - sine * self.right
@@ -118,8 +119,8 @@ def _painted(colour, light):
 def _capsules(frame, a, b, radius):
     """The nearest of K capsules at each pixel, and how it is lit.
 
-    a, b: (m, K, 2) ends of their axes, radius: (m, K, 2) there, all in units of the face. Returns the signed distance (pixels) and the
-    normal's x, y and z, each (m, S, S) float32: z is 1 where the surface faces the eye and 0 at the outline.
+    a, b: (m, K, 2) ends of their axes, radius: (m, K, 2) there, all in units of the face. Returns the signed distance in
+    pixels and the normal's x, y and z, each (m, S, S) float32: z is 1 where the surface faces the eye and 0 at the outline.
     """
     steps = np.arange(frame.size, dtype=np.float32)
     a, b = (frame.pixels(points).astype(np.float32)[..., None, None] for points in (a, b))  # (m, K, 2, 1, 1)
@@ -141,7 +142,8 @@ def _capsules(frame, a, b, radius):
 def _round_light(rng, x, y, z):
     """The light on round bodies of normals (x, y, z), from a direction of each face's own: about 0.45 to 1.05."""
     angle, slant = rng.uniform(0, 2 * np.pi, len(x)), rng.uniform(0.2, 0.8, len(x))
-    facing = _per_face(slant * np.cos(angle)) * x + _per_face(slant * np.sin(angle)) * y + _per_face(np.sqrt(1 - slant * slant)) * z
+    facing = _per_face(slant * np.cos(angle)) * x + _per_face(slant * np.sin(angle)) * y
+    facing = facing + _per_face(np.sqrt(1 - slant * slant)) * z
     return np.float32(0.4) + np.float32(0.3) * np.maximum(facing, 0) + np.float32(0.35) * z
 
 
@@ -149,7 +151,7 @@ def _hands(rng, frame, skin):
     count = len(skin)
     # Laid out with the wrist at (0, 0) and the fingers upwards; a hand is about as long as from chin to hairline, 1.4 R.
     length = rng.uniform(1.1, 1.5, count)
-    knuckles = np.stack([np.array([-0.165, -0.055, 0.055, 0.155]), np.array([-0.47, -0.5, -0.48, -0.42])], axis=-1) + np.zeros((count, 1, 1))
+    knuckles = np.array([[-0.165, -0.47], [-0.055, -0.5], [0.055, -0.48], [0.155, -0.42]]) + np.zeros((count, 1, 1))
     spread = rng.uniform(0, 0.28, (count, 1)) * np.array([-1, -0.3, 0.35, 1]) + rng.normal(0, 0.05, (count, 4))
     # Folded fingers leave a stump; the index finger is always out, so there is always something to see.
     folded = (rng.random((count, 4)) < 0.5 * (rng.random((count, 1)) < 0.5)) & (np.arange(4) > 0)
@@ -171,7 +173,8 @@ def _hands(rng, frame, skin):
     a = np.concatenate([knuckles, middle, base, knuckle, palm, wrist], axis=1)  # (m, 13, 2)
     b = np.concatenate([middle, tips, knuckle, thumb, knuckles[:, [0, 3]] * [0.75, 0.9], elbow], axis=1)
     thick = rng.uniform(0.9, 1.15, (count, 1, 1))
-    radius = np.array([[0.062, 0.056]] * 4 + [[0.056, 0.043]] * 4 + [[0.1, 0.07], [0.07, 0.05]] + [[0.13, 0.125]] * 2 + [[0.125, 0.2]])
+    radius = np.array([[0.062, 0.056]] * 4 + [[0.056, 0.043]] * 4 + [[0.1, 0.07], [0.07, 0.05]]
+                      + [[0.13, 0.125]] * 2 + [[0.125, 0.2]])
 
     # Bring it over the face: left or right hand, any direction but from above, the middle fingertip at a place on the face.
     hand = np.where(rng.random(count) < 0.5, -1.0, 1.0)[:, None]
@@ -206,7 +209,8 @@ def _glasses(rng, frame, skin):
     rim = np.maximum(rng.uniform(0.008, 0.05, count) * frame.reach, 0.7)  # full width, pixels
     lens = _rounded_box(np.abs(u) - _per_face(apart / 2), v, half_width, half_height, corner)
     # The bridge from lens to lens, a little above the middle; the temples from the outer edges towards the ears.
-    bridge = np.maximum(np.abs(u) - _per_face(apart / 2 - half_width), np.abs(v + _per_face(0.35 * half_height)) - _per_face(rim / 2))
+    raised = np.abs(v + _per_face(0.35 * half_height)) - _per_face(rim / 2)
+    bridge = np.maximum(np.abs(u) - _per_face(apart / 2 - half_width), raised)
     frames = np.minimum(np.abs(lens) - _per_face(rim / 2), bridge)
     axis = between / apart[:, None]
     for side, ear in ((-1, 0), (1, 16)):
@@ -215,16 +219,19 @@ def _glasses(rng, frame, skin):
         frames = np.minimum(frames, _segment(frame.size, start, ends) - _per_face(rim / 2))
     dark = _cover(frames)
     kind = rng.random(count)  # clear, tinted, dark
-    tint = np.where(kind < 0.45, rng.uniform(0, 0.12, count), np.where(kind < 0.65, rng.uniform(0.3, 0.7, count), rng.uniform(0.8, 1.0, count)))
-    fade = 1 - _per_face(rng.uniform(0, 0.35, count)) * smoothstep(-1, 1, v / _per_face(half_height))  # many lenses are lighter below
+    tinted, sun = rng.uniform(0.3, 0.7, count), rng.uniform(0.8, 1.0, count)
+    tint = np.where(kind < 0.45, rng.uniform(0, 0.12, count), np.where(kind < 0.65, tinted, sun))
+    fade = 1 - _per_face(rng.uniform(0, 0.35, count)) * smoothstep(-1, 1, v / _per_face(half_height))  # lighter below
     glass = _cover(lens) * _per_face(tint) * fade
-    gleam = _per_face(rng.uniform(0, 0.35, count)) * np.exp(-(((u + v) / _per_face(apart) + _per_face(rng.uniform(-0.6, 0.6, count))) * 8) ** 2)
+    streak = (u + v) / _per_face(apart) + _per_face(rng.uniform(-0.6, 0.6, count))
+    gleam = _per_face(rng.uniform(0, 0.35, count)) * np.exp(-((streak * 8) ** 2))
     colour = _LENSES[rng.integers(0, len(_LENSES), count)] * rng.uniform(0.6, 1.5, (count, 1))
     rims = np.where(rng.random((count, 1)) < 0.7, rng.uniform(0.03, 0.22, (count, 1)), rng.uniform(0.1, 0.85, (count, 3)))
     glass = glass + (_cover(lens) - glass) * gleam
     alpha = dark + (1 - dark) * glass
     lenses = colour.astype(np.float32)[:, None, None] + gleam[..., None]
-    colours = lenses + (dark / np.maximum(alpha, np.float32(1e-3)))[..., None] * (rims.astype(np.float32)[:, None, None] - lenses)
+    share = dark / np.maximum(alpha, np.float32(1e-3))  # of the rim, in what is seen
+    colours = lenses + share[..., None] * (rims.astype(np.float32)[:, None, None] - lenses)
     shade = 1 - np.float32(0.25) * np.exp(-np.maximum(frames, 0) / _per_face(0.03 * frame.reach)) * (1 - dark)
     return colours, alpha, shade
 
@@ -253,20 +260,23 @@ def _hair(rng, frame, skin):
     fringe = rng.random(count) < 0.5
     side = np.where(rng.random(count) < 0.5, -1.0, 1.0)
     # Where the bundle starts and how it falls: a fringe across the forehead, or strands at one side that reach to the jaw.
-    at = np.stack([np.where(fringe, rng.uniform(-0.25, 0.25, count), side * rng.uniform(0.3, 0.65, count)), np.full(count, -0.75)], axis=1)
-    u, v = frame.coordinates(frame.pixels(at[:, None])[:, 0], np.where(fringe, rng.uniform(-0.45, 0.45, count), side * rng.uniform(-0.15, 0.3, count)))
+    middle = np.where(fringe, rng.uniform(-0.25, 0.25, count), side * rng.uniform(0.3, 0.65, count))
+    at = np.stack([middle, np.full(count, -0.75)], axis=1)
+    slant = np.where(fringe, rng.uniform(-0.45, 0.45, count), side * rng.uniform(-0.15, 0.3, count))
+    u, v = frame.coordinates(frame.pixels(at[:, None])[:, 0], slant)
     reach = _per_face(frame.reach)
     across, along = u / reach, v / reach  # in R
     across = across + _per_face(rng.normal(0, 0.25, count)) * along * np.maximum(along, 0)  # the fall is bent
     half = np.where(fringe, rng.uniform(0.35, 0.9, count), rng.uniform(0.06, 0.3, count))
-    pitch = np.where(rng.random(count) < 0.3, 0.04, rng.uniform(0.08, 0.2, count))  # single strands, or locks
+    pitch = np.where(rng.random(count) < 0.3, 0.04, rng.uniform(0.08, 0.2, count))  # strands, or locks
     pitch = np.maximum(pitch, _FINEST / frame.reach)
     number = np.floor(across / _per_face(pitch))
     within = across / _per_face(pitch) - number - np.float32(0.5)  # -0.5..0.5 across a lock
     table = rng.random((count, 64)).astype(np.float32)
 
     def of_lock(shift):
-        return np.take_along_axis(table, (number.astype(np.int32).reshape(count, -1) + shift) & 63, axis=1).reshape(number.shape)
+        places = (number.astype(np.int32).reshape(count, -1) + shift) & 63
+        return np.take_along_axis(table, places, axis=1).reshape(number.shape)
 
     longest = _per_face(np.where(fringe, rng.uniform(0.5, 0.95, count), rng.uniform(0.9, 1.9, count)))
     length = longest * (np.float32(0.65) + np.float32(0.35) * of_lock(0))
@@ -274,16 +284,16 @@ def _hair(rng, frame, skin):
     full = _per_face(np.where(rng.random(count) < 0.6, rng.uniform(1.0, 1.3, count), rng.uniform(0.3, 0.7, count)))
     width = full * (1 - thinning * thinning * thinning)
     lean = np.float32(0.3) * (of_lock(17) - np.float32(0.5)) * thinning
-    distance = (np.abs(within - lean) - width / 2) * _per_face(pitch) * reach
-    edge = (np.abs(across) - _per_face(half)) * reach
-    end = (along - length) * reach
-    alpha = _cover(np.maximum(np.maximum(distance, edge), end))
-    strands = noise(across * _per_face(rng.uniform(18, 40, count)) + np.float32(7), along * np.float32(1.5) + _per_face(rng.uniform(0, 99, count)))
-    gloss = _per_face(rng.uniform(0, 0.5, count)) * np.exp(-(((along - _per_face(rng.uniform(0.1, 0.6, count))) * 5) ** 2))
+    lock = (np.abs(within - lean) - width / 2) * _per_face(pitch)
+    distance = np.maximum(np.maximum(lock, np.abs(across) - _per_face(half)), along - length) * reach
+    alpha = _cover(distance)
+    fine, start = rng.uniform(18, 40, count), rng.uniform(0, 99, count)
+    strands = noise(across * _per_face(fine), along * np.float32(1.5) + _per_face(start))
+    gloss = np.exp(-(((along - _per_face(rng.uniform(0.1, 0.6, count))) * 5) ** 2)) * _per_face(rng.uniform(0, 0.5, count))
     light = np.float32(0.65) + np.float32(0.6) * strands + gloss + np.float32(0.25) * (of_lock(31) - np.float32(0.5))
     colour = _HAIRS[rng.integers(0, len(_HAIRS), count)] * rng.uniform(0.7, 1.3, (count, 1))
     thin = _per_face(rng.uniform(0.75, 1.0, count))  # what is behind shows a little between the hairs
-    return _painted(colour, light), alpha * thin, _shadow(np.maximum(distance, np.maximum(edge, end)), frame, rng.uniform(0, 0.3, count))
+    return _painted(colour, light), alpha * thin, _shadow(distance, frame, rng.uniform(0, 0.3, count))
 
 
 def _things(rng, frame, skin):
@@ -296,9 +306,10 @@ def _things(rng, frame, skin):
     a = np.stack([at, at], axis=1)
     b = np.stack([at + 0.02, at + handle], axis=1)
     grip = ball * rng.uniform(0.3, 0.6, count)
-    distance, x, y, z = _capsules(frame, a, b, np.stack([np.stack([ball, ball], 1), np.stack([grip, grip], 1)], axis=1))
+    distance, x, y, z = _capsules(frame, a, b, np.stack([ball, grip], axis=1)[..., None] * np.ones(2))
     u, v = frame.coordinates(frame.pixels(at[:, None])[:, 0], turn)
-    half_width, half_height = rng.uniform(0.15, 0.4, count) * frame.reach, rng.uniform(0.2, 0.55, count) * frame.reach
+    half_width = rng.uniform(0.15, 0.4, count) * frame.reach
+    half_height = rng.uniform(0.2, 0.55, count) * frame.reach
     box = _rounded_box(u, v, half_width, half_height, rng.uniform(0.05, 0.6, count) * half_width)
     boxes = _per_face(rng.random(count) < 0.5)
     distance = distance + boxes * (box - distance)

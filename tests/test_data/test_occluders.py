@@ -124,7 +124,7 @@ def test_light_falls_off_beside_a_hand_but_not_far_from_it(only):
         y, x = np.nonzero(alpha > 0.01)
         rows, columns = np.mgrid[:SIZE, :SIZE]
         far = np.hypot(rows[..., None] - y, columns[..., None] - x).min(axis=2) > 12
-        far &= np.minimum(np.minimum(rows, columns), SIZE - 1 - np.maximum(rows, columns)) > 12  # beyond the crop the hand goes on
+        far &= np.minimum(np.minimum(rows, columns), SIZE - 1 - np.maximum(rows, columns)) > 12  # the hand goes on outside
         assert not beside.any() or shade[beside].mean() < 0.96
         assert not far.any() or shade[far].min() > 0.99
 
