@@ -228,7 +228,7 @@ class _Session:
             row |= {"held_out": held_out.losses.loss, "sharpness": held_out.sharpness, "variety": held_out.variety}
         self.metrics.add(row)
         self.progress.show(stages.length(self.config["plan"]), self.rate(), row)
-        if measured or step % HELD_OUT_EVERY == 0:
+        if due or measured or step % HELD_OUT_EVERY == 0:
             self.tell(self.diagnosis.look(self.metrics.curves))
         if due:
             self.preview()
