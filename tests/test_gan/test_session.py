@@ -1,5 +1,6 @@
 """What a run writes, and how one session continues another: bit for bit, with total, metrics and folder agreed."""
 import csv
+import dataclasses
 import json
 import signal
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import gan.subjects
+import gan.trainer
 import nn
 import train
 from data.image_io import DigitalSource, read_label, read_picture
@@ -40,9 +42,9 @@ def assert_same_end(run, other):
 @pytest.fixture
 def at_step(monkeypatch):
     """at_step(k, action): the action is taken within step k, before its end."""
-    def arrange(k, action):
-        take = Trainer.train_step
+    take = Trainer.train_step
 
+    def arrange(k, action):
         def watched(self, *arguments):
             if self.step + 1 == k:
                 action(self)
@@ -50,6 +52,18 @@ def at_step(monkeypatch):
 
         monkeypatch.setattr(Trainer, "train_step", watched)
     return arrange
+
+
+def once(action):
+    """The action, for the first time only."""
+    calls = iter([action])
+    return lambda trainer: next(calls, lambda trainer: None)(trainer)
+
+
+@pytest.fixture
+def save_each_step(monkeypatch):
+    """A checkpoint after each step, not once a minute."""
+    monkeypatch.setattr(session, "SAVE_SECONDS", -1)
 
 
 def test_what_a_finished_run_holds(small_run):
@@ -126,8 +140,8 @@ def test_more_steps_continue_a_finished_run(run_copy, train_small):
     assert config_of(run_copy)["plan"] == [*PLAN[:2], ["adversarial", 7]]
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("cut", [1, 7, 8, 10])
+@pytest.mark.parametrize("number, code, cut", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 7), (signal.SIGINT, 130, 8),
+                                               (signal.SIGTERM, 143, 10)])  # in each stage, and where two meet
 def test_a_signal_saves_and_going_on_ends_as_uninterrupted(small_run, train_small, tmp_path, at_step, number, code, cut):
     at_step(cut, lambda trainer: signal.raise_signal(number))
     stopped = train_small(tmp_path / "run", "--steps", STEPS)
@@ -138,6 +152,21 @@ def test_a_signal_saves_and_going_on_ends_as_uninterrupted(small_run, train_smal
     resumed = train_small(tmp_path / "run")  # the folder knows its total
     assert resumed.code == 0 and f"continuing after step {cut}" in resumed.out
     assert_same_end(tmp_path / "run", small_run[0])
+
+
+@pytest.mark.parametrize("options", [
+    ("--objective", "wasserstein-gp", "--critic-turns", 2, "--noise", 0.1, "--spectral"),
+    ("--objective", "hinge", "--discriminator", "unet", "--r1", 1, "--warmup", 0, "--occluded", 0.5),
+])
+def test_a_run_that_stops_in_each_stage_ends_as_one_that_goes_straight(train_small, tmp_path, at_step, options):
+    assert train_small(tmp_path / "straight", *options, "--steps", STEPS).code == 0
+    for cut in (3, 8, 10):
+        at_step(cut, lambda trainer: signal.raise_signal(signal.SIGINT))
+        assert train_small(tmp_path / "run", *(options if cut == 3 else ()), "--steps", STEPS).code == 130
+        assert int(RunFolder(tmp_path / "run").load()["step"]) == cut
+        at_step(cut, lambda trainer: None)
+    assert train_small(tmp_path / "run").code == 0
+    assert_same_end(tmp_path / "run", tmp_path / "straight")
 
 
 def test_a_second_signal_ends_at_once(train_small, tmp_path, at_step):
@@ -157,6 +186,62 @@ def test_handlers_of_signals_are_given_back(small_run, train_small):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_the_stages_follow_each_other(small_run):
+    lines = [line for line in small_run[1].out if line.startswith("stage ")]
+    assert lines == ["stage discriminator, after 7 steps", "stage adversarial, after 8 steps"]
+
+
+def test_each_stage_by_a_command_of_its_own(train_small, tmp_path):
+    run = tmp_path / "run"
+
+    def state():
+        return RunFolder(run).load()
+
+    assert train_small(run, "--stage", "autoencoder", "--steps", 4).code == 0
+    assert config_of(run)["plan"] == [["autoencoder", 4]]
+    alone = state()
+    assert not any(name.startswith("adversary.") for name in alone) and not (run / "players.png").exists()
+    outcome = train_small(run, "--stage", "discriminator", "--steps", 3)
+    assert outcome.code == 0 and "stage discriminator, after 4 steps" in outcome.out
+    judged = state()
+    for name in alone:
+        if name.startswith(("model.", "average.", "best.", "optimizer.")):
+            np.testing.assert_array_equal(alone[name], judged[name], err_msg=name)
+    assert "adversary.network.score.weight" in judged and (run / "players.png").exists()
+    finished = train_small(run, "--stage", "discriminator")
+    assert finished.code == 0 and len(finished.out) == 1 and "finished: 7 steps" in finished.out[0]
+    assert train_small(run, "--stage", "adversarial", "--steps", 2).code == 0
+    assert config_of(run)["plan"] == [["autoencoder", 4], ["discriminator", 3], ["adversarial", 2]]
+    both = state()
+    assert not np.array_equal(judged["model.encoder.squeeze.weight"], both["model.encoder.squeeze.weight"])
+    assert not np.array_equal(judged["adversary.network.score.weight"], both["adversary.network.score.weight"])
+    assert [row["stage"] for row in rows(run / "metrics.csv")] == 4 * ["autoencoder"] + 3 * ["discriminator"] + 2 * ["adversarial"]
+
+
+@pytest.mark.parametrize("stage", ["discriminator", "adversarial"])
+def test_an_adversary_without_an_autoencoder(train_small, tmp_path, stage):
+    outcome = train_small(tmp_path / "run", "--stage", stage)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "no autoencoder" in outcome.err[0]
+    assert "--stage autoencoder" in outcome.err[0] and not (tmp_path / "run").exists()
+
+
+def test_another_stage_cuts_the_plan(train_small, tmp_path, at_step):
+    at_step(3, lambda trainer: signal.raise_signal(signal.SIGINT))
+    assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
+    at_step(-1, None)
+    assert train_small(tmp_path / "run", "--stage", "adversarial", "--steps", 2, "--objective", "hinge").code == 0
+    config = config_of(tmp_path / "run")
+    assert config["plan"] == [["autoencoder", 3], ["adversarial", 2]] and config["objective"] == "hinge"
+    assert [row["stage"] for row in rows(tmp_path / "run" / "metrics.csv")] == 3 * ["autoencoder"] + 2 * ["adversarial"]
+
+
+def test_minutes_for_one_more_stage_are_its_own(run_copy, train_small, monkeypatch):
+    monkeypatch.setattr(session, "TIMED_STEPS", 3)
+    monkeypatch.setattr(session._Session, "rate", lambda self: 4e-4)
+    assert train_small(run_copy, "--stage", "discriminator", "--minutes", "1000").code == 0
+    assert config_of(run_copy)["plan"] == [*PLAN, ["discriminator", 3 + 22]]  # 0.94 * 60,000 s * 0.0004 steps a second
+
+
 def test_what_was_written_after_the_checkpoint_is_cut_off(small_run, train_small, tmp_path, at_step):
     """A killed session leaves rows that its checkpoint does not know, the last one perhaps in part."""
     run = tmp_path / "run"
@@ -172,7 +257,96 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(small_run, train_small
     assert max(float(row["seconds"]) for row in rows(run / "timing.csv")) < 9999
 
 
-def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):
+def lose_a_weight(trainer):
+    trainer.model.encoder.squeeze.weight.data[0, 0] = np.nan
+
+
+def lose_a_weight_of_the_adversary(trainer):
+    trainer.adversary.network.score.weight.data[0, 0, 0, 0] = np.nan
+
+
+def back_lines(outcome):
+    return [line for line in outcome.out if "back to the checkpoint" in line]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("step, spoil", [(1, lose_a_weight), (5, lose_a_weight), (8, lose_a_weight_of_the_adversary),
+                                         (9, lose_a_weight), (11, lose_a_weight_of_the_adversary)])
+def test_a_step_that_is_not_finite_is_taken_again_at_half_the_rate(small_run, train_small, tmp_path, at_step, save_each_step,
+                                                                   step, spoil):
+    run = tmp_path / "run"
+    at_step(step, once(spoil))
+    outcome = train_small(run, "--steps", STEPS)
+    assert outcome.code == 0 and len(back_lines(outcome)) == 1
+    for words in (f"the loss is nan at step {step}:", f"the checkpoint of step {step - 1},", "0.5 times the learning rate"):
+        assert words in back_lines(outcome)[0]
+    state = RunFolder(run).load()
+    assert (int(state["step"]), float(state["rate_scale"])) == (STEPS, 0.5)
+    assert all(np.isfinite(array).all() for array in state.values())
+    metrics, straight = rows(run / "metrics.csv"), rows(small_run[0] / "metrics.csv")
+    assert [row["step"] for row in metrics] == [row["step"] for row in straight]
+    for row, other in zip(metrics, straight):
+        scale = 0.5 if int(row["step"]) >= step else 1.0
+        assert float(row["learning_rate"]) == pytest.approx(scale * float(other["learning_rate"]), rel=1e-4)
+        if int(row["step"]) < step:
+            assert row == other
+
+
+def draw_white(trainer):
+    """White faces and no mask, in the weights and in their averages."""
+    for decoder in (trainer.model.decoder_a, trainer.model.decoder_b):
+        decoder.out.bias.data[:] = (50, 50, 50, -50)
+    for parameter, average in zip(trainer.model.parameters(), trainer.average.averages):
+        average[...] = parameter.data
+
+
+@pytest.fixture
+def soon_lost(monkeypatch):
+    """A run of 12 steps learns little: what is a fifth worse than its best, in one step, counts as lost."""
+    monkeypatch.setattr(gan.trainer, "COLLAPSED", 1.2)
+    monkeypatch.setattr(gan.trainer, "LATEST", 1)
+
+
+@pytest.mark.parametrize("step", [5, 11])
+def test_when_held_out_faces_are_lost_it_goes_back(train_small, tmp_path, at_step, save_each_step, soon_lost, step):
+    at_step(step, once(draw_white))
+    outcome = train_small(tmp_path / "run", "--steps", STEPS)
+    assert outcome.code == 0 and len(back_lines(outcome)) == 1
+    for words in ("held-out faces", f"the checkpoint of step {step - 1},", "0.5 times"):
+        assert words in back_lines(outcome)[0]
+    metrics = rows(tmp_path / "run" / "metrics.csv")
+    assert [int(row["step"]) for row in metrics] == list(range(1, STEPS + 1))
+    assert all(float(row["loss"]) < 0.8 for row in metrics if row["loss"])  # white faces cost about 1
+
+
+def test_what_is_lost_is_not_saved_by_a_signal(train_small, tmp_path, at_step, save_each_step, soon_lost):
+    def both(trainer):
+        draw_white(trainer)
+        signal.raise_signal(signal.SIGINT)
+
+    at_step(5, once(both))
+    assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
+    assert int(RunFolder(tmp_path / "run").load()["step"]) == 4
+
+
+def test_over_training_is_no_reason_to_go_back(train_small, tmp_path, monkeypatch, save_each_step):
+    """Held-out faces are drawn ever worse, those of the training part ever better."""
+    measure = Trainer.measure
+
+    def worse(self, source):
+        measured = measure(self, source)
+        losses = dataclasses.replace(measured.losses, loss=measured.losses.loss * 3 ** self.step)
+        return dataclasses.replace(measured, losses=losses)
+
+    monkeypatch.setattr(Trainer, "measure", worse)
+    outcome = train_small(tmp_path / "run", "--steps", STEPS)
+    assert outcome.code == 0 and back_lines(outcome) == []
+    state = RunFolder(tmp_path / "run").load()
+    assert int(state["step"]) == STEPS and int(state["best_step"]) == 9  # the first of the last stage
+    assert any("drawn best after step 9" in line for line in outcome.out)
+
+
+def test_a_loss_that_is_never_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):
     make = gan.subjects.make_batch
 
     def spoiled(faces, count, seed, side, k, **options):
@@ -187,6 +361,13 @@ def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_checkpoint(run
     assert outcome.code == 1
     assert f"at step {STEPS + 4}" in outcome.err[-1] and "checkpoint" in outcome.err[-1] and "Traceback" not in str(outcome)
     assert (run_copy / "checkpoint.npz").read_bytes() == before
+    scales = [line.split("on at ")[1].split()[0] for line in back_lines(outcome)]
+    assert scales == ["0.5", "0.25", "0.125", "0.0625", "0.03125"]
+    steps = [int(row["step"]) for row in rows(run_copy / "metrics.csv")]
+    assert steps == list(range(1, STEPS + 4))
+    monkeypatch.undo()
+    assert train_small(run_copy, "--steps", STEPS + 5).code == 0
+    assert [int(row["step"]) for row in rows(run_copy / "metrics.csv")] == list(range(1, STEPS + 6))
 
 
 @pytest.mark.parametrize("options, word", [
