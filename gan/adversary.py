@@ -58,10 +58,12 @@ def shown_as_swapped(model, batch_a, batch_b):
     """What a discriminator is shown of a model that stays as it is: the first half of each person's faces drawn as that
     person, the second half as the other. A swapped face keeps the mask of the picture it is put into."""
     half_a, half_b = len(batch_a.target) // 2, len(batch_b.target) // 2
+    parts = [(batch_a, slice(half_a), "a", "a"), (batch_b, slice(half_b, None), "b", "a"),
+             (batch_b, slice(half_b), "b", "b"), (batch_a, slice(half_a, None), "a", "b")]
     xp = nn.backend.array_module(batch_a.target)
     with nn.no_grad():
-        faces = [model.draw_as(batch_a.target[:half_a], "a", "a"), model.draw_as(batch_b.target[half_b:], "b", "a"),
-                 model.draw_as(batch_b.target[:half_b], "b", "b"), model.draw_as(batch_a.target[half_a:], "a", "b")]
-    masks = [batch_a.mask[:half_a], batch_b.mask[half_b:], batch_b.mask[:half_b], batch_a.mask[half_a:]]
-    return Shown(xp.concatenate([each.data[..., :3] for each in faces]), xp.concatenate(masks),
+        faces = [model.draw_as(batch.target[rows], person, side).data[..., :3] for batch, rows, person, side in parts
+                 if len(batch.target[rows])]  # half of a batch of one is none
+    masks = [batch.mask[rows] for batch, rows, _, _ in parts]
+    return Shown(xp.concatenate(faces), xp.concatenate(masks),
                  persons(len(masks[0]) + len(masks[1]), len(masks[2]) + len(masks[3])))
