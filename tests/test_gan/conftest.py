@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 import nn
 import train
 from data.synthetic import write_people
-from gan import crowd, evaluate, monitor, plots, subjects
+from gan import crowd, evaluate, monitor, plots, session, subjects
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
@@ -62,16 +63,20 @@ def _rendered_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_pictures():
-    """Figures over 8 swaps instead of 64, previews of 4 faces, each plot once a run: pictures are most of a small run's time."""
-    save_plots = plots.save_plots
+    """Figures over 8 swaps instead of 64, previews of 4 faces, and the first run's plots for all: pictures are most of a small
+    run's time."""
+    drawn = {}
 
-    def once(run, curves, best_step):
-        plot = "players.png" if np.isfinite(curves["critic"]).any() else "loss.png"
-        if not (run.path / plot).exists():
-            save_plots(run, curves, best_step)
+    def save_plots(run, curves, best_step):
+        names = ("loss.png", "players.png") if np.isfinite(curves["critic"]).any() else ("loss.png",)
+        if not drawn.keys() >= set(names):
+            plots.save_plots(run, curves, best_step)
+            drawn.update((name, (run.path / name).read_bytes()) for name in names)
+        for name in names:
+            (run.path / name).write_bytes(drawn[name])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save_plots", once)
+        patch.setattr(session, "plots", types.SimpleNamespace(save_plots=save_plots))
         patch.setattr(evaluate, "TRUTH_FACES", 8)
         patch.setattr(monitor, "PREVIEW_FACES", 4)
         yield
