@@ -63,8 +63,8 @@ def _rendered_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_pictures():
-    """Figures over 8 swaps instead of 64, previews of 4 faces, and the first run's plots for all: pictures are most of a small
-    run's time."""
+    """Figures over 8 swaps instead of 64, previews of 4 faces, crowds of few poses, and the first run's plots for all: pictures
+    are most of a small run's time."""
     drawn = {}
 
     def save_plots(run, curves, best_step):
@@ -77,6 +77,7 @@ def _few_pictures():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=save_plots))
+        patch.setattr(crowd, "POSES", 2)
         patch.setattr(evaluate, "TRUTH_FACES", 8)
         patch.setattr(monitor, "PREVIEW_FACES", 4)
         yield
