@@ -230,8 +230,8 @@ def parse(arguments=None):
     parser.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person")
     parser.add_argument("--pairs", metavar="N", type=number(int, 1, 1000), default=1, help="of rendered people: these two, "
                         "the next two, and so on; figures are means over them (default: %(default)s)")
-    parser.add_argument("--base", metavar="RUN", default="none", help="what all runs start from, as of train.py; then knobs of "
-                        "the network's shape are left out (default: %(default)s)")
+    parser.add_argument("--base", metavar="RUN", default="none", help="what all runs start from, as of train.py; then knobs "
+                        "of the network's shape are left out (default: %(default)s)")
     parser.add_argument("--preset", choices=PRESETS, help="whose settings are the default (default: small)")
     parser.add_argument("--seed", metavar="N", type=number(int, 0), default=0, help="(default: %(default)s)")
     parser.add_argument("--workers", metavar="N", type=number(int, 1, 1024), default=1, help="runs side by side, which "
