@@ -131,7 +131,7 @@ def _start_from_base(model, given):
     fault = base.fault(weights, model)
     if fault:
         raise RunError(f"the base {given} is of another shape than the network ({fault}); give the same --preset, --size, --width, "
-                       "--latent and --activation as it was trained with, or --base none")
+                       "--latent, --residual and --activation as it was trained with, or --base none")
     base.start_from(weights, model)
 
 
