@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.align import MEAN_FACE, apply, crop_transform, warp
 from data.mask import face_mask
-from data.faceset import FaceSetError, clips_of, from_renders, load_faces, report, split
+from data.faceset import FaceSetError, clips_of, from_renders, joined, load_faces, report, split
 from data.survey import head_pose, survey
 
 COLUMNS = ["file", "width", "height"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
@@ -243,6 +243,25 @@ def test_rendered_people_take_the_same_path():
     assert np.abs(faces.crops([4])[0][0] - warp(image, faces.transforms[4], 64)).max() < 3 / 255
     with pytest.raises(FaceSetError, match="at least 4"):
         from_renders("a", renders(3, 0), 64)
+
+
+def test_sets_are_joined_face_after_face_and_their_clips_stay_apart(folder, tmp_path):
+    """Whatever is known of a face is known of it in the joined set, at its place behind the sets before it."""
+    folder.rows[3][5] = "left"  # one face is skipped
+    sets = [folder.load(), from_renders("b", renders(7, 5), 64), Folder(tmp_path / "cara", [f"clip_{i:03d}.png" for i in range(5)]).load()]
+    together, count = joined("all", sets), 11 + 7 + 5
+    assert (len(together), together.name, together.size) == (count, "all", 64)
+    places = [(each, k) for each in sets for k in range(len(each))]
+    for i, (each, k) in enumerate(places):
+        for name in ("canvas", "landmarks", "transforms"):
+            np.testing.assert_array_equal(getattr(together, name)[i], getattr(each, name)[k])
+        assert (together.files[i], together.digests[i]) == (each.files[k], each.digests[k])
+        np.testing.assert_array_equal(together.crops([i])[0], each.crops([k])[0])
+        assert (i in together.train, i in together.held_out) == (k in each.train, k in each.held_out)
+        for j, (other, m) in enumerate(places):
+            assert (together.groups[i] == together.groups[j]) == (each is other and each.groups[k] == each.groups[m])
+    assert len(together.skipped) == 1 and together.notes == [note for each in sets for note in each.notes] != []
+    assert sets[1].train.max() < 7 and sets[1].groups.max() < 7  # they are left as they were
 
 
 def test_pose_of_rendered_people():

@@ -77,7 +77,8 @@ def _few_pictures():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=save_plots))
-        patch.setattr(crowd, "POSES", 2)
+        patch.setattr(crowd, "POSES", 1)
+        patch.setattr(crowd, "render_each", functools.partial(crowd.render_each, workers=1))  # so few need no other processes
         patch.setattr(evaluate, "TRUTH_FACES", 8)
         patch.setattr(monitor, "PREVIEW_FACES", 4)
         yield
