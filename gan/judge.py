@@ -119,8 +119,8 @@ def main(arguments=None):
     options = parse(arguments)
     logging.basicConfig(format="judge: %(message)s", level=logging.WARNING)
     try:
-        network = load_discriminator(options.run)
         model, config = load_drawing_model(options.run, options.checkpoint)
+        network = load_discriminator(options.run)
         known = known_landmarks(options.landmarks, options.pictures) if options.landmarks else None
         subjects = evaluate.subjects_of(config, RunFolder(options.run))
         exam = examine(network, model, subjects, subjects.truth(evaluate.TRUTH_FACES))

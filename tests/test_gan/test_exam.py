@@ -1,4 +1,5 @@
 """The held-out exam: what is asked, who made it, and that nobody is judged by what was learned from himself."""
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import nn
 from gan import exam
 from gan.exam import KINDS, Exam, accuracy, crop_of, examine, halves, probabilities, scored
 from gan.spectrum import radial_power
+from gan.subjects import Subjects
 
 
 class Network:
@@ -116,9 +118,12 @@ class TestExamine:
         np.testing.assert_array_equal(found.inside[:len(crops)], mask[:, 4::8, 4::8, 0] > 0.5)
 
     def test_the_truth_brings_further_faces(self, faces, unchanged):
-        more = faces.truth(4)
-        found = examine(Network(), Model(), faces, more)
+        more, network = faces.truth(4), Network()
+        found = examine(network, Model(), faces, more)
         a, b = len(faces.a.held_out), len(faces.b.held_out)
+        np.testing.assert_array_equal(network.asked[0][0][a:], more.a)
+        np.testing.assert_array_equal(network.asked[5][0][b:], more.b)
+        np.testing.assert_array_equal(network.asked[3][1][b:], more.mask_b)
         assert (found.kind == "swap").sum() == a + b + 8 and (found.kind == "pasted").sum() == a + b
 
     def test_all_that_is_made_of_a_face_is_in_its_half(self, faces, unchanged):
@@ -130,7 +135,14 @@ class TestExamine:
         np.testing.assert_array_equal(swap, np.concatenate([real[count:], real[:count]]))
         np.testing.assert_array_equal(found.half[found.kind == "blurred"], real)
         np.testing.assert_array_equal(found.half[found.kind == "reconstruction"], real)
-        assert set(real[:count]) == set(real[count:]) == {0, 1}
+        np.testing.assert_array_equal(real[count - 4:count], [0, 1, 0, 1])  # a pose of the truth is in the same half for both
+        np.testing.assert_array_equal(real[-4:], [0, 1, 0, 1])
+
+    def test_one_held_out_face_of_each_is_enough(self, faces, unchanged):
+        alone = Subjects(*(dataclasses.replace(each, held_out=each.held_out[:1]) for each in (faces.a, faces.b)))
+        found = examine(Network(), Model(), alone)
+        np.testing.assert_array_equal(found.half[found.kind == "real"], [1, 0])
+        assert np.isfinite(probabilities(found)).all()
 
 
 def test_fine_maps_are_thinned_and_large_batches_parted():

@@ -127,7 +127,7 @@ class TestHeat:
 
 
 def panel(drawn):
-    """(left, top, right, bottom) of the right one of the two pictures: at mid-height, the second long run of columns that are
+    """(left, top, right, bottom) of the right one of the two pictures: at mid-height the second long run of columns that are
     not white."""
     middle = drawn[len(drawn) // 2]
     dark = np.flatnonzero(middle.sum(-1) < 760)
