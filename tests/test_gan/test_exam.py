@@ -135,7 +135,8 @@ class TestExamine:
         np.testing.assert_array_equal(swap, np.concatenate([real[count:], real[:count]]))
         np.testing.assert_array_equal(found.half[found.kind == "blurred"], real)
         np.testing.assert_array_equal(found.half[found.kind == "reconstruction"], real)
-        np.testing.assert_array_equal(real[count - 4:count], [0, 1, 0, 1])  # a pose of the truth is in the same half for both
+        # A pose of the truth is in the same half for both people.
+        np.testing.assert_array_equal(real[count - 4:count], [0, 1, 0, 1])
         np.testing.assert_array_equal(real[-4:], [0, 1, 0, 1])
 
     def test_one_held_out_face_of_each_is_enough(self, faces, unchanged):
