@@ -140,6 +140,35 @@ def test_the_discriminator_alone_learns_against_the_best_averages(faces, monkeyp
         assert_same(weights, best)
 
 
+@pytest.mark.parametrize("plan, stage, blurred", [(PLAN, 1, False), (PLAN[:2], 1, True)])
+def test_only_one_that_is_to_judge_is_shown_blurred_faces(faces, monkeypatch, plan, stage, blurred):
+    told, learn_alone = [], Adversary.learn_alone
+    monkeypatch.setattr(Adversary, "learn_alone", lambda self, *rest: told.append(rest[5]) or learn_alone(self, *rest))
+    with batches(faces, plan=plan) as make:
+        take(new_trainer(), make, 8, plan)
+    assert told == [blurred] * 4
+
+
+@pytest.mark.parametrize("rest, moved", [(0.0, 8 * [True]), (0.5, [False, False, *6 * [True]]), (1.0, 8 * [False])])
+def test_the_layers_that_read_faces_rest_for_their_share_of_the_first_stage(faces, rest, moved):
+    recipe = dataclasses.replace(RECIPE, rest=rest)
+    one, found, plan = new_trainer(recipe), [], [PLAN[0], PLAN[2]]
+    others = ("encoder.expand", "encoder.up", "decoder_a", "decoder_b", "identity")
+    with batches(faces, recipe, plan) as make:
+        for step in range(8):
+            if step == 4:
+                one.keep_if_best(held_out(0.1), "autoencoder")  # so that the next stage starts from here
+                one.enter(Place(1, "adversarial", 0, 4))
+            before = one.model.state_dict()
+            take(one, make, 1, plan)
+            changed = {name: not np.array_equal(array, before[name]) for name, array in one.model.state_dict().items()}
+            assert all(changed[name] for name in changed if name.startswith(others))
+            reading = {changed[name] for name in changed if name.startswith(("encoder.convs", "encoder.squeeze"))}
+            assert len(reading) == 1
+            found += reading
+    assert found == moved
+
+
 def test_the_adversarial_stage_starts_from_the_best_averages(faces):
     one = new_trainer()
     with batches(faces) as make:
