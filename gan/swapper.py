@@ -16,6 +16,7 @@ from data.mask import face_mask, face_region
 from gan.checkpoint import load_drawing_model
 
 SOFT = 2.0  # a face larger than this many times the network's output is named: it will look soft
+_NEAR = 0.1  # sizes of the face: nearer to what hides it, no colours are measured
 _FARTHEST = 1e6  # pixels; farther off lies no picture
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,10 @@ class Swapper:
     def _put_back(self, picture, crop, face, mask, memory):
         """(picture, changed) with the made face in the place of its crop."""
         self._say_if_soft(1 / scale_of(crop.transform))
-        old_face = face_mask(crop.landmarks, crop.pixels.shape[:2]) * crop.within(picture.shape)
-        face = match_colours(face, crop.pixels, old_face, self.blending.colour, memory)
         region = face_region(crop.landmarks, len(face), mask)
+        # Colours are measured on the old face alone: neither beyond the picture nor on what hides the face.
+        old_face = face_mask(crop.landmarks, region.depth.shape) * crop.within(picture.shape) * _seen(region, crop.landmarks)
+        face = match_colours(face, crop.pixels, old_face, self.blending.colour, memory)
         return paste(picture, face, region, crop.transform, self.blending, memory.age if memory else 0)
 
     def _say_if_soft(self, enlarged):
@@ -113,6 +115,12 @@ class _Crop:
         y, x = np.mgrid[:self.pixels.shape[0], :self.pixels.shape[1]]
         places = apply(invert(self.transform), np.stack([x, y], axis=-1))  # (S, S, 2)
         return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(axis=-1)
+
+
+def _seen(region, landmarks):
+    """(S, S) bool: False on what lies in front of the face, and near it."""
+    whole = face_region(landmarks, len(region.depth))
+    return region.share(region.depth, 0, _NEAR, 1) >= whole.share(whole.depth, 0, _NEAR, 1)
 
 
 def _checked_picture(image):

@@ -116,6 +116,22 @@ def test_what_lies_in_front_of_the_face_stays(photo):
     np.testing.assert_array_equal(swapped[mask == 0], photo[0][mask == 0])
 
 
+def test_what_hides_the_face_does_not_stain_it(photo):
+    """The same face, once with something purple before its middle, which the model sees: around it, the colours are as ever."""
+    class Drawn(Still):
+        def draw(self, faces, person, side):
+            return super().draw(faces, person, side)[0], Hidden().draw(faces, person, side)[1]
+
+    pixels, landmarks = photo
+    y, x = np.mgrid[:96, :96]
+    place = apply(crop_transform(landmarks, 32), np.stack([x, y], axis=-1).astype(float))
+    hidden = pixels.copy()
+    hidden[(np.abs(place - 15.5) < 3).all(axis=-1)] = (140, 0, 255)
+    plain, stained = (Swapper(Drawn(photo), Blending(grain=0)).swap(picture, landmarks) for picture in (pixels, hidden))
+    x, y = np.rint(landmarks[57]).astype(int)  # the lower lip
+    assert np.abs(plain[y - 3:y + 4, x - 6:x + 7].astype(int) - stained[y - 3:y + 4, x - 6:x + 7]).max() <= 3
+
+
 @pytest.mark.parametrize("left, top", [(-60, 0), (0, -70), (60, 40)])
 def test_a_face_that_is_partly_outside(swapper, photo, left, top):
     pixels, landmarks = photo
