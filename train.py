@@ -96,10 +96,12 @@ def parse(arguments=None):
     options.people, options.crowd = _people(parser, options.people)
     if (options.a is None) != (options.b is None):
         parser.error("--a and --b belong together; give both, or none to train on rendered people")
-    if options.landmarks and not (options.a or options.crowd):
-        parser.error("--landmarks belongs together with --a and --b")
+    if options.landmarks and not (options.a or isinstance(options.crowd, str)):
+        parser.error("--landmarks belongs together with --a and --b, or with a folder of people")
     if options.a and (options.people or options.crowd or options.faces):
         parser.error("--people and --faces are for rendered people; leave them out with --a and --b")
+    if options.crowd and options.faces:
+        parser.error("--faces is for two rendered people; leave it out with a base")
     if options.crowd and (options.stage not in (None, "autoencoder") or options.base):
         parser.error("a base of many people is learned from nothing and without an adversary; leave --stage and --base out")
     if options.size and options.size % 16:
