@@ -27,8 +27,10 @@ _BROW_GATHER = 0.18
 _BROW_TAIL = 0.3  # how far a paste reaches beyond each brow's tail, in its lengths: less on the far side of a turned head
 FEATHER = 0.13  # width of the soft border, in sizes of the face
 # A hole in the drawn mask: half of how thick it must be to be taken for something in front of the face, how far the soft
-# border reaches into it, both in sizes of the face, and how much of the face must still be seen: else it is not believed.
-_HOLE, _HOLE_EDGE, _LEAST_SEEN = 0.03, 0.05, 0.3
+# border reaches into it, both in sizes of the face. It is not believed of a mask that is sure of too little of the face: one
+# that has not learned yet is sure of nothing.
+_HOLE, _HOLE_EDGE = 0.03, 0.05
+_SURE, _LEAST_SURE = 0.9, 0.3  # a mask's value, and the share of the face that must have it
 _ROWS = 16  # of a crop: outline points are looked up for that many at a time, to keep the working arrays small
 
 
@@ -117,23 +119,23 @@ def face_region(landmarks, side, drawn=None):
         # farther out is not worth having: a soft border over the background, beside the old face's sharp one, looks like a
         # glow.
         of_drawn = contour_depth(drawn)
-        hidden = _hidden_depth(polygon_depth(hull, pixels, pixels), of_drawn, size)
+        hidden = _hidden_depth(polygon_depth(hull, pixels, pixels), np.asarray(drawn), of_drawn, size)
         depth = np.minimum(np.maximum(depth, of_drawn), hidden + np.float32(_HOLE_EDGE * size))
     inwards = np.minimum(pixels, pixels[::-1]).astype(np.float32) - np.float32(0.5)  # below 0 on the outermost pixels
     return Region(np.minimum(depth, np.minimum(inwards, inwards[:, None])), size)
 
 
-def _hidden_depth(of_hull, of_drawn, size):
+def _hidden_depth(of_hull, drawn, of_drawn, size):
     """How far each pixel lies from what hides the face, negative within; infinite where nothing does.
 
-    of_hull, of_drawn: depths (S, S) in the hull and in the network's mask. Every drawn mask ends inside the hull, as masks
+    drawn: the network's mask (S, S). of_hull, of_drawn: depths (S, S) in the hull and in that mask. Every drawn mask ends inside the hull, as masks
     are feathered inwards, so a hole is told from its rim only in the core, where the hull's own mask is 1. Beyond the core
     each pixel is as the core's nearest one: a hand that comes from outside is left out as far as it reaches. What is
     nowhere thick counts for nothing (a morphological opening).
     """
     core = of_hull >= FEATHER * size
     thick = core & (of_drawn < -_HOLE * size)
-    if not thick.any() or (of_drawn[core] > 0).mean() < _LEAST_SEEN:
+    if not thick.any() or (drawn[core] > _SURE).mean() < _LEAST_SURE:
         return np.float32(np.inf)
     border = core & (of_hull < FEATHER * size + 1.5)
     points = np.argwhere(border)[:, ::-1]

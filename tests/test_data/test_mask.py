@@ -231,6 +231,12 @@ def test_a_mask_that_hardly_shows_a_face_is_not_believed(crop_landmarks):
     assert (face_region(crop_landmarks, 64, nothing).depth >= hull).all()
 
 
+def test_holes_of_a_mask_that_is_sure_of_nothing_are_not_believed(crop_landmarks):
+    """As a network draws before it has learned where faces are: just above one half, here and there below."""
+    mask = 0.2 + 0.4 * drawn_mask(crop_landmarks, [disc(64, 5, 36, 30)])
+    assert (face_region(crop_landmarks, 64, mask).depth >= face_region(crop_landmarks, 64).depth).all()
+
+
 def test_a_region_ends_where_the_crop_ends(crop_landmarks):
     depth = face_region(crop_landmarks, 64, np.ones((64, 64))).depth
     assert (depth[[0, -1]] < 0).all() and (depth[:, [0, -1]] < 0).all() and depth[1:-1, 1:-1].min() == 0.5
