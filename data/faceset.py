@@ -79,9 +79,19 @@ class FaceSet:
         indices: (n,) which faces. x, y: (n, ...) float32, crop pixels. Beyond the canvas its border is repeated.
         Returns (n, ..., 4) float32 0..1: RGB and mask.
         """
-        side = self.canvas.shape[1]
-        shift = np.float32((side - 1) / 2 - DENSITY * (self.size - 1) / 2)  # the centres of crop and canvas coincide
+        shift = np.float32(self._margin)
         return read_bilinear(self.canvas, indices, x * np.float32(DENSITY) + shift, y * np.float32(DENSITY) + shift)
+
+    @property
+    def _margin(self):
+        """Where the crop's first pixel lies in the canvas: the centres of both coincide."""
+        return (self.canvas.shape[1] - 1) / 2 - DENSITY * (self.size - 1) / 2
+
+    def pictures(self, indices):
+        """Faces with what surrounds them, as much as the canvas keeps: uint8 (n, P, P, 3), and their landmarks (n, 68, 2) in
+        these pixels, float64."""
+        pixels = np.ascontiguousarray(self.canvas[indices, ..., :3])
+        return pixels, self.landmarks[indices].astype(np.float64) * DENSITY + self._margin
 
     def crops(self, indices):
         """The plain crops of faces: images (n, S, S, 3) and masks (n, S, S, 1), float32 0..1."""
@@ -184,6 +194,11 @@ def from_renders(name, renders, size, seed=0):
         raise FaceSetError(f"{name} has {len(faces)} rendered faces, at least {LEAST_FACES} are needed")
     files = [f"{name}/{i:05d}" for i in range(len(faces))]
     return _assemble(name, size, files, faces, np.arange(len(faces)), seed, [])
+
+
+def evenly(indices, most):
+    """At most so many of the indices (N,), evenly chosen."""
+    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)]
 
 
 def joined(name, sets):

@@ -7,7 +7,8 @@ then sharpness is what it shall ask for.
 """
 import nn
 from gan.spectrum import SpectrumMatch
-from gan.training import Shown, noisy, persons, shown_as_drawn, shown_as_real, train_discriminator
+from gan.trainer import part
+from gan.training import Shown, noisy, persons, shown_as_drawn, shown_as_real, shown_together, train_discriminator
 
 class Adversary:
     """A discriminator, its optimizer, and the spectra of the faces it has seen. recipe: gan.training.Recipe."""
@@ -24,18 +25,13 @@ class Adversary:
         real, made = shown_as_real(*batches), shown_as_swapped(model, *batches)
         self.spectra.observe(real.faces, made.faces, real.mask, made.mask)
         if blurred:
-            faces = real.faces.copy()
-            faces[::2] = self.spectra.apply(faces[::2])
-            real = real._replace(faces=faces)
+            real.faces[::2] = self.spectra.apply(real.faces[::2])
         return self._learn(real, made, rate, noise, k)
 
     def learn_against(self, redrawn, rate, noise, k):
         """A step against faces that are being drawn, [(drawn, target, mask)] of A and B. Returns a gan.training.Duel."""
         (_, target_a, mask_a), (_, target_b, mask_b) = redrawn
-        xp = nn.backend.array_module(target_a)
-        real = Shown(xp.concatenate([target_a, target_b]), xp.concatenate([mask_a, mask_b]),
-                     persons(len(target_a), len(target_b)))
-        return self._learn(real, shown_as_drawn(redrawn), rate, noise, k)
+        return self._learn(shown_together(target_a, mask_a, target_b, mask_b), shown_as_drawn(redrawn), rate, noise, k)
 
     def _learn(self, real, made, rate, noise, k):
         self.optimizer.lr = rate
@@ -45,13 +41,15 @@ class Adversary:
 
     def state_dict(self):
         """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""
-        parts = {"network": self.network, "optimizer": self.optimizer, "spectra": self.spectra}
-        return {f"{part}.{name}": array for part, each in parts.items() for name, array in each.state_dict().items()}
+        return {f"{kind}.{name}": array for kind, each in self._parts() for name, array in each.state_dict().items()}
 
     def load_state_dict(self, state):
         """Continue from a state_dict. Raises ValueError that names what does not fit."""
-        for part, each in (("network", self.network), ("optimizer", self.optimizer), ("spectra", self.spectra)):
-            each.load_state_dict({name[len(part) + 1:]: array for name, array in state.items() if name.startswith(part + ".")})
+        for kind, each in self._parts():
+            each.load_state_dict(part(state, kind))
+
+    def _parts(self):
+        return ("network", self.network), ("optimizer", self.optimizer), ("spectra", self.spectra)
 
 
 def shown_as_swapped(model, batch_a, batch_b):

@@ -1,11 +1,11 @@
 """A run's folder: what was asked for, how far it came, and how it looks.
 
     config.json         what the run is: preset, people or folders, seed, steps, versions, hashes of what it learned from
-    checkpoint.npz      everything that training changes (gan/training.py), whole or not at all
+    checkpoint.npz      everything that training changes (gan/trainer.py), whole or not at all
     checkpoint.previous.npz   the one before
     metrics.csv         losses by step; timing.csv: seconds by step
     faces/              a, b: the faces cut out of photographs or clips, where no landmarks were given (data/facefolder.py)
-    preview.png, history/     sheets of faces; loss.png: the losses as curves
+    preview.png, history/     sheets of faces; loss.png, players.png: curves of the losses and of the two players
 """
 import json
 import os

@@ -17,21 +17,20 @@ import numpy as np
 
 import nn
 from data.augment import make_batch
-from data.faceset import FaceSetError, from_renders, joined
+from data.faceset import FaceSetError, evenly, from_renders, joined
 from data.given import faces_of
 from data.synthetic import Person, random_pose, render_each
 from gan import monitor
 from gan.autoencoder import average_colours
+from gan.subjects import DETAIL, HELD_OUT_FACES
 
 FIRST_PERSON = 1_000_000  # rendered people from this number on: a pair's people are never among them
 POSES = 15  # of each rendered person, times SHARED
 SHARED = 4  # people of a pose
 LEAST_PEOPLE = 4
-HELD_OUT_FACES = 64
 HELD_OUT_SHARE = 0.05  # of the poses
 _PURPOSE_POSES = 13  # keeps these random numbers apart from others of the same seed
 _PURPOSE_CHOICE = 14
-_DETAIL = 1.5  # a render's side in crops
 
 
 class CrowdBatch(NamedTuple):
@@ -92,7 +91,7 @@ class Crowd:
 
     def held_out_batch(self, count=HELD_OUT_FACES):
         """A CrowdBatch of held-out faces, as they are: each to be drawn as itself."""
-        rows = self.held_out[np.linspace(0, len(self.held_out) - 1, min(count, len(self.held_out))).round().astype(int)]
+        rows = evenly(self.held_out, count)
         target, mask = self.faces.crops(rows)
         return self._batch(target, rows, rows, target, mask)
 
@@ -158,5 +157,5 @@ def rendered_crowd(count, size, seed):
     pose = np.repeat(np.arange(len(person) // shared), shared)
     poses = [random_pose(np.random.default_rng([seed, _PURPOSE_POSES, k])) for k in range(pose[-1] + 1)]
     people = [Person(FIRST_PERSON + number) for number in range(count)]
-    renders = render_each([people[number] for number in person], [poses[k] for k in pose], round(size * _DETAIL))
+    renders = render_each([people[number] for number in person], [poses[k] for k in pose], round(size * DETAIL))
     return Crowd(from_renders("rendered people", renders, size, seed), person, pose, seed)

@@ -80,13 +80,6 @@ class _Person:
         self.known = features(*faces.crops(_evenly(faces.train, KNOWN_FACES)))
         self.direction = main_direction(self.known)
 
-    def pictures(self):
-        """The held-out faces with what surrounds them: uint8 (n, P, P, 3), their landmarks (n, 68, 2), pixels for one of a
-        crop."""
-        canvas = self.faces.canvas[self.indices, ..., :3]
-        shift = (canvas.shape[1] - 1) / 2 - DENSITY * (self.faces.size - 1) / 2
-        return np.ascontiguousarray(canvas), self.landmarks * DENSITY + shift
-
 
 def _evenly(indices, count):
     """At most `count` of the indices, evenly chosen."""
@@ -119,7 +112,7 @@ def _drawn(model, direction, own, other):
 
 def _pasted(model, direction, own, other):
     """own's pictures with other's face, as swap.py leaves them."""
-    pictures, landmarks = own.pictures()
+    pictures, landmarks = own.faces.pictures(own.indices)
     swapped = Swapper(model).swap_many(pictures, [[points] for points in landmarks], direction, return_mask=True)
     pasted, share = (np.stack(layers) for layers in zip(*swapped))
     seam = seam_error(pasted / np.float32(255), pictures / np.float32(255), share, DENSITY * own.faces.size)

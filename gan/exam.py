@@ -19,7 +19,7 @@ import numpy as np
 
 import nn
 from data.align import apply, crop_transform, warp
-from data.faceset import DENSITY
+from data.faceset import evenly
 from data.mask import face_mask
 from gan import calibration
 from gan.discriminator import face_score
@@ -94,7 +94,7 @@ def _asked(network, person, kind, faces, masks, half):
 
 def _held_out(side, faces, truth):
     """A person's held-out faces, their masks, and which half each is in."""
-    chosen = _evenly(faces.held_out, MOST_FACES)
+    chosen = evenly(faces.held_out, MOST_FACES)
     real, mask = faces.crops(chosen)
     half = halves(faces.groups[chosen], side == "b")
     if truth is None:
@@ -106,12 +106,10 @@ def _held_out(side, faces, truth):
 def _pasted(model, faces, direction, first):
     """Held-out faces of a face set, swapped and put back into their pictures (so much of these as the set has kept): crops,
     masks, and which half each is in."""
-    chosen = _evenly(faces.held_out, MOST_FACES)
+    chosen = evenly(faces.held_out, MOST_FACES)
     half = dict(zip(chosen.tolist(), halves(faces.groups[chosen], first).tolist()))
-    chosen = _evenly(chosen, MOST_PASTED)
-    pictures = np.ascontiguousarray(faces.canvas[chosen, ..., :3])  # (n, P, P, 3)
-    margin = (pictures.shape[1] - 1) / 2 - DENSITY * (faces.size - 1) / 2
-    landmarks = DENSITY * faces.landmarks[chosen].astype(np.float64) + margin  # (n, 68, 2) in their pixels
+    chosen = evenly(chosen, MOST_PASTED)
+    pictures, landmarks = faces.pictures(chosen)
     swapped = Swapper(model).swap_many(pictures, [[points] for points in landmarks], direction)
     crops = [crop_of(picture, points, faces.size) for picture, points in zip(swapped, landmarks)]
     return *map(np.stack, zip(*crops)), np.array([half[k] for k in chosen.tolist()])
@@ -122,11 +120,6 @@ def crop_of(image, landmarks, size):
     (S, S, 1)."""
     transform = crop_transform(landmarks, size)
     return warp(image, transform, size), face_mask(apply(transform, landmarks), (size, size))[..., None]
-
-
-def _evenly(indices, most):
-    """At most so many of them, evenly chosen."""
-    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)]
 
 
 def halves(clips, first=0):

@@ -26,7 +26,7 @@ from data.image_io import DigitalSource, PictureError, read_picture, save_pictur
 from data.known import known_landmarks
 from gan import calibration, evaluate
 from gan.autoencoder import average_colours, normalise
-from gan.checkpoint import RunError, RunFolder, load_discriminator, load_drawing_model
+from gan.checkpoint import WHICH, RunError, RunFolder, load_discriminator, load_drawing_model
 from gan.exam import MADE, accuracy, crop_of, examine, probabilities, scored
 from gan.heat import heat_picture
 
@@ -105,7 +105,7 @@ def parse(arguments=None):
                         "(default: judged, in the current folder)")
     parser.add_argument("--json", action="store_true", help="print a JSON object for each picture, one a line; without a "
                         "picture, one object")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which autoencoder's faces to learn "
+    parser.add_argument("--checkpoint", choices=WHICH, default=WHICH[0], help="which autoencoder's faces to learn "
                         "from (default: %(default)s)")
     options = parser.parse_args(arguments)
     idle = [name for name in ("person", "landmarks", "heat") if getattr(options, name) is not None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.augment import make_batch
-from data.faceset import FaceSet, from_renders
+from data.faceset import FaceSet, evenly, from_renders
 from data.given import faces_of
 from data.synthetic import Person, random_pose, render_many
 from gan import monitor
@@ -16,7 +16,7 @@ from gan import monitor
 HELD_OUT_FACES = 64
 _PURPOSE_POSES = 11  # keeps these random numbers apart from others of the same seed
 _PURPOSE_TRUTH = 12
-_DETAIL = 1.5  # a render's side in crops: a crop takes about 3/4 of it, so this keeps a little more detail than the crop shows
+DETAIL = 1.5  # a render's side in crops: a crop takes about 3/4 of it, so this keeps a little more detail than the crop shows
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ class Subjects:
 
 
 def _redrawn(model, faces, side):
-    count = len(faces.held_out)
-    chosen = np.linspace(0, count - 1, min(HELD_OUT_FACES, count)).round().astype(int)
-    target, mask = faces.crops(faces.held_out[chosen])
+    target, mask = faces.crops(evenly(faces.held_out, HELD_OUT_FACES))
     face, drawn_mask = model.draw(target, side, side)
     return face if drawn_mask is None else np.concatenate([face, drawn_mask], axis=-1), target, mask
 
@@ -103,4 +101,4 @@ def _poses(seed, purpose, side, count):
 
 
 def _rendered_set(person, poses, size):
-    return from_renders(f"rendered person {person}", render_many(Person(person), poses, round(size * _DETAIL)), size)
+    return from_renders(f"rendered person {person}", render_many(Person(person), poses, round(size * DETAIL)), size)

@@ -178,10 +178,10 @@ def train_generator(model, optimizer, recipe, redrawn, network, weight):
     optimizer.zero_grad()
     loss, losses = reconstruction(redrawn)
     drawn = F.concatenate([each[0][..., :3] for each in redrawn])
-    shown = shown_as_drawn(redrawn)
+    made = shown_as_drawn(redrawn)
     with still(network):
-        seen = nn.Tensor(shown.faces, requires_grad=True)
-        adversarial = objectives.OBJECTIVES[recipe.objective].generator(network(seen, shown.mask, shown.person))
+        seen = nn.Tensor(made.faces, requires_grad=True)
+        adversarial = objectives.OBJECTIVES[recipe.objective].generator(network(seen, made.mask, made.person))
         (push,) = nn.grad(adversarial, [seen])
     loss = loss + weight * (drawn * push.data).sum()  # its slope at each pixel is the push
     losses = Losses(losses.loss, losses.mae, losses.dssim, losses.mask, adversarial.item())
@@ -195,13 +195,17 @@ def train_generator(model, optimizer, recipe, redrawn, network, weight):
 def shown_as_drawn(redrawn):
     """What a discriminator is shown of [(drawn, target, mask)] of A and B: the drawn faces without their graph."""
     (a, _, mask_a), (b, _, mask_b) = redrawn
-    return Shown(_together(a.data[..., :3], b.data[..., :3]), _together(mask_a, mask_b), persons(len(a), len(b)))
+    return shown_together(a.data[..., :3], mask_a, b.data[..., :3], mask_b)
 
 
 def shown_as_real(batch_a, batch_b):
     """What a discriminator is shown as real: the faces of both people's batches as they are."""
-    return Shown(_together(batch_a.target, batch_b.target), _together(batch_a.mask, batch_b.mask),
-                 persons(len(batch_a.target), len(batch_b.target)))
+    return shown_together(batch_a.target, batch_a.mask, batch_b.target, batch_b.mask)
+
+
+def shown_together(faces_a, mask_a, faces_b, mask_b):
+    """Faces that ought to be A's, and faces that ought to be B's, as one Shown: copies."""
+    return Shown(_together(faces_a, faces_b), _together(mask_a, mask_b), persons(len(faces_a), len(faces_b)))
 
 
 def persons(count_a, count_b):
