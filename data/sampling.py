@@ -20,11 +20,12 @@ def read_bilinear(canvases, indices, x, y):
     first = (np.arange(len(indices), dtype=np.int32) * (side * side)).reshape(-1, *[1] * (x.ndim - 1))
     corner = top * np.int32(side) + left + first
     x, y = (x - left) * np.float32(16), (y - top) * np.float32(16)  # 16 * 16 = 256
-    both = (x * y + np.float32(0.5)).astype(np.uint64)
-    right = (x * np.float32(16) + np.float32(0.5)).astype(np.uint64) - both
-    below = (y * np.float32(16) + np.float32(0.5)).astype(np.uint64) - both
-    total = words[corner] * (np.uint64(256) - both - right - below)
-    total += words[corner + np.int32(1)] * right
-    total += words[corner + np.int32(side)] * below
-    total += words[corner + np.int32(side + 1)] * both
+    right = (x * np.float32(16) + np.float32(0.5)).astype(np.int32)  # weight of the two on the right
+    below = (y * np.float32(16) + np.float32(0.5)).astype(np.int32)  # weight of the two below
+    # Each is rounded by itself: without the maximum, one in 1,300 positions would leave a weight of -1 for the first pixel.
+    both = np.maximum((x * y + np.float32(0.5)).astype(np.int32), right + below - np.int32(256))
+    total = words[corner] * (np.int32(256) + both - right - below).astype(np.uint64)
+    total += words[corner + np.int32(1)] * (right - both).astype(np.uint64)
+    total += words[corner + np.int32(side)] * (below - both).astype(np.uint64)
+    total += words[corner + np.int32(side + 1)] * both.astype(np.uint64)
     return total.view(np.uint16).reshape(*x.shape, 4) * np.float32(1 / (256 * 255))
