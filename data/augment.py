@@ -41,7 +41,8 @@ class Batch(NamedTuple):
     mask: np.ndarray  # (n, S, S, 1) where the face is in target, and nothing in front of it in warped
 
 
-def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=True, warp=1.0, light=1.0, occluded=0.0):
+def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=True, warp=1.0, light=1.0, occluded=0.0,
+               held_before=None):
     """Batch k of a side.
 
     faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
@@ -50,6 +51,7 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
     warp: how far features are pushed about, 1 as is usual, 0 not at all. It changes nothing else of the batch.
     light: how far strength, tint and saturation are changed, 1 for a little; more for few pictures, whose light is not all there is.
     occluded: share of the faces, 0..1, that get something in front of them. It changes nothing of the others.
+    held_before: (count,) faces by whose landmarks these things are placed; None: by those of the faces shown.
     Safe to call from any thread. Returns a Batch.
     """
     rng = np.random.default_rng([seed, PURPOSE_TRAINING, side, k])
@@ -76,7 +78,8 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
     if occluded > 0:
         rng = np.random.default_rng([seed, PURPOSE_OCCLUDERS, side, k])
         hidden = np.flatnonzero(rng.random(count) < occluded)
-        _occlude(rng, batch, hidden, _moved_landmarks(faces.landmarks[chosen[hidden]], moves[hidden], faces.size))
+        before = chosen if held_before is None else np.asarray(held_before)
+        _occlude(rng, batch, hidden, _moved_landmarks(faces.landmarks[before[hidden]], moves[hidden], faces.size))
     return batch
 
 

@@ -79,9 +79,10 @@ class Crowd:
         seen = rng.choice(self.train, 2 * recipe.batch)
         drawn = self._partners(seen, rng) if self.partners else seen
         options = {"flip": recipe.flip, "warp": warp, "light": recipe.light, "occluded": recipe.occluded}
-        # The same random numbers for both: only whose face is read differs.
-        given, wanted = (make_batch(self.faces, len(rows), recipe.seed, turn, k, indices=rows, in_order=True, **options)
-                         for rows in (seen, drawn))
+        # The same random numbers for both: only whose face is read differs. What hides a part of the face that is seen, hides
+        # that part of the one that is drawn.
+        given, wanted = (make_batch(self.faces, len(rows), recipe.seed, turn, k, indices=rows, in_order=True, held_before=seen,
+                                    **options) for rows in (seen, drawn))
         return [self._batch(given.warped, seen, drawn, wanted.target, wanted.mask)]
 
     def redrawn(self, model):

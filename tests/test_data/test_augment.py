@@ -1,5 +1,6 @@
 """Batches: what they depend on, what they share, how far they push, and what they cost."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -224,6 +225,22 @@ def test_the_warped_picture_shows_what_the_mask_leaves_out(faces, monkeypatch):
     np.testing.assert_array_equal(occluded.mask[:, :, :31], plain.mask[:, :, :31])
     np.testing.assert_allclose(occluded.warped[:, :, 31], plain.warped[:, :, 31] * 0.375, rtol=1e-6)
     np.testing.assert_allclose(occluded.mask[:, :, 31], plain.mask[:, :, 31] * 0.75, rtol=1e-6)
+
+
+def test_things_held_before_one_face_lie_the_same_before_another(faces):
+    rows, others = np.arange(8), np.arange(8, 16)
+    faces = dataclasses.replace(faces, landmarks=faces.landmarks + np.repeat([0, 9], [8, len(faces) - 8])[:, None, None])
+    options = {"in_order": True, "flip": False, "light": 0.0}
+
+    def made(indices, **more):
+        return make_batch(faces, 8, 3, 0, 1, indices=indices, **options, **more).mask
+
+    whole, others_whole = made(rows), made(others)
+    inside = (whole > 0.1) & (others_whole > 0.1)
+    expected = (made(rows, occluded=1.0) / np.maximum(whole, 0.1))[inside]  # what is left to be seen
+    placed, own = (made(others, occluded=1.0, held_before=before) for before in (rows, None))
+    np.testing.assert_allclose((placed / np.maximum(others_whole, 0.1))[inside], expected, atol=1e-3)
+    assert np.abs((own / np.maximum(others_whole, 0.1))[inside] - expected).max() > 0.5
 
 
 def test_occluders_are_placed_by_the_landmarks_of_the_moved_face(faces, same_light, monkeypatch):
