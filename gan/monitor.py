@@ -86,15 +86,16 @@ class Metrics:
         gradient_made    norm of the adversarial loss's gradient in a drawn picture: all that the autoencoder learns from it
         weight           of the adversarial loss in this step
 
-    Rows are kept in memory and on disk; what was written after `step`, the step to continue from, is cut off."""
+    Rows are kept in memory and on disk; what was written after `step`, the step to continue from, is cut off. seconds: spent on
+    the run before; None: as many as timing.csv has at that step."""
 
-    def __init__(self, folder, step):
+    def __init__(self, folder, step, seconds=None):
         self.curves = Curves()
         for row in _read_rows(folder / "metrics.csv"):
             if int(row["step"]) <= step:
                 self.curves.add(_parsed(row))
         times = [(row["step"], row["seconds"]) for row in _read_rows(folder / "timing.csv") if int(row["step"]) <= step]
-        self.seconds = float(times[-1][1]) if times else 0.0  # spent in earlier sessions
+        self.seconds = (float(times[-1][1]) if times else 0.0) if seconds is None else seconds
         rows = [self.curves.cells(k) for k in range(len(self.curves))]
         self._metrics = _rewritten(folder / "metrics.csv", COLUMNS, rows)
         self._timing = _rewritten(folder / "timing.csv", ["step", "seconds"], times)

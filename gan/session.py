@@ -4,7 +4,9 @@
 
 Training can go wrong: a loss that is not finite, or faces that held-out pictures show to be lost. Then the session goes back to
 the last good checkpoint and on from there at half the rate. What is saved is measured first, so that the last checkpoint is a
-good one.
+good one. A checkpoint is also saved as a stage begins: what goes wrong in a stage costs nothing of the one before. The rate
+stays lowered until the next stage begins, which has its full rate again: that depends on steps alone, not on when a session
+stopped or saved.
 """
 import dataclasses
 import hashlib
@@ -209,8 +211,13 @@ class _Session:
         self.after_step(place, made)
 
     def begin(self, place):
+        """Begin another stage: at its full rate, and with a checkpoint to go back to."""
         self.progress.end()
         self.say(f"stage {place.stage}, after {self.trainer.step} steps")
+        if self.trainer.rate_scale < 1:
+            self.say(f"the learning rate, lowered to {self.trainer.rate_scale:g} times, is the full one again")
+            self.trainer.rate_scale = 1.0
+        self.write()
         self.began, self.stepping, self.steps = time.monotonic(), 0.0, 0
 
     def after_step(self, place, made):
@@ -269,17 +276,22 @@ class _Session:
 
     def save(self):
         """Write a checkpoint, unless held-out faces show that what was learned is lost: then go back. True if it was written."""
-        if self.trainer.collapsed(self.trainer.measure(self.source), self.metrics.curves["loss"]):
+        if self.lost():
             self.roll_back("held-out faces are drawn far worse than before")
             return False
         self.write()
-        self.rollbacks = 0
         return True
+
+    def lost(self):
+        """Whether what was learned is lost. Not asked while the discriminator alone learns: the autoencoder stays as it is."""
+        if self.config["plan"][self.trainer.stage_number][0] == "discriminator":
+            return False
+        return self.trainer.collapsed(self.trainer.measure(self.source), self.metrics.curves["loss"])
 
     def write(self):
         self.folder.save(self.trainer.state_dict())
         self.metrics.flush()
-        self.saved = time.monotonic()
+        self.rollbacks, self.saved = 0, time.monotonic()
 
     def roll_back(self, reason):
         """Go back to the last good checkpoint, and on from there at half the rate.
@@ -293,8 +305,9 @@ class _Session:
         trainer, scale = self.trainer, self.trainer.rate_scale * SLOWER
         trainer.load_state_dict(self.folder.load())
         trainer.rate_scale = scale
+        spent = self.metrics.elapsed()  # the steps that are taken back took their time too
         self.metrics.close()
-        self.metrics = monitor.Metrics(self.folder.path, trainer.step)
+        self.metrics = monitor.Metrics(self.folder.path, trainer.step, spent)
         self.saved = time.monotonic()
         self.progress.end()
         self.say(f"{reason}: back to the checkpoint of step {trainer.step}, and on at {scale:g} times the learning rate")

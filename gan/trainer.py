@@ -62,7 +62,7 @@ class Trainer:
         self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
         self.adversary = None
         self.step = 0
-        self.rate_scale = 1.0  # lowered each time that training goes wrong
+        self.rate_scale = 1.0  # lowered by gan.session each time that training goes wrong
         self.best = [array.copy() for array in self.average.averages]
         self.best_fault, self.best_loss, self.best_step = math.inf, math.inf, 0
         self.stage_number = 0  # of the stage in the plan that the best belong to

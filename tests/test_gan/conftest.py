@@ -19,6 +19,7 @@ import nn
 import train
 from data.synthetic import write_people
 from gan import crowd, evaluate, monitor, plots, session, subjects
+from gan.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
@@ -151,3 +152,24 @@ def start():
         return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, start_new_session=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return begin
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """at_step(k, action): the action is taken within step k, before its end."""
+    take = Trainer.train_step
+
+    def arrange(k, action):
+        def watched(self, *arguments):
+            if self.step + 1 == k:
+                action(self)
+            return take(self, *arguments)
+
+        monkeypatch.setattr(Trainer, "train_step", watched)
+    return arrange
+
+
+@pytest.fixture
+def save_each_step(monkeypatch):
+    """A checkpoint after each step, not once a minute."""
+    monkeypatch.setattr(session, "SAVE_SECONDS", -1)

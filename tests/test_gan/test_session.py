@@ -1,21 +1,17 @@
 """What a run writes, and how one session continues another: bit for bit, with total, metrics and folder agreed."""
 import csv
-import dataclasses
 import json
 import signal
 
 import numpy as np
 import pytest
 
-import gan.subjects
-import gan.trainer
 import nn
 import train
 from data.image_io import DigitalSource, read_label, read_picture
 from gan import monitor, session
 from gan.batches import BATCHES_AHEAD
 from gan.checkpoint import RunFolder
-from gan.trainer import Trainer
 
 STEPS = 12  # of the small run
 PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
@@ -37,33 +33,6 @@ def assert_same_end(run, other):
     for name in state:
         np.testing.assert_array_equal(state[name], expected[name], err_msg=name)
     assert (run / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
-
-
-@pytest.fixture
-def at_step(monkeypatch):
-    """at_step(k, action): the action is taken within step k, before its end."""
-    take = Trainer.train_step
-
-    def arrange(k, action):
-        def watched(self, *arguments):
-            if self.step + 1 == k:
-                action(self)
-            return take(self, *arguments)
-
-        monkeypatch.setattr(Trainer, "train_step", watched)
-    return arrange
-
-
-def once(action):
-    """The action, for the first time only."""
-    calls = iter([action])
-    return lambda trainer: next(calls, lambda trainer: None)(trainer)
-
-
-@pytest.fixture
-def save_each_step(monkeypatch):
-    """A checkpoint after each step, not once a minute."""
-    monkeypatch.setattr(session, "SAVE_SECONDS", -1)
 
 
 def test_what_a_finished_run_holds(small_run):
@@ -255,119 +224,6 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(small_run, train_small
     assert train_small(run).code == 0
     assert_same_end(run, small_run[0])
     assert max(float(row["seconds"]) for row in rows(run / "timing.csv")) < 9999
-
-
-def lose_a_weight(trainer):
-    trainer.model.encoder.squeeze.weight.data[0, 0] = np.nan
-
-
-def lose_a_weight_of_the_adversary(trainer):
-    trainer.adversary.network.score.weight.data[0, 0, 0, 0] = np.nan
-
-
-def back_lines(outcome):
-    return [line for line in outcome.out if "back to the checkpoint" in line]
-
-
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-@pytest.mark.parametrize("step, spoil", [(1, lose_a_weight), (5, lose_a_weight), (8, lose_a_weight_of_the_adversary),
-                                         (9, lose_a_weight), (11, lose_a_weight_of_the_adversary)])
-def test_a_step_that_is_not_finite_is_taken_again_at_half_the_rate(small_run, train_small, tmp_path, at_step, save_each_step,
-                                                                   step, spoil):
-    run = tmp_path / "run"
-    at_step(step, once(spoil))
-    outcome = train_small(run, "--steps", STEPS)
-    assert outcome.code == 0 and len(back_lines(outcome)) == 1
-    for words in (f"the loss is nan at step {step}:", f"the checkpoint of step {step - 1},", "0.5 times the learning rate"):
-        assert words in back_lines(outcome)[0]
-    state = RunFolder(run).load()
-    assert (int(state["step"]), float(state["rate_scale"])) == (STEPS, 0.5)
-    assert all(np.isfinite(array).all() for array in state.values())
-    metrics, straight = rows(run / "metrics.csv"), rows(small_run[0] / "metrics.csv")
-    assert [row["step"] for row in metrics] == [row["step"] for row in straight]
-    for row, other in zip(metrics, straight):
-        scale = 0.5 if int(row["step"]) >= step else 1.0
-        assert float(row["learning_rate"]) == pytest.approx(scale * float(other["learning_rate"]), rel=1e-4)
-        if int(row["step"]) < step:
-            assert row == other
-
-
-def draw_white(trainer):
-    """White faces and no mask, in the weights and in their averages."""
-    for decoder in (trainer.model.decoder_a, trainer.model.decoder_b):
-        decoder.out.bias.data[:] = (50, 50, 50, -50)
-    for parameter, average in zip(trainer.model.parameters(), trainer.average.averages):
-        average[...] = parameter.data
-
-
-@pytest.fixture
-def soon_lost(monkeypatch):
-    """A run of 12 steps learns little: what is a fifth worse than its best, in one step, counts as lost."""
-    monkeypatch.setattr(gan.trainer, "COLLAPSED", 1.2)
-    monkeypatch.setattr(gan.trainer, "LATEST", 1)
-
-
-@pytest.mark.parametrize("step", [5, 11])
-def test_when_held_out_faces_are_lost_it_goes_back(train_small, tmp_path, at_step, save_each_step, soon_lost, step):
-    at_step(step, once(draw_white))
-    outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    assert outcome.code == 0 and len(back_lines(outcome)) == 1
-    for words in ("held-out faces", f"the checkpoint of step {step - 1},", "0.5 times"):
-        assert words in back_lines(outcome)[0]
-    metrics = rows(tmp_path / "run" / "metrics.csv")
-    assert [int(row["step"]) for row in metrics] == list(range(1, STEPS + 1))
-    assert all(float(row["loss"]) < 0.8 for row in metrics if row["loss"])  # white faces cost about 1
-
-
-def test_what_is_lost_is_not_saved_by_a_signal(train_small, tmp_path, at_step, save_each_step, soon_lost):
-    def both(trainer):
-        draw_white(trainer)
-        signal.raise_signal(signal.SIGINT)
-
-    at_step(5, once(both))
-    assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
-    assert int(RunFolder(tmp_path / "run").load()["step"]) == 4
-
-
-def test_over_training_is_no_reason_to_go_back(train_small, tmp_path, monkeypatch, save_each_step):
-    """Held-out faces are drawn ever worse, those of the training part ever better."""
-    measure = Trainer.measure
-
-    def worse(self, source):
-        measured = measure(self, source)
-        losses = dataclasses.replace(measured.losses, loss=measured.losses.loss * 3 ** self.step)
-        return dataclasses.replace(measured, losses=losses)
-
-    monkeypatch.setattr(Trainer, "measure", worse)
-    outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    assert outcome.code == 0 and back_lines(outcome) == []
-    state = RunFolder(tmp_path / "run").load()
-    assert int(state["step"]) == STEPS and int(state["best_step"]) == 9  # the first of the last stage
-    assert any("drawn best after step 9" in line for line in outcome.out)
-
-
-def test_a_loss_that_is_never_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):
-    make = gan.subjects.make_batch
-
-    def spoiled(faces, count, seed, side, k, **options):
-        batch = make(faces, count, seed, side, k, **options)
-        if k == STEPS + 3:
-            batch.warped[:] = np.nan
-        return batch
-
-    monkeypatch.setattr(gan.subjects, "make_batch", spoiled)
-    before = (run_copy / "checkpoint.npz").read_bytes()
-    outcome = train_small(run_copy, "--steps", STEPS + 10)
-    assert outcome.code == 1
-    assert f"at step {STEPS + 4}" in outcome.err[-1] and "checkpoint" in outcome.err[-1] and "Traceback" not in str(outcome)
-    assert (run_copy / "checkpoint.npz").read_bytes() == before
-    scales = [line.split("on at ")[1].split()[0] for line in back_lines(outcome)]
-    assert scales == ["0.5", "0.25", "0.125", "0.0625", "0.03125"]
-    steps = [int(row["step"]) for row in rows(run_copy / "metrics.csv")]
-    assert steps == list(range(1, STEPS + 4))
-    monkeypatch.undo()
-    assert train_small(run_copy, "--steps", STEPS + 5).code == 0
-    assert [int(row["step"]) for row in rows(run_copy / "metrics.csv")] == list(range(1, STEPS + 6))
 
 
 @pytest.mark.parametrize("options, word", [
