@@ -26,11 +26,13 @@ LABELS = {"psnr": "PSNR, dB (higher)", "ssim": "SSIM (higher)", "ms_ssim": "MS-S
           "recognised": "more like whom it should be (higher)", "seam_error": "seam error (lower)",
           "yaw_error": "yaw error, degrees (lower)", "pitch_error": "pitch error, degrees (lower)",
           "roll_error": "roll error, degrees (lower)", "eyes_error": "opening of the eyes, error in % (lower)",
-          "mouth_error": "opening of the mouth, error in % (lower)", "width_error": "width of the mouth, error in % (lower)"}
+          "mouth_error": "opening of the mouth, error in % (lower)", "width_error": "width of the mouth, error in % (lower)",
+          "hole_iou": "holes of the masks, IoU (higher)"}
 # Both directions of a figure are averaged.
 BLOCKS = {"drawn as themselves": ("reconstruction_a", "reconstruction_b"),
           "swapped, against the truth": ("swap_ab", "swap_ba"),
-          "drawn as the other": ("drawn_ab", "drawn_ba"), "the finished pictures": ("pasted_ab", "pasted_ba")}
+          "drawn as the other": ("drawn_ab", "drawn_ba"), "the finished pictures": ("pasted_ab", "pasted_ba"),
+          "with something held before the face": ("covered_a", "covered_b")}
 
 
 class Faces(NamedTuple):
@@ -109,16 +111,16 @@ def table(runs, found):
     lines = [f"{k}: {run}" for k, run in enumerate(runs, start=1)]
     lines.append(f"{'mean of both people':48}" + "".join(f"{k:>9}" for k in range(1, len(runs) + 1)))
     for heading, blocks in BLOCKS.items():
-        if blocks[0] in found[0]:
+        keys = [key for key in LABELS if any(key in each.get(blocks[0], {}) for each in found)]
+        if keys:
             lines.append(heading)
-            lines += [f"    {LABELS[key]:44}" + "".join(f"{_mean(each, blocks, key):>9}" for each in found)
-                      for key in LABELS if key in found[0][blocks[0]]]
+            lines += [f"    {LABELS[key]:44}" + "".join(f"{_mean(each, blocks, key):>9}" for each in found) for key in keys]
     return lines
 
 
 def _mean(found, blocks, key):
-    """The mean of a figure over blocks, as text."""
-    values = [found[block][key] for block in blocks if found[block][key] is not None]
+    """The mean of a figure over blocks, as text; "-" where the run has none."""
+    values = [found[block][key] for block in blocks if found.get(block, {}).get(key) is not None]
     if not values:
         return "-"
     return f"{sum(values) / len(values):{'.0%' if key == 'recognised' else '.2f' if key == 'psnr' else '.3f'}}"

@@ -7,6 +7,7 @@
     left_ab             rendered people only: A's render as it is, against the same
     drawn_ab            A's held-out faces drawn as B
     pasted_ab           the finished pictures: those faces with matched colours, put back into A's pictures
+    covered_a           A's held-out faces with something held before each: the masks of A drawn as A
 
 and the same for B. Each figure is a function in gan/figures.py, described in docs/figures.md. All are taken at the network's
 size, but for those of finished pictures.
@@ -22,6 +23,7 @@ import sys
 import numpy as np
 
 from data.align import crop_transform, warp
+from data.augment import make_batch
 from data.cli import Parser
 from data.faceset import DENSITY, FaceSetError
 from data.finder import Finder, FinderError
@@ -31,8 +33,8 @@ from gan import compare
 from gan import subjects as people
 from gan.checkpoint import WHICH, RunError, RunFolder, load_drawing_model
 from gan.compare import at_size
-from gan.figures import (colour_error, expression_errors, frechet, likeness, main_direction, masked_ssim, ms_ssim,
-                         pose_errors, psnr, seam_error, sharpness, variety)
+from gan.figures import (colour_error, expression_errors, frechet, hole_iou, likeness, main_direction, masked_ssim,
+                         ms_ssim, pose_errors, psnr, seam_error, sharpness, variety)
 from gan.swapper import Swapper
 
 TRUTH_FACES = 64
@@ -40,7 +42,7 @@ KNOWN_FACES = 64  # training faces from which a person's direction is taken
 
 DIGITS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "sharpness": 3, "variety": 3, "colour_error": 2, "seam_error": 3, "frechet": 4,
           "likeness": 3, "likeness_other": 3, "recognised": 3, "yaw_error": 2, "pitch_error": 2, "roll_error": 2,
-          "eyes_error": 2, "mouth_error": 2, "width_error": 2}
+          "eyes_error": 2, "mouth_error": 2, "width_error": 2, "hole_iou": 3}
 
 
 def figures(model, subjects, truth):
@@ -62,6 +64,8 @@ def figures(model, subjects, truth):
     for side, own, other in (("a", a, b), ("b", b, a)):
         found[f"real_{side}"] = {"frechet": frechet(own.real, own.known[:len(own.real)]),
                                  **_likenesses(own.real, own, other)}
+    if model.mask:
+        found |= {f"covered_{side}": _covered(model, side, own) for side, own in (("a", a), ("b", b))}
     return {name: {key: _rounded(value, DIGITS[key]) for key, value in block.items()} for name, block in found.items()}
 
 
@@ -122,6 +126,13 @@ def _pasted(model, direction, own, other):
             **expression_errors(found, wanted)}
 
 
+def _covered(model, side, own):
+    """own's faces, turned and shifted a little, with something held before each (data/occluders.py)."""
+    whole, covered = (make_batch(own.faces, len(own.indices), 0, 0, 0, own.indices, in_order=True, flip=False, warp=0.0,
+                                 light=0.0, occluded=share) for share in (0.0, 1.0))
+    return {"hole_iou": hole_iou(model.draw(covered.warped, side, side)[1], covered.mask, whole.mask)}
+
+
 def features(faces, masks):
     """Directions (n, D) of faces (n, S, S, 3), with all but the face made grey: hair and surroundings tell people apart as
     well, and a swap leaves them as they are."""
@@ -154,24 +165,28 @@ NAMES = {"reconstruction_a": "A drawn as A", "reconstruction_b": "B drawn as B",
          "swap_ab": "A swapped to B, against the truth", "left_ab": "    A left as it is",
          "swap_ba": "B swapped to A, against the truth", "left_ba": "    B left as it is",
          "drawn_ab": "A drawn as B", "drawn_ba": "B drawn as A", "pasted_ab": "A's pictures with B's face",
-         "pasted_ba": "B's pictures with A's face", "real_a": "    A, the real faces", "real_b": "    B, the real faces"}
+         "pasted_ba": "B's pictures with A's face", "real_a": "    A, the real faces", "real_b": "    B, the real faces",
+         "covered_a": "A with something held before", "covered_b": "B with something held before"}
 HEADS = {"psnr": "PSNR dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "sharpness": "sharp", "variety": "variety",
          "colour_error": "colour", "seam_error": "seam", "frechet": "Frechet", "likeness": "like", "likeness_other": "other",
          "recognised": "right", "yaw_error": "yaw", "pitch_error": "pitch", "roll_error": "roll", "eyes_error": "eyes",
-         "mouth_error": "mouth", "width_error": "width"}
+         "mouth_error": "mouth", "width_error": "width", "hole_iou": "IoU"}
 # The parts of the table: a heading, which rows, which figures.
 PARTS = (("held-out faces", ("reconstruction_", "swap_", "left_", "drawn_"),
           ("psnr", "ssim", "ms_ssim", "sharpness", "variety", "colour_error")),
          ("who is it?", ("reconstruction_", "drawn_", "pasted_", "real_"),
           ("likeness", "likeness_other", "recognised", "frechet", "seam_error")),
          ("pose, degrees; expression, % of eyes", ("reconstruction_", "pasted_"),
-          ("yaw_error", "pitch_error", "roll_error", "eyes_error", "mouth_error", "width_error")))
+          ("yaw_error", "pitch_error", "roll_error", "eyes_error", "mouth_error", "width_error")),
+         ("holes of the masks", ("covered_",), ("hole_iou",)))
 
 
 def table(found):
     """The figures as lines of text, at most 100 columns wide; docs/figures.md explains them."""
     lines = []
     for heading, prefixes, columns in PARTS:
+        if not any(name.startswith(prefixes) for name in found):
+            continue
         lines.append(f"{heading:38}" + "".join(f"{HEADS[key]:>9}" for key in columns))
         for name, block in found.items():
             if name.startswith(prefixes):

@@ -8,6 +8,7 @@
     frechet                        distance of two sets of features                              lower is better
     main_direction, likeness       cosine with a person's mean direction                         1: the same
     pose_errors, expression_errors differences of the landmarks' poses and expressions           lower is better
+    hole_iou                       holes of the drawn masks and what hides the faces             1: the same
 
 Legend: n faces, S their side, D features. Faces are (n, S, S, 3), 0..1 sRGB; a mask (n, S, S, 1), 0..1, weighs the pixels.
 What cannot be told from so few faces is NaN.
@@ -159,6 +160,14 @@ def frechet(features, others):
     common = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
     apart = ((features.mean(axis=0) - others.mean(axis=0)) ** 2).sum()
     return float(max(apart + np.trace(first) + np.trace(second) - 2 * common, 0))
+
+
+def hole_iou(drawn, mask, whole):
+    """How well drawn masks leave out what hides the faces: the pixels of the whole face that both the drawn and the true
+    mask leave out, over those that either does. All (n, S, S, 1); inside is above 1/2. NaN where nothing is hidden."""
+    face = whole > 0.5
+    holes, hidden = face & (drawn <= 0.5), face & (mask <= 0.5)
+    return (holes & hidden).sum() / (holes | hidden).sum() if hidden.any() else np.nan
 
 
 def main_direction(directions):

@@ -239,6 +239,17 @@ def test_frechet_of_fewer_faces_than_features():
     assert figures.frechet(features, features + 0.5) == pytest.approx(20 * 0.25)
 
 
+def test_hole_iou_by_hand():
+    """Six pixels of the face; the first and second are hidden, and a mask leaves out the second and the third."""
+    whole, mask, drawn = np.ones((1, 2, 4, 1)), np.ones((1, 2, 4, 1)), np.ones((1, 2, 4, 1))
+    whole[0, 1, 2:] = 0.5  # not of the face: does not count
+    mask[0, 0, :2, 0], drawn[0, 0, 1:3, 0] = (0.0, 0.5), (0.5, 0.2)
+    drawn[0, 1, 3] = 0
+    assert figures.hole_iou(drawn, mask, whole) == 1 / 3
+    assert figures.hole_iou(whole, mask, whole) == 0 and figures.hole_iou(mask, mask, whole) == 1
+    assert np.isnan(figures.hole_iou(drawn, whole, whole))
+
+
 def test_likeness_is_the_cosine_with_the_mean_direction():
     faces = np.array([[1, 0, 0], [0, 1, 0]])
     person = figures.main_direction(faces)
