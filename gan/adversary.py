@@ -29,7 +29,8 @@ class Adversary:
         return self._learn(real, made, rate, noise, k)
 
     def learn_against(self, redrawn, rate, noise, k):
-        """A step against faces that are being drawn, [(drawn, target, mask)] of A and B. Returns a gan.training.Duel."""
+        """A step against faces that are being drawn, [(drawn, target, mask)] of A and B; k: its number, to which its random
+        numbers belong. Returns a gan.training.Duel."""
         (_, target_a, mask_a), (_, target_b, mask_b) = redrawn
         return self._learn(shown_together(target_a, mask_a, target_b, mask_b), shown_as_drawn(redrawn), rate, noise, k)
 

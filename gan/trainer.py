@@ -106,12 +106,13 @@ class Trainer:
     def _duel(self, place, batches):
         rate = self._rate(self.recipe.adversarial_rate, place)
         critic_rate, noise = self._rate(self.recipe.critic_rate, place), self._noise(place)
+        first = self.step * self.recipe.critic_turns  # the discriminator's steps have numbers of their own
         for turn in range(1, self.recipe.critic_turns):
             with nn.no_grad():
                 redrawn = self.model.redraw(*batches.extra(self.step, turn))
-            self.adversary.learn_against(redrawn, critic_rate, noise, self.step)
+            self.adversary.learn_against(redrawn, critic_rate, noise, first + turn)
         redrawn = self.model.redraw(*batches(self.step))
-        duel = self.adversary.learn_against(redrawn, critic_rate, noise, self.step)
+        duel = self.adversary.learn_against(redrawn, critic_rate, noise, first)
         self.optimizer.lr, weight = rate, adversarial_weight(self.recipe, place)
         losses, push = training.train_generator(self.model, self.optimizer, self.recipe, redrawn, self.adversary.network, weight)
         return Step(rate, losses, duel, push, weight)

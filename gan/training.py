@@ -42,7 +42,7 @@ class Recipe:
     of about 0.1. warmup: steps of the adversarial stage before the adversary is listened to, a share of its length if None.
     adversarial_rate: the autoencoder's learning rate in that stage. critic_rate, critic_betas, critic_turns: the
     discriminator's, and its steps for each of the autoencoder's. r1: weight of the R1 penalty, 0 for none, taken every
-    r1_every steps. noise: standard deviation of the noise on what the discriminator sees; it fades over the stage.
+    r1_every of its steps. noise: standard deviation of the noise on what the discriminator sees; it fades over the stage.
     """
 
     batch: int = 16
@@ -143,7 +143,7 @@ def reconstruction(redrawn):
 
 
 def train_discriminator(network, optimizer, recipe, real, made, k):
-    """One step of the discriminator on Shown faces, arrays; k: number of the step. Only its weights are moved. Returns a Duel.
+    """One step of the discriminator on Shown faces, arrays; k: number of its step. Only its weights are moved. Returns a Duel.
 
     Raises NotFiniteError, before any weight has changed."""
     objective = objectives.OBJECTIVES[recipe.objective]

@@ -229,6 +229,40 @@ def test_the_critics_turns_are_on_batches_of_their_own(faces, monkeypatch):
     assert not np.array_equal(expected, usual[0].target)
 
 
+@pytest.mark.parametrize("turns, numbers", [(1, {8, 9, 10, 11}), (2, set(range(16, 24))), (3, set(range(24, 36)))])
+def test_each_of_the_discriminators_steps_has_a_number_of_its_own(faces, monkeypatch, turns, numbers):
+    """To which its noise, its mix and R1 belong; with one turn it is the run's own."""
+    recipe, found = dataclasses.replace(RECIPE, critic_turns=turns, noise=0.1), []
+    noisy = training.noisy
+    monkeypatch.setattr("gan.adversary.noisy", lambda *key: found.append(key[3:]) or noisy(*key))
+    with batches(faces, recipe) as make:
+        one = new_trainer(recipe)
+        take(one, make, 8)
+        assert found == [(k, part) for k in (4, 5, 6, 7) for part in (0, 1)]  # alone: one step a step
+        found.clear()
+        take(one, make, 4)
+    assert len(found) == 2 * len(numbers) and set(found) == {(k, part) for k in numbers for part in (0, 1)}
+
+
+def test_r1_is_taken_every_so_many_of_the_discriminators_own_steps(faces, monkeypatch):
+    recipe, taken = dataclasses.replace(RECIPE, critic_turns=2, r1=1.0, r1_every=4), []
+    step = training.train_discriminator
+
+    def watched(*arguments):
+        duel = step(*arguments)
+        taken.append(duel.penalty is not None)
+        return duel
+
+    monkeypatch.setattr("gan.adversary.train_discriminator", watched)
+    with batches(faces, recipe) as make:
+        one = new_trainer(recipe)
+        take(one, make, 8)
+        taken.clear()
+        shown = [take(one, make, 1).duel.penalty is not None for _ in range(4)]
+    assert len(taken) == 8 and np.diff(np.flatnonzero(taken)).tolist() == [4]
+    assert shown == [True, False, True, False]  # where metrics.csv has it
+
+
 def test_the_noise_fades_over_the_stage(faces, monkeypatch):
     recipe, strengths = dataclasses.replace(RECIPE, noise=0.4), []
     monkeypatch.setattr("gan.adversary.noisy", lambda shown, strength, *key: strengths.append(strength) or shown)
