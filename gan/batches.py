@@ -28,6 +28,11 @@ class BatchMaker:
             self._ahead.pop(step).cancel()
         return self._on_device(self._ahead.pop(k).result())
 
+    def renew(self):
+        """Throw away what was made ahead: the warp is another one now."""
+        while self._ahead:
+            self._ahead.popitem()[1].cancel()
+
     def extra(self, k, turn):
         """A further list of batches for step k, of other random numbers: `turn` counts them from 1."""
         return self._on_device(self._thread.submit(self._source.batches, self._recipe, k, self._warp(k), turn).result())

@@ -1,7 +1,8 @@
 """What a run is: the user's request, and config.json, which remembers it.
 
 A new run takes what was asked for, and the defaults. A run that is continued keeps what it is: who is learned, by what networks.
-How the adversary plays may change with each stage; and the plan of stages (gan/stages.py) grows.
+Which discriminator there will be is open until there is one. How the adversary plays may change with each stage; and the plan of
+stages (gan/stages.py) grows.
 """
 import dataclasses
 
@@ -62,17 +63,21 @@ class Request:
 
 # What makes a run the one it is: it cannot change from one session to the next.
 FIXED = ("a", "b", "landmarks", "people", "crowd", "faces", "base", "preset", "size", "width", "latent", "residual",
-         "activation", "discriminator", "spectral", "batch", "learning_rate", "seed")
+         "activation", "batch", "learning_rate", "seed")
+# What makes its adversary the one it is: it cannot change once there is one.
+FIXED_WITH_ADVERSARY = ("discriminator", "spectral")
 # How the networks are trained: may be said anew with each stage.
 TUNABLE = ("objective", "adversarial_weight", "adversarial_rate", "critic_rate", "critic_turns", "r1", "noise", "warmup",
            "warp", "rest", "occluded")
 
 
-def configure(request, folder, step):
+def configure(request, folder, step, has_adversary=False):
     """The run's configuration, a dictionary: that of its RunFolder, if the request agrees with it, else a new one.
 
-    step: steps that the run has taken. Raises RunError where request and run do not fit."""
-    asked = {name: getattr(request, name) for name in FIXED + TUNABLE if getattr(request, name) is not None}
+    step: steps that the run has taken. has_adversary: whether it has an adversary by now. Raises RunError where request and
+    run do not fit."""
+    fixed, free = (FIXED + FIXED_WITH_ADVERSARY, TUNABLE) if has_adversary else (FIXED, TUNABLE + FIXED_WITH_ADVERSARY)
+    asked = {name: getattr(request, name) for name in fixed + free if getattr(request, name) is not None}
     config = folder.read_config()
     if config is not None and asked.get("base") == "none":
         del asked["base"]
@@ -82,12 +87,12 @@ def configure(request, folder, step):
         if step:
             raise RunError(f"{folder.path} has a checkpoint but no config.json; choose another --run")
         return _new(request, asked)
-    for name in FIXED:
+    for name in fixed:
         kept = tuple(config[name]) if isinstance(config[name], list) else config[name]
         if name in asked and asked[name] != kept:
             difference = _difference(name, kept, asked[name], config)
             raise RunError(f"{folder.path} was trained {difference}; leave the option out, or choose another --run")
-    return config | {name: asked[name] for name in TUNABLE if name in asked} | _continued(request, config, folder, step)
+    return config | {name: asked[name] for name in free if name in asked} | _continued(request, config, folder, step)
 
 
 def recipe_of(config):
@@ -164,9 +169,12 @@ def _continued(request, config, folder, step):
             return _another_stage(request, config, folder, step)
         plan = plan[:number + 1]  # this stage, and none after it
     if request.steps is not None:
+        if here is None and request.stage is None and request.steps <= step:
+            return {"plan": plan}  # it is finished, and stays so
         return {"plan": _of_steps(plan, request, folder), "minutes": None}
-    if request.minutes is not None and request.minutes != config["minutes"]:
-        return {"plan": [*plan[:-1], [plan[-1][0], None]], "minutes": request.minutes, "timed_from": len(plan) - 1}
+    if request.minutes is not None and request.minutes != config["minutes"]:  # for the stages that are not finished yet
+        plan = [*plan[:number], *([stage, None] for stage, _ in plan[number:])]
+        return {"plan": plan, "minutes": request.minutes, "timed_from": number}
     return {"plan": plan}
 
 

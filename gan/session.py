@@ -17,11 +17,11 @@ from data.faceset import report
 from gan import base, crowd, evaluate, monitor, plots, stages
 from gan.adversary import Adversary
 from gan.autoencoder import training_bytes
-from gan.batches import BATCHES_AHEAD, BatchMaker
+from gan.batches import BatchMaker
 from gan.checkpoint import RunError, RunFolder, build_discriminator, build_model, load_base
 from gan.configuration import configure, recipe_of
 from gan.diagnosis import Diagnosis
-from gan.trainer import Trainer
+from gan.trainer import Trainer, part
 from gan.training import NotFiniteError, warp_strength
 
 SAVE_SECONDS = 60
@@ -42,15 +42,16 @@ def train(request, say=print, stopped=lambda: False):
     folder = RunFolder(request.run)
     state = folder.load()
     step = 0 if state is None else step_of(state)
-    config = configure(request, folder, step)
+    config = configure(request, folder, step, has_adversary=state is not None and bool(part(state, "adversary")))
     device = nn.choose_device(request.device)
     if stages.place(config["plan"], step) is None:
         say(f"{folder.path} is finished: {step} steps. Continue with --steps above that or another --stage, or use another "
             "--run.")
         return True
+    weights = _base_of(config, folder) if state is None and config["base"] is not None else None
     source = _gather(config, folder, say)
     _record(config, source, say)
-    trainer = _trainer(config, source, state, device, folder)
+    trainer = _trainer(config, source, state, device, folder, weights)
     folder.create()  # not earlier: what cannot be begun leaves no folder that says it was
     folder.write_config(config)
     _announce(trainer, config, source, device, say)
@@ -96,9 +97,10 @@ def _gather(config, folder, say):
 
 def _record(config, source, say):
     """Note in the configuration what the run learns from: counts and hashes, not the pictures."""
-    learned = {name: {"train": len(faces.train), "held_out": len(faces.held_out),
+    parted = source.sets() if config["crowd"] is None else (source,)  # a crowd holds out whole poses, not its set's clips
+    learned = {name: {"train": len(parts.train), "held_out": len(parts.held_out),
                       "sha256": hashlib.sha256("".join(faces.digests).encode()).hexdigest()}
-               for name, faces in zip(source.names, source.sets())}
+               for name, parts, faces in zip(source.names, parted, source.sets())}
     if config.get("learned_from", learned) != learned:
         say("  note: these are not the same pictures as in the run's earlier sessions")
     config["learned_from"] = learned
@@ -106,18 +108,24 @@ def _record(config, source, say):
         config["crowd_people"] = len(source.colours)
 
 
-def _trainer(config, source, state, device, folder):
+def _model_of(config, folder):
+    """The untrained network of a run; the same for the same seed."""
     nn.manual_seed(config["seed"])
     try:
-        model = build_model(config)
+        return build_model(config)
     except ValueError as error:
         raise RunError(f"{folder.path}: config.json describes no network ({error})") from error
+
+
+def _trainer(config, source, state, device, folder, weights):
+    """The Trainer of a run: as `state` has it, or from `weights` of a base; from nothing where both are None."""
+    model = _model_of(config, folder)
     if config["crowd"] is None:
         for side, faces in (("a", source.a), ("b", source.b)):
             model.learn_colours(*faces.crops(faces.train), side)
     recipe = recipe_of(config)
-    if config["base"] is not None and state is None:
-        _start_from_base(model, config["base"])
+    if weights is not None:
+        base.start_from(weights, model)
     trainer = Trainer(model.to(device), recipe, lambda: _new_adversary(config, recipe, device))
     if state is not None:
         try:
@@ -128,13 +136,14 @@ def _trainer(config, source, state, device, folder):
     return trainer
 
 
-def _start_from_base(model, given):
-    weights = load_base(given)
-    fault = base.fault(weights, model)
+def _base_of(config, folder):
+    """The weights that a new pair starts from. Asked for before faces are gathered: that may take long, and be in vain."""
+    weights = load_base(config["base"])
+    fault = base.fault(weights, _model_of(config, folder))
     if fault:
-        raise RunError(f"the base {given} is of another shape than the network ({fault}); give the same --preset, --size, --width, "
-                       "--latent, --residual and --activation as it was trained with, or --base none")
-    base.start_from(weights, model)
+        raise RunError(f"the base {config['base']} is of another shape than the network ({fault}); give the same --preset, "
+                       "--size, --width, --latent, --residual and --activation as it was trained with, or --base none")
+    return weights
 
 
 def _new_adversary(config, recipe, device):
@@ -252,11 +261,12 @@ class _Session:
         return self.steps / self.stepping
 
     def tell_time(self, place):
-        """Say how long the stage will take; with --minutes, fix the number of steps that fits."""
+        """Say how long the stage will take; with --minutes, fix the number of steps that fits: at least as many again as were
+        timed, so that these were its first half."""
         if place.total is None:
             left = self.minutes_of(place) * 60 * _SPARE - (time.monotonic() - self.began)
-            least = 2 * (place.step + 1 + BATCHES_AHEAD)  # batches made ahead were made for the first half of the stage
-            self.config["plan"][place.number][1] = max(least, place.step + 1 + int(left * self.rate()))
+            self.config["plan"][place.number][1] = place.step + 1 + max(self.steps, int(left * self.rate()))
+            self.batches.renew()  # what was made ahead was made for a stage of open length
             self.folder.write_config(self.config)
         total = self.config["plan"][place.number][1]
         remaining = total - place.step - 1

@@ -30,7 +30,7 @@ from data.finder import FinderError
 from data.image_io import PictureError
 from gan import evaluate, monitor, session, stages, sweep_results
 from gan.checkpoint import RunError, RunFolder, load_drawing_model
-from gan.configuration import FIXED, TUNABLE, Request, configure
+from gan.configuration import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure
 from gan.objectives import OBJECTIVES
 from gan.presets import PRESETS
 from gan.sweep_results import DEFAULT
@@ -126,7 +126,7 @@ def _check(request):
     wanted = configure(request, NOWHERE, 0)
     for config in (kept, wanted):
         config["steps"] = stages.length(config["plan"]) if config["minutes"] is None else None
-    for name in ("minutes", "steps", *FIXED, *TUNABLE):
+    for name in ("minutes", "steps", *FIXED, *FIXED_WITH_ADVERSARY, *TUNABLE):
         have, want = (tuple(value) if isinstance(value, list) else value for value in (kept[name], wanted[name]))
         if have != want:
             raise RunError(f"{request.run} is of another sweep, with {name.replace('_', '-')} {have}, not {want}; give the "

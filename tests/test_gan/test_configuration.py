@@ -6,7 +6,7 @@ import pytest
 import train
 from gan import configuration, stages
 from gan.checkpoint import RunError, RunFolder
-from gan.configuration import FIXED, TUNABLE, Request, configure, recipe_of
+from gan.configuration import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure, recipe_of
 from gan.presets import PRESETS
 from gan.training import Recipe
 
@@ -32,8 +32,8 @@ def begun(tmp_path):
     return begin
 
 
-def continued(folder, step, **asked):
-    return configure(Request(str(folder.path), **asked), folder, step)
+def continued(folder, step, has_adversary=True, **asked):
+    return configure(Request(str(folder.path), **asked), folder, step, has_adversary)
 
 
 def new(tmp_path, **asked):
@@ -97,7 +97,7 @@ def test_a_new_configuration_is_one_that_can_be_read(begun):
         folder = begun(**asked)
         config = folder.read_config()
         assert config["preset"] == "small"
-        assert config.keys() >= set(FIXED) | set(TUNABLE)
+        assert config.keys() >= {*FIXED, *FIXED_WITH_ADVERSARY, *TUNABLE}
         (folder.path / "config.json").unlink()
 
 
@@ -122,7 +122,8 @@ def test_a_run_that_is_continued_keeps_what_it_is(begun):
     folder = begun(preset="tiny", width=6, objective="hinge", noise=0.2, steps=12)
     kept = {name: value for name, value in folder.read_config().items()}
     assert continued(folder, 5) == kept
-    same = {name: tuple(kept[name]) if isinstance(kept[name], list) else kept[name] for name in FIXED if kept[name] is not None}
+    same = {name: tuple(kept[name]) if isinstance(kept[name], list) else kept[name]
+            for name in FIXED + FIXED_WITH_ADVERSARY if kept[name] is not None}
     assert continued(folder, 5, **same) == kept
 
 
@@ -131,13 +132,21 @@ OTHER = {"a": "anna", "b": "ben", "landmarks": "other.csv", "people": (0, 5), "c
          "spectral": True, "batch": 3, "learning_rate": 1e-5, "seed": 8}
 
 
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize("name", FIXED + FIXED_WITH_ADVERSARY)
 def test_what_makes_a_run_the_one_it_is_cannot_change(begun, name):
     folder = begun()
     line = refused(continued, folder, 5, **{name: OTHER[name]})
     assert str(folder.path) in line and "another --run" in line
     if name in ("people", "faces", "preset", "size", "width", "activation", "discriminator", "batch", "seed"):
         assert name in line and str(OTHER[name]) in line
+
+
+@pytest.mark.parametrize("name, value", [("discriminator", "unet"), ("spectral", True)])
+def test_which_discriminator_there_will_be_is_open_until_there_is_one(begun, name, value):
+    folder = begun()
+    kept = folder.read_config()
+    assert continued(folder, 5, has_adversary=False) == kept
+    assert continued(folder, 5, has_adversary=False, **{name: value}) == kept | {name: value}
 
 
 @pytest.mark.parametrize("run, asked, words", [
@@ -168,6 +177,7 @@ def test_how_networks_are_trained_may_change(begun, name, value):
 
 @pytest.mark.parametrize("step, asked, plan", [
     (0, {}, PLAN), (5, {}, PLAN), (12, {}, PLAN),
+    (12, {"steps": 12}, PLAN), (12, {"steps": 10}, PLAN), (12, {"steps": 3}, PLAN),  # it is finished, and stays so
     (12, {"steps": 15}, [*PLAN[:2], ["adversarial", 7]]),  # a total: the last stage is longer, or shorter
     (5, {"steps": 9}, [*PLAN[:2], ["adversarial", 1]]),
     (3, {"stage": "autoencoder"}, PLAN[:1]),  # this stage, and none after it
@@ -187,6 +197,10 @@ def test_how_a_plan_grows(begun, step, asked, plan):
 
 @pytest.mark.parametrize("step, asked, plan, timed_from", [
     (12, {"minutes": 2.0}, [*PLAN[:2], ["adversarial", None]], 2),
+    (9, {"minutes": 2.0}, [*PLAN[:2], ["adversarial", None]], 2),
+    (8, {"minutes": 2.0}, [*PLAN[:2], ["adversarial", None]], 2),  # between two stages
+    (7, {"minutes": 2.0}, [PLAN[0], ["discriminator", None], ["adversarial", None]], 1),  # the stage under way, and the next
+    (3, {"minutes": 2.0}, [[stage, None] for stage, _ in PLAN], 0),
     (12, {"stage": "discriminator", "minutes": 2.0}, [*PLAN, ["discriminator", None]], 3),
     (4, {"stage": "autoencoder", "minutes": 2.0}, [["autoencoder", None]], 0),
     (4, {"stage": "adversarial", "minutes": 2.0}, [["autoencoder", 4], ["adversarial", None]], 1),

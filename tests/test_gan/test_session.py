@@ -10,8 +10,8 @@ import nn
 import train
 from data.image_io import DigitalSource, read_label, read_picture
 from gan import monitor, session
-from gan.batches import BATCHES_AHEAD
-from gan.checkpoint import RunFolder
+from gan.checkpoint import RunFolder, load_discriminator
+from gan.discriminator import UNetDiscriminator
 
 STEPS = 12  # of the small run
 PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
@@ -51,6 +51,22 @@ def test_config_says_what_the_run_is(small_run):
     for side in "ab":
         learned = config["learned_from"][side]
         assert learned["train"] + learned["held_out"] == 12 and len(learned["sha256"]) == 64
+
+
+def test_of_a_crowd_whole_poses_are_held_out(program, small_options, tmp_path):
+    """Ten people in ten poses, four of them in each: one pose is held out, with the four who show it."""
+    options = (*small_options[:4], "--batch", 2, "--people", 10, "--steps", 1)
+    assert program(train.main, *options, "--run", tmp_path / "run").code == 0
+    learned = config_of(tmp_path / "run")["learned_from"]["crowd"]
+    assert (learned["train"], learned["held_out"]) == (36, 4)
+
+
+@pytest.mark.parametrize("base, word", [("nowhere", "not a run folder"), ("shipped", "another shape")])
+def test_a_base_that_cannot_be_used_is_told_before_faces_are_gathered(train_small, tmp_path, monkeypatch, base, word):
+    monkeypatch.setattr(session, "_gather", lambda *arguments: pytest.fail("faces were gathered"))
+    outcome = train_small(tmp_path / "run", "--base", base, "--steps", 1)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and base in outcome.err[0] and word in outcome.err[0]
+    assert not (tmp_path / "run").exists()
 
 
 def test_metrics_have_a_row_a_step_and_no_times(small_run):
@@ -94,7 +110,7 @@ def test_what_is_printed(small_run):
 
 def test_a_finished_run_says_so_and_is_left_alone(run_copy, train_small):
     before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
-    for arguments in ([], ["--steps", STEPS], ["--steps", STEPS - 1], ["--stage", "adversarial"]):
+    for arguments in ([], ["--steps", STEPS], ["--steps", STEPS - 1], ["--steps", 1], ["--stage", "adversarial"]):
         outcome = train_small(run_copy, *arguments)
         assert outcome.code == 0 and outcome.err == [] and len(outcome.out) == 1
         assert "finished" in outcome.out[0] and "--steps" in outcome.out[0] and "--stage" in outcome.out[0]
@@ -264,8 +280,8 @@ def test_minutes_fix_the_total_and_record_it(train_small, tmp_path, monkeypatch)
     monkeypatch.setattr(session._Session, "rate", lambda self: 6e-4)  # steps a second
     outcome = train_small(tmp_path / "run", "--minutes", "1000")
     # Of the minutes, 0.94 are for steps, in shares of 0.6, 0.08 and 0.32; three steps of each stage were timed before.
-    # A stage has no fewer than 12: the three, and the batches made ahead of them, belong to its first half.
-    plan = [["autoencoder", 3 + 20], ["discriminator", 12], ["adversarial", 3 + 10]]
+    # A stage has no fewer than 6: the three belong to its first half.
+    plan = [["autoencoder", 3 + 20], ["discriminator", 6], ["adversarial", 3 + 10]]
     assert outcome.code == 0
     assert config_of(tmp_path / "run")["plan"] == plan
     assert int(RunFolder(tmp_path / "run").load()["step"]) == sum(steps for _, steps in plan)
@@ -282,8 +298,42 @@ def test_a_run_of_minutes_that_was_stopped_before_its_total_was_known_goes_on(tr
     assert train_small(tmp_path / "run", "--minutes", "0.2").code == 130
     assert config_of(tmp_path / "run")["plan"] == [[stage, None] for stage, _ in PLAN]
     assert train_small(tmp_path / "run").code == 0
-    # Two steps, four that are timed, and as batches made ahead belong to the first half of a stage, as many again and more.
-    assert config_of(tmp_path / "run")["plan"][0] == ["autoencoder", 2 * (2 + 4 + BATCHES_AHEAD)]
+    assert config_of(tmp_path / "run")["plan"][0] == ["autoencoder", 2 + 4 + 4]  # two steps, four timed, and as many again
+
+
+def test_a_run_of_minutes_is_the_run_of_so_many_steps(train_small, tmp_path, monkeypatch):
+    """What was made ahead before the total was known is made anew: bit for bit the same."""
+    assert train_small(tmp_path / "steps", "--stage", "autoencoder", "--steps", 8).code == 0
+    monkeypatch.setattr(session, "TIMED_STEPS", 4)
+    monkeypatch.setattr(session._Session, "rate", lambda self: 1e-9)
+    assert train_small(tmp_path / "minutes", "--stage", "autoencoder", "--minutes", 1).code == 0
+    assert config_of(tmp_path / "minutes")["plan"] == [["autoencoder", 8]]
+    assert_same_end(tmp_path / "minutes", tmp_path / "steps")
+
+
+@pytest.mark.parametrize("cut, plan", [(3, [["autoencoder", 3 + 3 + 20], ["discriminator", 6], ["adversarial", 3 + 10]]),
+                                       (7, [PLAN[0], ["discriminator", 3 + 6], ["adversarial", 3 + 27]]),
+                                       (9, [*PLAN[:2], ["adversarial", 1 + 3 + 33]])])
+def test_minutes_for_a_run_that_was_stopped_are_shared_by_what_is_left_of_it(train_small, tmp_path, at_step, monkeypatch, cut, plan):
+    """1000 minutes at 0.0006 steps a second are 33.84 steps; they go to the stages in shares of 0.6 to 0.08 to 0.32."""
+    at_step(cut, lambda trainer: signal.raise_signal(signal.SIGINT))
+    assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
+    at_step(-1, None)
+    monkeypatch.setattr(session, "TIMED_STEPS", 3)
+    monkeypatch.setattr(session._Session, "rate", lambda self: 6e-4)
+    assert train_small(tmp_path / "run", "--minutes", "1000").code == 0
+    assert config_of(tmp_path / "run")["plan"] == plan
+    assert int(RunFolder(tmp_path / "run").load()["step"]) == sum(steps for _, steps in plan)
+
+
+def test_a_discriminator_may_be_chosen_until_there_is_one(train_small, tmp_path):
+    assert train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 3).code == 0
+    options = ("--stage", "discriminator", "--discriminator", "unet", "--spectral")
+    assert train_small(tmp_path / "run", *options, "--steps", 1).code == 0
+    assert {"discriminator": "unet", "spectral": True}.items() <= config_of(tmp_path / "run").items()
+    assert type(load_discriminator(tmp_path / "run")) is UNetDiscriminator
+    outcome = train_small(tmp_path / "run", "--stage", "discriminator", "--discriminator", "patch", "--steps", 2)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "with discriminator unet, not patch" in outcome.err[0]
 
 
 def test_before_the_total_is_known_previews_are_as_rare_as_after(train_small, tmp_path, at_step):
