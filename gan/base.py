@@ -20,6 +20,7 @@ from gan.autoencoder import ACTIVATIONS, Decoder, Encoder, normalise
 
 SHIPPED = pathlib.Path(__file__).parent / "weights" / "base.npz"
 _PLACE = "place"  # the crowd's mean place, in a file
+_ACTIVATION = "activation"  # its name, in a file; one without it is of the usual one
 
 
 class ManyFaces(nn.Module):
@@ -42,20 +43,21 @@ class ManyFaces(nn.Module):
         return [(self(batch.warped, batch.colours, batch.drawn_as), batch.target, batch.mask)]
 
 
-def weights_of(state):
-    """The base in a ManyFaces' state: {name: array} of encoder and decoder, and the mean place."""
+def weights_of(state, activation="leaky_relu"):
+    """The base in a ManyFaces' state: {name: array} of encoder and decoder, the mean place, and the activation's name."""
     base = {name: array for name, array in state.items() if name.startswith(("encoder.", "decoder."))}
-    return base | {_PLACE: state["places"].mean(axis=0)}
+    return base | {_PLACE: state["places"].mean(axis=0), _ACTIVATION: np.array(activation)}
 
 
-def fault(base, model):
-    """Why a FaceAutoencoder cannot start from a base, in a few words, or None if it can."""
+def fault(base, model, activation="leaky_relu"):
+    """Why a FaceAutoencoder of such an activation cannot start from a base, in a few words, or None if it can."""
     wanted = {name.replace("decoder_a", "decoder"): p.shape for name, p in model.named_parameters()
               if name.startswith(("encoder.", "decoder_a."))} | {_PLACE: (model.latent,)}
-    for name in sorted(wanted.keys() | base.keys()):
-        shapes = [shapes.get(name) for shapes in (wanted, {name: array.shape for name, array in base.items()})]
-        if shapes[0] != shapes[1]:
-            return f"{name} is {shapes[1] or 'missing'}, this network's is {shapes[0] or 'missing'}"
+    wanted[_ACTIVATION] = activation
+    found = {name: array.shape for name, array in base.items()} | {_ACTIVATION: str(base.get(_ACTIVATION, "leaky_relu"))}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            return f"{name} is {found.get(name) or 'missing'}, this network's is {wanted.get(name) or 'missing'}"
     return None
 
 
@@ -63,7 +65,7 @@ def start_from(base, model):
     """Give a FaceAutoencoder the weights of a base that fits it: both decoders start as the same one, at the mean place."""
     own, place = model.state_dict(), base[_PLACE].astype(np.float32)
     for name, array in base.items():
-        if name == _PLACE:
+        if name in (_PLACE, _ACTIVATION):
             continue
         for target in (name.replace("decoder.", "decoder_a."), name.replace("decoder.", "decoder_b.")):
             own[target] = array
@@ -83,7 +85,8 @@ def main(arguments=None):
     parser.add_argument("file", metavar="FILE", help="to be written: float16, .npz")
     options = parser.parse_args(arguments)
     try:
-        nn.save(options.file, {name: array.astype(np.float16) for name, array in load_base(options.run).items()})
+        nn.save(options.file, {name: array if name == _ACTIVATION else array.astype(np.float16)
+                               for name, array in load_base(options.run).items()})
     except (RunError, OSError) as error:
         print(f"base: {error}", file=sys.stderr)
         return 1

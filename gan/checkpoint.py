@@ -1,4 +1,4 @@
-"""A run's folder: what was asked for, how far it came, and how it looks.
+"""A run's folder: what was asked for, how far it came, and how it looks; and the networks that it holds.
 
     config.json         what the run is: preset, people or folders, seed, steps, versions, hashes of what it learned from
     checkpoint.npz      everything that training changes (gan/trainer.py), whole or not at all
@@ -6,6 +6,11 @@
     metrics.csv         losses by step; timing.csv: seconds by step
     faces/              a, b: the faces cut out of photographs or clips, where no landmarks were given (data/facefolder.py)
     preview.png, history/     sheets of faces; loss.png, players.png: curves of the losses and of the two players
+
+A file is written whole or not at all, and a checkpoint that is damaged gives way to the one before. Networks are built as
+config.json describes them, untrained (build_model, build_discriminator) or with the weights of the checkpoint: to draw
+(load_drawing_model), to judge (load_discriminator), to start a pair from (load_base, also the one that comes with the project).
+What cannot be used is a RunError, one line.
 """
 import json
 import os
@@ -197,7 +202,10 @@ def load_base(run):
     config, state = _load(run)
     if config["crowd"] is None:
         raise RunError(f"{run} learned two people; a base is made by train.py --people N or --people FOLDER")
-    return base.weights_of(part(state, "model") | part(state, "best"))
+    weights = part(state, "model") | part(state, "best")
+    if "places" not in weights:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json (it has no places of people)")
+    return base.weights_of(weights, config["activation"])
 
 
 def _load(run):

@@ -139,7 +139,7 @@ def _trainer(config, source, state, device, folder, weights):
 def _base_of(config, folder):
     """The weights that a new pair starts from. Asked for before faces are gathered: that may take long, and be in vain."""
     weights = load_base(config["base"])
-    fault = base.fault(weights, _model_of(config, folder))
+    fault = base.fault(weights, _model_of(config, folder), config["activation"])
     if fault:
         raise RunError(f"the base {config['base']} is of another shape than the network ({fault}); give the same --preset, "
                        "--size, --width, --latent, --residual and --activation as it was trained with, or --base none")

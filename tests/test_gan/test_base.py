@@ -88,6 +88,17 @@ def test_a_base_of_another_shape(shape, word):
     assert fault(weights_of(many().state_dict()), pair).startswith(word)
 
 
+def test_a_base_of_another_activation():
+    """ELU for leaky ReLU: the weights fit, but what they compute is another function. A file that does not say is of the usual."""
+    elu, usual = (FaceAutoencoder(32, 4, True, activation=name) for name in ("elu", "leaky_relu"))
+    weights = weights_of(many().state_dict(), "elu")
+    assert fault(weights, elu, "elu") is None
+    assert fault(weights, usual, "leaky_relu") == "activation is elu, this network's is leaky_relu"
+    del weights["activation"]
+    assert fault(weights, usual, "leaky_relu") is None
+    assert fault(weights, elu, "elu") == "activation is leaky_relu, this network's is elu"
+
+
 def test_a_base_with_something_missing_or_over():
     weights, pair = weights_of(many().state_dict()), FaceAutoencoder(32, 4, True)
     assert "missing" in fault({name: array for name, array in weights.items() if name != "place"}, pair)
@@ -190,6 +201,7 @@ def test_bases_that_cannot_be_started_from(base_run, small_run, program, tmp_pat
 
     one_error(started("--base", base_run[0], "--width", 6), 1, base_run[0], "another shape", "decoder.out.weight", "--base none")
     one_error(started("--base", base_run[0], "--latent", 7), 1, "another shape")
+    one_error(started("--base", base_run[0], "--activation", "elu"), 1, "another shape", "activation is leaky_relu", "elu")
     one_error(started("--base", "shipped"), 1, "the base shipped", "another shape")
     one_error(started("--base", small_run[0]), 1, small_run[0], "learned two people", "--people")
     one_error(started("--base", tmp_path / "nowhere"), 1, "nowhere", "not a run folder")
@@ -201,7 +213,7 @@ def test_a_base_goes_into_a_file_of_half_the_width(base_run, program, tmp_path):
     file = tmp_path / "base.npz"
     assert program(base.main, base_run[0], file).code == 0
     written, weights = nn.load(file), load_base(base_run[0])
-    assert written.keys() == weights.keys()
+    assert written.keys() == weights.keys() and str(written.pop("activation")) == "leaky_relu"
     for name, array in written.items():
         assert array.dtype == np.float16
         np.testing.assert_allclose(array, weights[name], rtol=1e-3, atol=1e-7)
@@ -214,6 +226,10 @@ def test_a_base_goes_into_a_file_of_half_the_width(base_run, program, tmp_path):
 
 def test_a_file_that_cannot_be_written(base_run, small_run, program, tmp_path):
     one_error(program(base.main, small_run[0], tmp_path / "base.npz"), 1, "learned two people")
+    spoiled = shutil.copytree(base_run[0], tmp_path / "spoiled")
+    RunFolder(spoiled).save({name: array for name, array in RunFolder(spoiled).load().items() if not name.endswith("places")})
+    one_error(program(base.main, spoiled, tmp_path / "base.npz"), 1, spoiled, "no places")
+    shutil.rmtree(spoiled)
     one_error(program(base.main, base_run[0], tmp_path / "nowhere" / "base.npz"), 1, "nowhere")
     assert list(tmp_path.iterdir()) == []
 
@@ -223,6 +239,7 @@ def test_the_projects_base_fits_the_default_and_is_small():
     pair = FaceAutoencoder(small.size, small.width, small.mask, identity=small.identity, residual=small.residual,
                            activation=small.activation)
     weights = load_base("shipped")
+    assert str(weights.pop("activation", small.activation)) == small.activation
     assert fault(weights, pair) is None and {array.dtype for array in weights.values()} == {np.dtype(np.float16)}
     assert all(np.isfinite(array).all() for array in weights.values())
     assert base.SHIPPED.stat().st_size < 12e6
