@@ -25,7 +25,7 @@ import numpy as np
 from data.align import crop_transform, warp
 from data.augment import make_batch
 from data.cli import Parser
-from data.faceset import DENSITY, FaceSetError
+from data.faceset import DENSITY, FaceSetError, evenly
 from data.finder import Finder, FinderError
 from data.identity import CROP, Identity
 from data.image_io import PICTURE_SUFFIXES, DigitalSource, PictureError, save_picture
@@ -77,17 +77,12 @@ class _Person:
 
     def __init__(self, faces):
         self.faces = faces
-        self.indices = _evenly(faces.held_out, people.HELD_OUT_FACES)
+        self.indices = evenly(faces.held_out, people.HELD_OUT_FACES)
         self.crops, self.masks = faces.crops(self.indices)
         self.landmarks = faces.landmarks[self.indices].astype(np.float64)
         self.real = features(self.crops, self.masks)
-        self.known = features(*faces.crops(_evenly(faces.train, KNOWN_FACES)))
+        self.known = features(*faces.crops(evenly(faces.train, KNOWN_FACES)))
         self.direction = main_direction(self.known)
-
-
-def _evenly(indices, count):
-    """At most `count` of the indices, evenly chosen."""
-    return indices[np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(int))]
 
 
 def _against(drawn, target, mask):

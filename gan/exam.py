@@ -146,14 +146,14 @@ def probabilities(exam):
     return told
 
 
-def accuracy(exam):
-    """How far a judge can be trusted, as a dictionary; shares are 0..1.
+def accuracy(exam, probability):
+    """How far a judge can be trusted, as a dictionary; shares are 0..1. probability (n,): as `probabilities` has it.
 
     reconstruction, swap, pasted    share told right of real faces and of those made ones, which count alike
     blurred                         the same of real faces blurred to the spectrum of reconstructions and swaps, and these
     calibration_error               expected distance of a probability from the truth
     faces                           number of each kind"""
-    probability, made = probabilities(exam), exam.made
+    made = exam.made
     right = (probability > 0.5) == made
     share = {kind: right[exam.kind == kind].mean() for kind in KINDS}
     bins = calibration.reliability(probability, made, calibration.balanced(exam.kind, made))

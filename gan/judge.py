@@ -149,7 +149,8 @@ def _warn_of_few(exam):
 
 def _report(exam, run, as_json):
     """Print the held-out figures and write the reliability figure. Returns the exit code."""
-    figures, probability = accuracy(exam), probabilities(exam)
+    probability = probabilities(exam)
+    figures = accuracy(exam, probability)
     bins = calibration.reliability(probability, exam.made, calibration.balanced(exam.kind, exam.made))
     count = figures["faces"]
     made = sum(count[kind] for kind in MADE)

@@ -178,10 +178,11 @@ def train_generator(model, optimizer, recipe, redrawn, network, weight):
     optimizer.zero_grad()
     loss, losses = reconstruction(redrawn)
     drawn = F.concatenate([each[0][..., :3] for each in redrawn])
-    made = shown_as_drawn(redrawn)
+    masks = [each[2] for each in redrawn]
     with still(network):
-        seen = nn.Tensor(made.faces, requires_grad=True)
-        adversarial = objectives.OBJECTIVES[recipe.objective].generator(network(seen, made.mask, made.person))
+        seen = nn.Tensor(drawn.data, requires_grad=True)
+        scores = network(seen, _together(*masks), persons(*map(len, masks)))
+        adversarial = objectives.OBJECTIVES[recipe.objective].generator(scores)
         (push,) = nn.grad(adversarial, [seen])
     loss = loss + weight * (drawn * push.data).sum()  # its slope at each pixel is the push
     losses = Losses(losses.loss, losses.mae, losses.dssim, losses.mask, adversarial.item())

@@ -84,6 +84,14 @@ def test_holes_are_looked_for_where_something_is_held_before_the_face(faces, mon
     assert evaluate.figures(model, faces, None)["covered_b"] == {"hole_iou": 0.0}
 
 
+def test_faces_are_chosen_as_evenly_as_can_be(faces, monkeypatch):
+    """Five of ten lie 2.25 apart: 0, 2.25, 4.5, 6.75 and 9, to the nearest."""
+    monkeypatch.setattr(evaluate, "KNOWN_FACES", 5)
+    assert len(faces.a.train) == 10
+    chosen = faces.a.crops(faces.a.train[[0, 2, 4, 7, 9]])
+    np.testing.assert_array_equal(evaluate._Person(faces.a).known, evaluate.features(*chosen))
+
+
 def test_photographs_have_no_figures_of_swaps(faces, small_run):
     model, _ = load_drawing_model(small_run[0])
     assert list(evaluate.figures(model, faces, None)) == [key for key in KEYS if key not in TRUTH]

@@ -201,7 +201,8 @@ class TestAccuracy:
                 scores.append((-right if k < wrong[kind] else right) * 5 + 0.01 * k)
                 kinds.append(kind)
                 half.append(k % 2)
-        found = accuracy(exam_of(scores, kinds, half))
+        faces = exam_of(scores, kinds, half)
+        found = accuracy(faces, probabilities(faces))
         assert found["reconstruction"] == pytest.approx((0.9 + 0.95) / 2)
         assert found["swap"] == pytest.approx((0.9 + 1.0) / 2)
         assert found["pasted"] == pytest.approx((0.9 + 0.85) / 2)
@@ -211,7 +212,8 @@ class TestAccuracy:
 
     def test_scores_without_meaning_are_even_odds(self):
         rng = np.random.default_rng(1)
-        found = accuracy(exam_of(rng.normal(size=5000), np.repeat(KINDS, 1000), np.arange(5000) % 2))
+        faces = exam_of(rng.normal(size=5000), np.repeat(KINDS, 1000), np.arange(5000) % 2)
+        found = accuracy(faces, probabilities(faces))
         assert all(0.45 < found[kind] < 0.55 for kind in ("reconstruction", "swap", "pasted", "blurred"))
         assert found["calibration_error"] < 0.05
 

@@ -165,6 +165,12 @@ class TestCommand:
         assert read_label(run_copy / "reliability.png") == DigitalSource.ALGORITHMIC
         assert outcome.err == []
 
+    def test_without_pictures_each_half_is_calibrated_once(self, program, run_copy, monkeypatch):
+        fits, fit = [], judge.calibration.fit
+        monkeypatch.setattr(judge.calibration, "fit", lambda *arguments: fits.append(None) or fit(*arguments))
+        assert program(judge.main, run_copy).code == 0
+        assert len(fits) == 2
+
     def test_the_same_as_json(self, program, run_copy):
         found = json.loads("".join(program(judge.main, run_copy, "--json").out))
         assert set(found) == {*MADE, "blurred", "calibration_error", "faces"}

@@ -259,6 +259,16 @@ def test_without_weight_the_generators_step_is_the_autoencoders_bit_for_bit(pair
     assert_same(bits(alone), bits(against))
 
 
+def test_drawn_faces_are_brought_together_once(pair, monkeypatch):
+    """The discriminator is shown the very array that the graph goes on from."""
+    net, critic, joined, seen = model(), network(), [], []
+    redrawn, concatenate, forward = net.redraw(*pair), F.concatenate, type(critic).forward
+    monkeypatch.setattr(F, "concatenate", lambda *arguments: joined.append(concatenate(*arguments)) or joined[-1])
+    monkeypatch.setattr(type(critic), "forward", lambda self, faces, *rest: seen.append(faces) or forward(self, faces, *rest))
+    train_generator(net, adam(net), RECIPE, redrawn, critic, 0.5)
+    assert len(seen) == 1 and any(seen[0].data is each.data for each in joined)
+
+
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_the_push_is_what_one_face_alone_would_be_pushed_by(pair, kind):
     net, critic = model(), network(kind)
