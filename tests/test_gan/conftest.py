@@ -87,9 +87,12 @@ def _few_pictures():
 
 @pytest.fixture(autouse=True)
 def _fast_kernels():
-    """A test that chooses kernels does not choose them for the next one."""
+    """A test that chooses kernels or threads does not choose them for the next one; sums differ in the last digit."""
+    threads = nn.kernels.parallel.thread_count()
     yield
     nn.use_kernels("fast")
+    if nn.kernels.parallel.thread_count() != threads:
+        nn.kernels.parallel.set_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import pytest
 
 import gan.subjects
 import gan.trainer
-from gan import monitor
-from gan.checkpoint import RunFolder
+from data.image_io import read_picture
+from gan import monitor, session
+from gan.checkpoint import RunFolder, load_drawing_model
 from gan.trainer import Trainer
 
 STEPS = 12
@@ -135,6 +136,21 @@ def test_held_out_faces_are_not_drawn_for_a_checkpoint_while_the_autoencoder_sta
     assert set(measured) == set(range(1, STEPS + 1)) - {8}
 
 
+def test_troubles_that_were_overcome_are_not_counted(train_small, tmp_path, monkeypatch, save_each_step):
+    """Each step fails once: twelve troubles, but never two without a checkpoint between."""
+    take, failed = Trainer.train_step, set()
+
+    def failing(self, *arguments):
+        if self.step not in failed:
+            failed.add(self.step)
+            lose_a_weight(self) if self.stage_number != 1 else lose_a_weight_of_the_adversary(self)
+        return take(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "train_step", failing)
+    outcome = train_small(tmp_path / "run", "--steps", STEPS)
+    assert outcome.code == 0 and len(back_lines(outcome)) == STEPS > session.ROLLBACKS
+
+
 def draw_white(trainer):
     """White faces and no mask, in the weights and in their averages."""
     for decoder in (trainer.model.decoder_a, trainer.model.decoder_b):
@@ -172,7 +188,7 @@ def test_what_is_lost_is_not_saved_by_a_signal(train_small, tmp_path, at_step, s
     assert int(RunFolder(tmp_path / "run").load()["step"]) == 4
 
 
-def test_over_training_is_no_reason_to_go_back(train_small, tmp_path, monkeypatch, save_each_step):
+def test_over_training_is_no_reason_to_go_back(faces, train_small, tmp_path, monkeypatch, save_each_step):
     """Held-out faces are drawn ever worse, those of the training part ever better."""
     measure = Trainer.measure
 
@@ -187,6 +203,9 @@ def test_over_training_is_no_reason_to_go_back(train_small, tmp_path, monkeypatc
     state = RunFolder(tmp_path / "run").load()
     assert int(state["step"]) == STEPS and int(state["best_step"]) == 9  # the first of the last stage
     assert any("drawn best after step 9" in line for line in outcome.out)
+    best, last = (faces.sheet(load_drawing_model(tmp_path / "run", which)[0]) for which in ("best", "last"))
+    np.testing.assert_array_equal(read_picture(tmp_path / "run" / "preview.png").pixels, best)
+    assert not np.array_equal(best, last)
 
 
 def test_a_loss_that_is_never_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):

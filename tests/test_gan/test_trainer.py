@@ -119,6 +119,21 @@ def test_the_schedule_reaches_the_optimizer_and_a_rollback_slows_it(faces):
     assert one.adversary.optimizer.lr == made.learning_rate == 0.25 * learning_rate(1e-3, 0, 0)
 
 
+def test_each_optimizer_and_the_average_remember_as_the_recipe_says(faces):
+    """After a first step Adam's means are 1 - beta of the gradient and of its square, the average decay of what it was."""
+    one = new_trainer(dataclasses.replace(RECIPE, betas=(0.3, 0.8), critic_betas=(0.1, 0.6), decay=0.1))
+    start, plan = one.state_dict(), [["autoencoder", 1], ["discriminator", 1]]
+    with batches(faces, one.recipe, plan) as make:
+        take(one, make, 2, plan)
+    state = one.state_dict()
+    for name, array in part(state, "average").items():
+        np.testing.assert_allclose(array, 0.1 * start[f"model.{name}"] + 0.9 * state[f"model.{name}"], atol=1e-6, err_msg=name)
+    for prefix, network, betas in (("", one.model, (0.3, 0.8)), ("adversary.", one.adversary.network, (0.1, 0.6))):
+        for k, parameter in enumerate(network.parameters()):
+            for slot, beta, wanted in (("m", betas[0], parameter.grad), ("v", betas[1], parameter.grad ** 2)):
+                np.testing.assert_allclose(state[f"{prefix}optimizer.{slot}.{k}"], (1 - beta) * wanted, rtol=1e-4, atol=1e-12)
+
+
 def test_the_discriminator_alone_learns_against_the_best_averages(faces, monkeypatch):
     one, drawn = new_trainer(), []
     draw_as = FaceAutoencoder.draw_as

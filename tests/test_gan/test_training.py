@@ -190,6 +190,9 @@ def test_an_error_while_a_network_is_still_gives_its_mode_back():
         assert not any(module.training for module in critic.modules())
         raise KeyError
     assert all(module.training for module in critic.modules())
+    with still(critic.eval()):
+        pass
+    assert not any(module.training for module in critic.modules())
 
 
 def plain_loss(net, critic, pair, objective, weight):
@@ -366,6 +369,8 @@ def test_accuracy_by_hand():
     assert accuracy(real, made, 0.5) == (0.75 + 1.0) / 2  # a score at the threshold is none above it
     assert accuracy(real, made) == (0.75 + 0.5) / 2  # halfway between 1.25 and -0.75 is 0.25
     assert accuracy(real + 100, made + 100) == accuracy(real, made)
+    assert accuracy(np.array([0.5, 1.0]), made, 0.5) == (0.5 + 1.0) / 2  # a real one at the threshold neither
+    assert accuracy(np.array([4.0, 0.0]), np.array([-2.0, 1.0])) == (0.5 + 0.5) / 2  # halfway between 2 and -0.5 is 0.75
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
