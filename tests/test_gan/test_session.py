@@ -314,7 +314,7 @@ def test_a_run_of_minutes_is_the_run_of_so_many_steps(train_small, tmp_path, mon
 @pytest.mark.parametrize("cut, plan", [(3, [["autoencoder", 3 + 3 + 20], ["discriminator", 6], ["adversarial", 3 + 10]]),
                                        (7, [PLAN[0], ["discriminator", 3 + 6], ["adversarial", 3 + 27]]),
                                        (9, [*PLAN[:2], ["adversarial", 1 + 3 + 33]])])
-def test_minutes_for_a_run_that_was_stopped_are_shared_by_what_is_left_of_it(train_small, tmp_path, at_step, monkeypatch, cut, plan):
+def test_minutes_for_a_stopped_run_are_shared_by_what_is_left_of_it(train_small, tmp_path, at_step, monkeypatch, cut, plan):
     """1000 minutes at 0.0006 steps a second are 33.84 steps; they go to the stages in shares of 0.6 to 0.08 to 0.32."""
     at_step(cut, lambda trainer: signal.raise_signal(signal.SIGINT))
     assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
