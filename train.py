@@ -102,8 +102,8 @@ def parse(arguments=None):
         parser.error("--people and --faces are for rendered people; leave them out with --a and --b")
     if options.crowd and options.faces:
         parser.error("--faces is for two rendered people; leave it out with a base")
-    if options.crowd and (options.stage not in (None, "autoencoder") or options.base):
-        parser.error("a base of many people is learned from nothing and without an adversary; leave --stage and --base out")
+    if options.crowd and options.base:
+        parser.error("a base of many people is learned from nothing; leave --base out")
     if options.size and options.size % 16:
         parser.error(f"--size should be a multiple of 16, got {options.size}")
     if options.width and options.width % 2:

@@ -19,6 +19,12 @@ class Adversary:
         self.optimizer = nn.optim.Adam(network.parameters(), recipe.critic_rate, betas=recipe.critic_betas)
         self.spectra = SpectrumMatch(network.size, device)
 
+    def inherit(self, weights):
+        """Begin with the weights {name: array} of a discriminator that has learned elsewhere, if it is of the same shape."""
+        own = self.network.state_dict()
+        if {name: array.shape for name, array in weights.items()} == {name: array.shape for name, array in own.items()}:
+            self.network.load_state_dict(weights)
+
     def learn_alone(self, model, batches, rate, noise, k, blurred=True):
         """A step against a model that stays as it is. rate: learning rate. noise: its strength. k: number of the step.
         blurred: whether half of the real faces are as soft as the made ones. Returns a gan.training.Duel."""
@@ -29,10 +35,10 @@ class Adversary:
         return self._learn(real, made, rate, noise, k)
 
     def learn_against(self, redrawn, rate, noise, k):
-        """A step against faces that are being drawn, [(drawn, target, mask)] of A and B; k: its number, to which its random
-        numbers belong. Returns a gan.training.Duel."""
-        (_, target_a, mask_a), (_, target_b, mask_b) = redrawn
-        return self._learn(shown_together(target_a, mask_a, target_b, mask_b), shown_as_drawn(redrawn), rate, noise, k)
+        """A step against faces that are being drawn, [(drawn, target, mask)] of A and B, or of a crowd; k: its number, to
+        which its random numbers belong. Returns a gan.training.Duel."""
+        real = shown_together([(target, mask) for _, target, mask in redrawn])
+        return self._learn(real, shown_as_drawn(redrawn), rate, noise, k)
 
     def _learn(self, real, made, rate, noise, k):
         self.optimizer.lr = rate
@@ -53,9 +59,17 @@ class Adversary:
         return ("network", self.network), ("optimizer", self.optimizer), ("spectra", self.spectra)
 
 
-def shown_as_swapped(model, batch_a, batch_b):
+def shown_as_swapped(model, *batches):
     """What a discriminator is shown of a model that stays as it is: the first half of each person's faces drawn as that
-    person, the second half as the other. A swapped face keeps the mask of the picture it is put into."""
+    person, the second half as the other; of a crowd, whose batches hold people to be drawn as others, those."""
+    if len(batches) == 1:
+        with nn.no_grad():
+            return shown_as_drawn(model.redraw(*batches))
+    return _swapped(model, *batches)
+
+
+def _swapped(model, batch_a, batch_b):
+    """A swapped face keeps the mask of the picture it is put into."""
     half_a, half_b = len(batch_a.target) // 2, len(batch_b.target) // 2
     parts = [(batch_a, slice(half_a), "a", "a"), (batch_b, slice(half_b, None), "b", "a"),
              (batch_b, slice(half_b), "b", "b"), (batch_a, slice(half_a, None), "a", "b")]

@@ -20,6 +20,8 @@ The arrangement is faceswap's "Original" at width W, with padding 2 on every sid
 
 What may differ from it, each by an argument of FaceAutoencoder:
 
+    mask        decoders draw a fourth channel, where the face is; and Sight, a branch around the code, tells where nothing hides
+                it. The product of the two is the mask
     latent      length of the code, 8W unless given
     identity    each decoder has a place of its own in the code's space: the code, moved by it, is what gets drawn. So the layers
                 between code and decoders, which both people share, may know them apart, and a code needs not say who it is
@@ -34,6 +36,8 @@ import nn.functional as F
 SLOPE = 0.1  # of the leaky ReLUs
 DRAWN_AT_ONCE = 64  # faces: more would take memory and no less time
 ACTIVATIONS = {"leaky_relu": nn.LeakyReLU(SLOPE), "relu": nn.ReLU(), "elu": nn.ELU(), "gelu": nn.GELU(), "tanh": nn.Tanh()}
+SIGHT_CHANNELS = 16
+SEEN = 3.0  # a logit: sigmoid(3) = 0.95
 NO_COLOURS = np.array([[0, 0, 0], [1, 1, 1]], np.float32)
 
 
@@ -85,7 +89,15 @@ class Encoder(nn.Module):
 
     def code(self, x):
         """The latent code of pictures (N, S, S, 3): (N, latent)."""
-        return self.squeeze(self.convs(x).reshape(len(x), -1))
+        return self.read(x)[0]
+
+    def read(self, x):
+        """The latent code of pictures (N, S, S, 3): (N, latent); and the outputs of the four convolutions that led to it."""
+        features = []
+        for conv in self.convs:
+            x = conv(x)
+            features.append(x)
+        return self.squeeze(x.reshape(len(x), -1)), features
 
     def reading(self):
         """The parameters of the layers from pictures to codes."""
@@ -112,6 +124,26 @@ class Decoder(nn.Module):
         return F.sigmoid(self.out(self.ups(x)))
 
 
+class Sight(nn.Module):
+    """Where nothing hides the face: the encoder's features at 1/2 to 1/16 of the side -> (N, S, S, 1), 0..1.
+
+    The code is too short to say where a finger lies. So this branch goes around it, upwards through what the encoder's
+    convolutions saw on their way down (U-Net, Ronneberger 2015). It serves both people: a hand has nobody's face."""
+
+    def __init__(self, width, activation):
+        c = SIGHT_CHANNELS
+        self.deepest = Up(8 * width, c, activation)
+        self.beside = nn.Sequential(*(_initialise(nn.Conv2d(width << k, c, 1, activation=activation)) for k in (2, 1, 0)))
+        self.ups = nn.Sequential(Up(2 * c, c, activation), Up(2 * c, c, activation), Up(2 * c, 1, None))
+        self.ups[-1].conv.bias.data += SEEN  # so that at first nothing is hidden
+
+    def forward(self, features):
+        x = self.deepest(features[3])
+        for beside, feature, up in zip(self.beside, features[2::-1], self.ups):
+            x = up(F.concatenate([x, beside(feature)], axis=-1))
+        return F.sigmoid(x)
+
+
 class FaceAutoencoder(nn.Module):
     """One encoder, a decoder for each side; sides are 'a' and 'b'. The arguments are those of the legend above."""
 
@@ -124,6 +156,7 @@ class FaceAutoencoder(nn.Module):
         self.encoder = Encoder(size, width, self.latent, act)
         self.decoder_a = Decoder(width, 4 if mask else 3, residual, act)
         self.decoder_b = Decoder(width, 4 if mask else 3, residual, act)
+        self.sight = Sight(width, act) if mask else None
         self.identity_a = nn.Parameter(np.zeros(self.latent, np.float32)) if identity else None
         self.identity_b = nn.Parameter(np.zeros(self.latent, np.float32)) if identity else None
         self.colours_a = nn.Buffer(NO_COLOURS)  # mean and spread of red, green and blue
@@ -138,11 +171,16 @@ class FaceAutoencoder(nn.Module):
         """Each person's faces through their own decoder; both are encoded in one batch. Arrays or Tensors (N, S, S, 3);
         returns two of (N, S, S, 3), or (N, S, S, 4) where the network draws masks."""
         count = len(faces_a)
-        codes = self.encoder.code(F.concatenate([normalise(faces_a, self.colours_a), normalise(faces_b, self.colours_b)]))
+        faces = F.concatenate([normalise(faces_a, self.colours_a), normalise(faces_b, self.colours_b)])
+        codes, features = self.encoder.read(faces)
         if self.identity_a is not None:
             codes = F.concatenate([codes[:count] + self.identity_a, codes[count:] + self.identity_b])
         shared = self.encoder.unfold(codes)
-        return self.decoder_a(shared[:count]), self.decoder_b(shared[count:])
+        drawn_a, drawn_b = self.decoder_a(shared[:count]), self.decoder_b(shared[count:])
+        if self.sight is None:
+            return drawn_a, drawn_b
+        seen = self.sight(features)
+        return where_seen(drawn_a, seen[:count]), where_seen(drawn_b, seen[count:])
 
     def redraw(self, batch_a, batch_b):
         """What a training step compares: [(drawn, target, mask)] of A and of B, each a data.augment.Batch."""
@@ -154,8 +192,9 @@ class FaceAutoencoder(nn.Module):
         colours = self.colours_a if person == "a" else self.colours_b
         decoder = self.decoder_a if side == "a" else self.decoder_b
         identity = self.identity_a if side == "a" else self.identity_b
-        code = self.encoder.code(normalise(faces, colours))
-        return decoder(self.encoder.unfold(code if identity is None else code + identity))
+        code, features = self.encoder.read(normalise(faces, colours))
+        drawn = decoder(self.encoder.unfold(code if identity is None else code + identity))
+        return drawn if self.sight is None else where_seen(drawn, self.sight(features))
 
     def draw(self, faces, person, side):
         """Faces (n, S, S, 3) float32 of `person` drawn as the person of `side`, each 'a' or 'b': the face (n, S, S, 3) and
@@ -167,6 +206,11 @@ class FaceAutoencoder(nn.Module):
                 drawn.append(self.draw_as(part, person, side).numpy())
         drawn = np.concatenate(drawn)
         return drawn[..., :3], drawn[..., 3:] if self.mask else None
+
+
+def where_seen(drawn, seen):
+    """Drawn faces (N, S, S, 4) with their mask, the last channel, only where the face is seen (N, S, S, 1)."""
+    return F.concatenate([drawn[..., :3], drawn[..., 3:] * seen], axis=-1)
 
 
 def average_colours(faces, mask):
@@ -205,7 +249,8 @@ def training_bytes(model, batch):
     s, w = model.size, model.width
     downs = sum((s >> k) ** 2 * (w << k - 1) for k in range(1, 5))
     ups = sum((s >> k) ** 2 * 2 * c for k, c in ((3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)))  # before and after shuffling
+    sight = sum((s >> k) ** 2 * 5 * SIGHT_CHANNELS for k in (3, 2, 1)) + s * s * 7 if model.mask else 0
     blocks = 2 * sum((s >> k) ** 2 * c for k, c in ((2, 2 * w), (1, w), (0, w // 2))) if model.residual else 0
     pictures = s * s * (3 + 12 * (4 if model.mask else 3))
-    step = round(2 * batch * (2.4 * (downs + ups + blocks) + pictures))
+    step = round(2 * batch * (2.4 * (downs + ups + sight + blocks) + pictures))
     return PROGRAM_BYTES + 4 * (6 * weights + max(step, 5 * weights))

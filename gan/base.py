@@ -1,4 +1,5 @@
 """A base: an encoder and a decoder that have learned many people, from which a new pair starts instead of from nothing.
+And the discriminator that they were set against: where a pair has one of that shape, it begins with its weights.
 
     crowd: picture --encoder--> code + place of a person in the code's space --decoder--> that person
     pair:  the same encoder, and two copies of that decoder, each at the mean place of the crowd
@@ -16,11 +17,12 @@ import numpy as np
 
 import nn
 from data.cli import Parser
-from gan.autoencoder import ACTIVATIONS, Decoder, Encoder, normalise
+from gan.autoencoder import ACTIVATIONS, Decoder, Encoder, Sight, normalise, where_seen
 
 SHIPPED = pathlib.Path(__file__).parent / "weights" / "base.npz"
 _PLACE = "place"  # the crowd's mean place, in a file
 _ACTIVATION = "activation"  # its name, in a file; one without it is of the usual one
+_ADVERSARY = "discriminator."  # before the names of its discriminator's weights, where it has one
 
 
 class ManyFaces(nn.Module):
@@ -31,12 +33,14 @@ class ManyFaces(nn.Module):
         self.latent = latent or 8 * width
         self.encoder = Encoder(size, width, self.latent, ACTIVATIONS[activation])
         self.decoder = Decoder(width, 4 if mask else 3, residual, ACTIVATIONS[activation])
+        self.sight = Sight(width, ACTIVATIONS[activation]) if mask else None
         self.places = nn.Parameter(np.zeros((people, self.latent), np.float32))
 
     def forward(self, faces, colours, drawn_as):
         """faces (n, S, S, 3) of people of average colours (n, 2, 1, 1, 3), drawn as other people: one 1 a row of (n, P)."""
-        code = self.encoder.code(normalise(faces, colours.swapaxes(0, 1)))
-        return self.decoder(self.encoder.unfold(code + drawn_as @ self.places))
+        code, features = self.encoder.read(normalise(faces, colours.swapaxes(0, 1)))
+        drawn = self.decoder(self.encoder.unfold(code + drawn_as @ self.places))
+        return drawn if self.sight is None else where_seen(drawn, self.sight(features))
 
     def redraw(self, batch):
         """What a training step compares: [(drawn, target, mask)] of one gan.crowd.CrowdBatch."""
@@ -44,15 +48,26 @@ class ManyFaces(nn.Module):
 
 
 def weights_of(state, activation="leaky_relu"):
-    """The base in a ManyFaces' state: {name: array} of encoder and decoder, the mean place, and the activation's name."""
-    base = {name: array for name, array in state.items() if name.startswith(("encoder.", "decoder."))}
+    """The base in a ManyFaces' state: {name: array} of encoder, decoder and sight, the mean place, and the activation's name."""
+    base = {name: array for name, array in state.items() if name.startswith(("encoder.", "decoder.", "sight."))}
     return base | {_PLACE: state["places"].mean(axis=0), _ACTIVATION: np.array(activation)}
+
+
+def with_discriminator(base, weights):
+    """A base, and the weights {name: array} of the discriminator that its faces were set against."""
+    return base | {_ADVERSARY + name: array for name, array in weights.items()}
+
+
+def discriminator_of(base):
+    """The weights {name: array} of the discriminator in a base; empty where it has none."""
+    return {name.removeprefix(_ADVERSARY): array for name, array in base.items() if name.startswith(_ADVERSARY)}
 
 
 def fault(base, model, activation="leaky_relu"):
     """Why a FaceAutoencoder of such an activation cannot start from a base, in a few words, or None if it can."""
+    base = {name: array for name, array in base.items() if not name.startswith(_ADVERSARY)}
     wanted = {name.replace("decoder_a", "decoder"): p.shape for name, p in model.named_parameters()
-              if name.startswith(("encoder.", "decoder_a."))} | {_PLACE: (model.latent,)}
+              if name.startswith(("encoder.", "decoder_a.", "sight."))} | {_PLACE: (model.latent,)}
     wanted[_ACTIVATION] = activation
     found = {name: array.shape for name, array in base.items()} | {_ACTIVATION: str(base.get(_ACTIVATION, "leaky_relu"))}
     for name in sorted(wanted.keys() | found.keys()):
@@ -65,7 +80,7 @@ def start_from(base, model):
     """Give a FaceAutoencoder the weights of a base that fits it: both decoders start as the same one, at the mean place."""
     own, place = model.state_dict(), base[_PLACE].astype(np.float32)
     for name, array in base.items():
-        if name in (_PLACE, _ACTIVATION):
+        if name in (_PLACE, _ACTIVATION) or name.startswith(_ADVERSARY):
             continue
         for target in (name.replace("decoder.", "decoder_a."), name.replace("decoder.", "decoder_b.")):
             own[target] = array

@@ -205,7 +205,7 @@ def load_base(run):
     weights = part(state, "model") | part(state, "best")
     if "places" not in weights:
         raise RunError(f"{run}: the checkpoint does not fit its config.json (it has no places of people)")
-    return base.weights_of(weights, config["activation"])
+    return base.with_discriminator(base.weights_of(weights, config["activation"]), part(state, "adversary.network"))
 
 
 def _load(run):

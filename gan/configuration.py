@@ -100,7 +100,9 @@ def recipe_of(config):
     recipe = Recipe(batch=config["batch"], learning_rate=config["learning_rate"], seed=config["seed"],
                     weight=config["adversarial_weight"],
                     **{name: config[name] for name in TUNABLE if name != "adversarial_weight"})
-    if config["people"] is None:  # photographs are few, and of some lights only: they are learned by heart if shown as they are
+    # Photographs are few, and of some lights only: they are learned by heart if shown as they are. A base, of rendered people
+    # too, shall serve photographs later.
+    if config["people"] is None:
         recipe = dataclasses.replace(recipe, light=LIGHT_PHOTOGRAPHED, fading_warp=False)
     return recipe
 
@@ -134,12 +136,12 @@ def _new(request, asked):
               "a": None, "b": None, "landmarks": None, "crowd": None, "base": None,
               "people": (2 * seed, 2 * seed + 1) if rendered_pair else None,
               "faces": FACES_RENDERED if rendered_pair else None,
-              "adversarial_weight": recipe.weight, "occluded": 0.0 if crowd else OCCLUDED,
+              "adversarial_weight": recipe.weight, "occluded": OCCLUDED,
               **{name: getattr(recipe, name) for name in TUNABLE if name not in ("adversarial_weight", "occluded")}}
     steps = request.steps
     if steps is None and request.minutes is None:
         steps = STEPS_CROWD if crowd else STEPS_PHOTOGRAPHED if photographed else STEPS_RENDERED
-    plan = [["autoencoder", steps]] if crowd or request.stage else stages.whole_run(steps)
+    plan = [["autoencoder", steps]] if request.stage else stages.whole_run(steps)
     config |= asked
     config["base"] = None if asked.get("base") == "none" else asked.get("base") or _shipped_base(config)
     # Where an encoder was told outright to forget whom it sees, it needs no warp to do so; and two decoders that start alike
@@ -192,8 +194,6 @@ def _another_stage(request, config, folder, step):
     """The plan goes as far as it has been run, and then on with the stage that is asked for."""
     if step == 0:
         raise RunError(f"{folder.path} has taken no step yet; train it first, then name another --stage")
-    if config["crowd"] is not None:
-        raise RunError(f"{folder.path} learns many people; an adversary needs a run of two")
     steps = request.steps
     if steps is None and request.minutes is None:
         steps = STEPS_JUDGE if request.stage == "discriminator" else step

@@ -2,7 +2,8 @@
 
     input: person i in pose p  --encoder-->  code + place of person j  --decoder-->  person j in pose p
 
-What is learned so is a base: a new pair starts from it instead of from nothing (gan/base.py).
+What is learned so is a base: a new pair starts from it instead of from nothing (gan/base.py). A crowd has an adversary as a pair
+has, but it is not told who it ought to see.
 
 Rendered people can be asked for what no photographs show: several of them in the very same pose, expression and light. So each
 pose is rendered of SHARED people, any of whom may be the one that is seen and any the one to be drawn. The encoder is then told

@@ -126,7 +126,8 @@ def _trainer(config, source, state, device, folder, weights):
     recipe = recipe_of(config)
     if weights is not None:
         base.start_from(weights, model)
-    trainer = Trainer(model.to(device), recipe, lambda: _new_adversary(config, recipe, device))
+    trainer = Trainer(model.to(device), recipe, lambda: _new_adversary(config, recipe, device),
+                      None if weights is None else base.discriminator_of(weights))
     if state is not None:
         try:
             trainer.load_state_dict(state)

@@ -54,10 +54,11 @@ class Step:
 class Trainer:
     """A model in training: a FaceAutoencoder or ManyFaces, and its adversary as soon as there is one.
 
-    new_adversary: function that makes the untrained gan.adversary.Adversary, called when a stage first needs it."""
+    new_adversary: function that makes the untrained gan.adversary.Adversary, called when a stage first needs it. inherited:
+    weights of a base's discriminator, {name: array}, with which it then begins."""
 
-    def __init__(self, model, recipe, new_adversary=None):
-        self.model, self.recipe, self._new_adversary = model, recipe, new_adversary
+    def __init__(self, model, recipe, new_adversary=None, inherited=None):
+        self.model, self.recipe, self._new_adversary, self.inherited = model, recipe, new_adversary, inherited or {}
         self.optimizer = nn.optim.Adam(model.parameters(), recipe.learning_rate, betas=recipe.betas)
         self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
         self.adversary = None
@@ -71,6 +72,8 @@ class Trainer:
         """Make ready for the stage of a gan.stages.Place; to be called before each step. True at the first step of a stage."""
         if place.stage != "autoencoder" and self.adversary is None:
             self.adversary = self._new_adversary()
+            self.adversary.inherit(self.inherited)
+            self.inherited = {}
         if place.number == self.stage_number:
             return False
         self.stage_number = place.number
@@ -169,6 +172,7 @@ class Trainer:
         for part, each in (("model", self.model), ("optimizer", self.optimizer), ("adversary", self.adversary)):
             if each is not None:
                 state |= {f"{part}.{name}": array for name, array in each.state_dict().items()}
+        state |= {f"inherited.{name}": array for name, array in self.inherited.items()}
         return state
 
     def load_state_dict(self, state):
@@ -183,6 +187,7 @@ class Trainer:
         self.adversary = self._new_adversary() if adversary else None
         if adversary:
             self.adversary.load_state_dict(adversary)
+        self.inherited = part(state, "inherited")
         self.average.averages, self.best = average, best
         self.average.updates = int(state["average_updates"])
         for name, kind in _NUMBERS.items():

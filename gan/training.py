@@ -96,7 +96,8 @@ class Duel:
 
 
 class Shown(NamedTuple):
-    """Faces as a discriminator is shown them: (N, S, S, 3), the mask (N, S, S, 1), and -1 or +1 for whose they ought to be."""
+    """Faces as a discriminator is shown them: (N, S, S, 3), the mask (N, S, S, 1), and -1 or +1 for whose they ought to be, 0
+    where that is not told."""
 
     faces: np.ndarray
     mask: np.ndarray
@@ -194,24 +195,25 @@ def train_generator(model, optimizer, recipe, redrawn, network, weight):
 
 
 def shown_as_drawn(redrawn):
-    """What a discriminator is shown of [(drawn, target, mask)] of A and B: the drawn faces without their graph."""
-    (a, _, mask_a), (b, _, mask_b) = redrawn
-    return shown_together(a.data[..., :3], mask_a, b.data[..., :3], mask_b)
+    """What a discriminator is shown of [(drawn, target, mask)] of A and B, or of a crowd: the drawn faces without their
+    graph."""
+    return shown_together([(drawn.data[..., :3], mask) for drawn, _, mask in redrawn])
 
 
-def shown_as_real(batch_a, batch_b):
-    """What a discriminator is shown as real: the faces of both people's batches as they are."""
-    return shown_together(batch_a.target, batch_a.mask, batch_b.target, batch_b.mask)
+def shown_as_real(*batches):
+    """What a discriminator is shown as real: the faces of both people's batches, or of a crowd's, as they are."""
+    return shown_together([(batch.target, batch.mask) for batch in batches])
 
 
-def shown_together(faces_a, mask_a, faces_b, mask_b):
-    """Faces that ought to be A's, and faces that ought to be B's, as one Shown: copies."""
-    return Shown(_together(faces_a, faces_b), _together(mask_a, mask_b), persons(len(faces_a), len(faces_b)))
+def shown_together(sides):
+    """[(faces, mask)] of those that ought to be A's and those that ought to be B's, or of a crowd, as one Shown: copies."""
+    faces, masks = (_together(*arrays) for arrays in zip(*sides))
+    return Shown(faces, masks, persons(*(len(faces) for faces, _ in sides)))
 
 
-def persons(count_a, count_b):
-    """-1 for each of A's faces, then +1 for each of B's: float32 (N,)."""
-    return np.repeat(np.array([-1, 1], np.float32), [count_a, count_b])
+def persons(*counts):
+    """-1 for each of A's faces, then +1 for each of B's; for a crowd, of which there is one count, 0: float32 (N,)."""
+    return np.repeat(np.array([-1, 1] if len(counts) == 2 else [0], np.float32), counts)
 
 
 def noisy(shown, strength, seed, k, part):
@@ -258,8 +260,8 @@ def _critic(network, shown):
     return lambda faces: network(faces, shown.mask, shown.person)
 
 
-def _together(x, y):
-    return nn.backend.array_module(x).concatenate([x, y])
+def _together(*arrays):
+    return nn.backend.array_module(*arrays).concatenate(arrays)
 
 
 def _norm_of_each(pictures):

@@ -6,6 +6,8 @@ import nn
 from gan import adversary
 from gan.adversary import Adversary, shown_as_swapped
 from gan.autoencoder import FaceAutoencoder
+from gan.base import ManyFaces
+from gan.crowd import CrowdBatch
 from gan.discriminator import DISCRIMINATORS
 from gan.training import Recipe
 
@@ -60,6 +62,35 @@ def test_half_is_drawn_as_its_own_person_and_half_as_the_other(model, pair):
         np.testing.assert_allclose(face, model.draw(batch.target[row:row + 1], person, side)[0][0], atol=1e-5)
         np.testing.assert_array_equal(mask, batch.mask[row])
     assert type(swapped.faces) is np.ndarray
+
+
+def test_a_crowds_faces_are_drawn_as_others_and_nobody_is_told(shown):
+    random = np.random.default_rng(0)
+    batch = CrowdBatch(random.random((6, 32, 32, 3), np.float32), random.uniform(0.2, 0.8, (6, 2, 1, 1, 3)).astype(np.float32),
+                       np.eye(3, dtype=np.float32)[[0, 2, 1, 1, 0, 2]], random.random((6, 32, 32, 3), np.float32),
+                       random.random((6, 32, 32, 1), np.float32))
+    nn.manual_seed(0)
+    many = ManyFaces(32, 4, True, 3)
+    drawn, one = many(batch.warped, batch.colours, batch.drawn_as).numpy()[..., :3], new()
+    one.learn_alone(many, [batch], 1e-3, 0, 0, blurred=False)
+    one.learn_against(many.redraw(batch), 1e-3, 0, 1)
+    for real, made in shown:
+        np.testing.assert_array_equal(real.faces, batch.target)
+        np.testing.assert_array_equal(made.faces, drawn)
+        np.testing.assert_array_equal(real.mask, batch.mask)
+        assert real.person.tolist() == made.person.tolist() == [0] * 6
+
+
+def test_it_begins_with_what_another_has_learned_where_the_shapes_are_equal():
+    learned, one = new(seed=5), new()
+    one.inherit({name: array.astype(np.float16) for name, array in learned.network.state_dict().items()})
+    for name, array in one.network.state_dict().items():
+        np.testing.assert_allclose(array, learned.network.state_dict()[name], atol=1e-3)
+        assert array.dtype == np.float32
+    for other in (new(kind="unet"), new(spectral=True)):
+        before = other.network.state_dict()
+        other.inherit(learned.network.state_dict())
+        assert_same(other.network.state_dict(), before)
 
 
 def test_a_batch_of_one(model, faces):

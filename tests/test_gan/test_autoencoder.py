@@ -64,6 +64,7 @@ def test_parameter_names():
              "encoder.up.conv"]
     for side in "ab":
         parts += [f"decoder_{side}.ups.{k}.conv" for k in range(3)] + [f"decoder_{side}.out"]
+    parts += ["sight.deepest.conv"] + [f"sight.beside.{k}" for k in range(3)] + [f"sight.ups.{k}.conv" for k in range(3)]
     names = {f"{part}.{kind}" for part in parts for kind in ("weight", "bias")}
     assert {name for name, _ in small().named_parameters()} == names
 
@@ -109,6 +110,33 @@ def test_draw_is_forward_without_a_graph():
     np.testing.assert_allclose(np.concatenate([face, mask], -1), drawn_a.numpy(), atol=1e-6)
     np.testing.assert_allclose(model.draw(b, "b", "b")[0], drawn_b.numpy()[..., :3], atol=1e-6)
     assert np.abs(model.draw(a, "a", "b")[0] - face).max() > 1e-3  # another decoder, another face
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_the_mask_is_the_decoders_where_the_face_is_seen(side):
+    """One mask for both people's decoders is left out where Sight says that something hides the face: a product."""
+    model, faces = small(), pictures(2, 32)
+    with nn.no_grad():
+        code, features = model.encoder.read(nn.Tensor(faces))
+        decoder = model.decoder_a if side == "a" else model.decoder_b
+        drawn, seen = decoder(model.encoder.unfold(code)).numpy(), model.sight(features).numpy()
+    assert seen.shape == (2, 32, 32, 1) and 0 < seen.min() and seen.max() < 1 and seen.std() > 1e-4
+    face, mask = model.draw(faces, "a", side)
+    np.testing.assert_allclose(face, drawn[..., :3], atol=1e-6)
+    np.testing.assert_allclose(mask, drawn[..., 3:] * seen, atol=1e-6)
+
+
+def test_sight_is_as_sharp_as_the_picture():
+    """What the first convolution sees at pixel (4, 4), half of the pixels from 2 to 7, is told to pixels 0 to 9."""
+    model, faces = small(), pictures(1, 32)
+    moved = faces.copy()
+    moved[0, 4, 4] = 1 - moved[0, 4, 4]
+    with nn.no_grad():
+        features, others = (model.encoder.read(nn.Tensor(each))[1] for each in (faces, moved))
+        change = np.abs(model.sight(features).numpy() - model.sight([*others[:1], *features[1:]]).numpy())[0, ..., 0]
+    assert change[:10, :10].max() > 0
+    change[:10, :10] = 0
+    assert change.max() == 0
 
 
 def test_draw_records_nothing(monkeypatch):

@@ -66,11 +66,11 @@ def test_a_new_run_of_photographs(tmp_path):
 
 
 @pytest.mark.parametrize("crowd", [6, "people"])
-def test_a_base_is_learned_by_the_autoencoder_alone(tmp_path, crowd):
+def test_a_base_is_learned_in_all_stages(tmp_path, crowd):
     config = new(tmp_path, crowd=crowd)
-    assert config["plan"] == [["autoencoder", 10_000]] and config["crowd"] == crowd
-    assert config["people"] is None and config["base"] is None and config["occluded"] == 0
-    assert new(tmp_path, crowd=crowd, steps=7)["plan"] == [["autoencoder", 7]]
+    assert stages.length(config["plan"]) == 10_000 and [stage for stage, _ in config["plan"]] == list(stages.STAGES)
+    assert config["crowd"] == crowd and config["people"] is None and config["base"] is None and config["occluded"] == 0.2
+    assert new(tmp_path, crowd=crowd, steps=7, stage="autoencoder")["plan"] == [["autoencoder", 7]]
 
 
 def test_what_was_asked_for_is_what_a_new_run_is(tmp_path):
@@ -228,10 +228,6 @@ def test_steps_close_what_minutes_left_open(begun):
 ])
 def test_a_plan_that_cannot_be(begun, step, asked, words):
     assert words in refused(continued, begun(plan=PLAN), step, **asked)
-
-
-def test_a_crowd_has_no_adversary(begun):
-    assert "needs a run of two" in refused(continued, begun(crowd=6), 5, stage="adversarial")
 
 
 def test_the_projects_base_is_taken_where_it_fits(tmp_path, shipped):

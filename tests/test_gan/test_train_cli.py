@@ -41,7 +41,7 @@ def one_error(outcome, code, *words):
     (["--people", "1", "2", "3"], "--people"), (["--people", "3"], "at least 4 people"), (["--people", "0", "anna"], "--people"),
     (["--a", "x", "--b", "y", "--people", "folder"], "--people"), (["--people", "6", "--base", "run"], "--base"),
     (["--people", "6", "--faces", "9"], "--faces"), (["--people", "6", "--landmarks", "x"], "--landmarks"),
-    (["--people", "6", "--stage", "adversarial"], "--stage"), (["--stage", "critic"], "--stage"),
+    (["--stage", "critic"], "--stage"),
     (["--objective", "maximin"], "--objective"), (["--adversarial-weight", "-1"], "--adversarial-weight"),
     (["--critic-turns", "0"], "--critic-turns"), (["--noise", "nan"], "--noise"), (["--discriminator", "oracle"], "--discriminator"),
     (["--occluded", "1.5"], "--occluded"), (["--activation", "softsign"], "--activation"), (["--latent", "0"], "--latent"),

@@ -425,6 +425,22 @@ def test_a_state_without_an_adversary_takes_it_away():
     assert one.adversary is None and one.stage_number == 0
 
 
+def test_what_was_inherited_is_kept_until_there_is_an_adversary():
+    """In whichever session its stage begins; it is used once."""
+    learned = new_trainer(seed=7)
+    learned.enter(Place(1, "discriminator", 0, 4))
+    weights = {name: array + 1 for name, array in learned.adversary.network.state_dict().items()}
+    one, two = new_trainer(), new_trainer()
+    one.inherited = weights
+    two.load_state_dict(one.state_dict())
+    two.enter(Place(1, "discriminator", 0, 4))
+    for name, array in two.adversary.network.state_dict().items():
+        np.testing.assert_array_equal(array, weights[name], err_msg=name)
+    assert not two.inherited and not any(name.startswith("inherited") for name in two.state_dict())
+    one.load_state_dict(two.state_dict())
+    assert not one.inherited
+
+
 # Averages, and the best of them
 
 def test_averaged_weights_within_and_the_weights_after(faces):
