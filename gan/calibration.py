@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan import chart
+
 _ITERATIONS = 100
 _BINS = 10
 
@@ -110,23 +112,19 @@ def calibration_error(bins):
 
 def reliability_plot(bins, title):
     """The reliability figure, (660, 770, 3) uint8: shares against probabilities; below, how many faces there are."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 6), dpi=110, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    figure = chart.figure(7, 6)
     upper, lower = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
     said, share = 100 * np.array([each.probability for each in bins]), 100 * np.array([each.share for each in bins])
-    upper.plot([0, 100], [0, 100], "--", color="#777777", linewidth=1, label="if it were always right about itself")
-    upper.vlines(said, said, share, color="#e07b00", linewidth=1.5, label="how far off")
-    upper.plot(said, share, "o-", color="#1f6fb4", linewidth=1.2, label="held-out faces", clip_on=False, zorder=3)
+    upper.plot([0, 100], [0, 100], "--", color=chart.GREY, linewidth=1, label="if it were always right about itself")
+    upper.vlines(said, said, share, color=chart.ORANGE, linewidth=1.5, label="how far off")
+    upper.plot(said, share, "o-", color=chart.BLUE, linewidth=1.2, label="held-out faces", clip_on=False, zorder=3)
     upper.set(ylabel="of these, synthesized, %", ylim=(-4, 104), yticks=range(0, 101, 20), title=title)
     edges = np.arange(_BINS) * 100 / _BINS
     place = [min(int(each.probability * _BINS), _BINS - 1) for each in bins]
     real, made = np.zeros(_BINS), np.zeros(_BINS)
     real[place], made[place] = [each.real for each in bins], [each.made for each in bins]
     width = 40 / _BINS
-    for shift, counts, colour, label in ((0, real, "#2a8f4a", "real"), (width, made, "#e07b00", "synthesized")):
+    for shift, counts, colour, label in ((0, real, chart.GREEN, "real"), (width, made, chart.ORANGE, "synthesized")):
         bars = lower.bar(edges + 10 / _BINS + shift, counts, width, align="edge", color=colour, label=label)
         lower.bar_label(bars, ["" if n == 0 else f"{n:.0f}" for n in counts], fontsize=8, padding=1)
     lower.set(xlabel="probability of being synthesized, as told, %", ylabel="faces", xlim=(-2, 102),
@@ -136,5 +134,4 @@ def reliability_plot(bins, title):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
         axes.legend(loc="upper left" if axes is upper else "upper center", frameon=False, fontsize=9)
-    canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]
+    return chart.pixels(figure)

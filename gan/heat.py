@@ -6,6 +6,7 @@ import numpy as np
 
 from data.align import apply, crop_transform, warp
 from data.mask import face_mask
+from gan import chart
 
 SIDE = 384  # T
 _COLOURS = "RdYlBu_r"  # blue: real; pale yellow: no telling; red: synthesized
@@ -17,14 +18,10 @@ def heat_picture(image, landmarks, regions, title):
 
     image: (H, W, 3) uint8. landmarks: (68, 2) in its pixels. regions: (h, h), 0..1, the probability of being synthesized of
     each part of the crop. title: words above. Returns (489, 1012, 3) uint8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     transform = crop_transform(landmarks, SIDE)
     face = warp(image, transform, SIDE)  # the crop that was judged, at the picture's own sharpness
     heat, mask = enlarged(regions, SIDE), face_mask(apply(transform, landmarks), (SIDE, SIDE))
-    figure = Figure(figsize=(9.2, 4.45), dpi=110, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    figure = chart.figure(9.2, 4.45)
     left, right = figure.subplots(1, 2)
     left.imshow(face)
     right.imshow(np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2))
@@ -36,8 +33,7 @@ def heat_picture(image, landmarks, regions, title):
     right.set_title("blue: looks real, red: looks synthesized", fontsize=10)
     for axes in (left, right):
         axes.set_axis_off()
-    canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]
+    return chart.pixels(figure)
 
 
 def enlarged(regions, side):

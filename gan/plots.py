@@ -8,8 +8,9 @@ Training curves are drawn twice: pale, what each step measured; strong, the mean
 import numpy as np
 
 from data.image_io import DigitalSource, save_picture
+from gan import chart
+from gan.chart import BLUE, GREEN, GREY, ORANGE
 
-BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#e07b00", "#2a8f4a", "#777777"
 SHADES = {"autoencoder": "#ffffff", "discriminator": "#fdf1dc", "adversarial": "#e9f1fa"}
 STAGE_NAMES = {"autoencoder": "autoencoder alone", "discriminator": "discriminator alone", "adversarial": "both, in turns"}
 DRAWN = 1000  # points of a curve: about one a pixel
@@ -71,13 +72,10 @@ def players_plot(curves):
 
 
 def _figure(panels, height):
-    """A figure 8 inches wide, 110 pixels an inch, and its panels, one below the other."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """A figure 8 inches wide, and its panels, one below the other."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, height), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = chart.figure(8, height)
     panels = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
     for axes in panels:
         axes.grid(alpha=0.3)
@@ -160,5 +158,4 @@ def _finished(figure, axes, legend=True):
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     figure.align_ylabels()
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    return chart.pixels(figure)

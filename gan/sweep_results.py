@@ -20,7 +20,8 @@ import io
 import numpy as np
 
 from data.image_io import DigitalSource, save_picture, write_whole
-from gan.plots import BLUE, GREY, ORANGE
+from gan import chart
+from gan.chart import BLUE, GREY, ORANGE
 
 # Of which blocks of gan.evaluate.figures a figure is taken, and its name there.
 SOURCES = {"swap_psnr": ("swap", "psnr"), "swap_ssim": ("swap", "ssim"), "drawn_psnr": ("reconstruction", "psnr"),
@@ -126,13 +127,9 @@ def markdown(rows):
 def plot(rows):
     """PSNR and sharpness of all settings by knob, as pixels (H, 990, 3) uint8: a small dot a pair of people, a large one the
     mean. In each knob's group the default stands too, marked, and a line leads from it through all groups."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     places, chosen = _places(settings(rows))
     height = max((place for place, _, _ in places), default=0)
-    figure = Figure(figsize=(9, 1.4 + 0.22 * (height + 1)), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = chart.figure(9, 1.4 + 0.22 * (height + 1))
     against_truth = any(row["swap_psnr"] is not None for row in chosen)
     panels = figure.subplots(1, 2, sharey=True)
     names = (("swap_psnr", "PSNR of the swap, dB") if against_truth else ("drawn_psnr", "PSNR of drawn faces, dB"),
@@ -143,8 +140,7 @@ def plot(rows):
     panels[1].axvspan(*SHARP, facecolor="#e9f5ec", zorder=0)
     panels[0].set_yticks([place for place, _, _ in places], [text for _, text, _ in places])
     panels[0].set_ylim(height + 0.8, -0.8)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    return chart.pixels(figure)
 
 
 def save_plot(file, rows):
