@@ -20,6 +20,7 @@ from nn.layers import (ELU, GELU, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2
                        LeakyReLU, Linear, LogSoftmax, MaxPool2d, PixelShuffle, ReLU, Sigmoid, Softmax, Softplus, Tanh,
                        Upsample)
 from nn.module import Module, Sequential
+from nn.profile import profile
 from nn.serialize import load, save
 from nn.spectral import SpectralNorm
 from nn.tensor import Buffer, Function, Parameter, Tensor, grad, no_grad

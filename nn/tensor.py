@@ -22,6 +22,7 @@ from nn import backend
 
 class _Mode(threading.local):
     recording = True
+    observer = None  # an nn.profile that times every op
 
 
 _mode = _Mode()
@@ -35,6 +36,18 @@ def recording(flag):
         yield
     finally:
         _mode.recording = before
+
+
+@contextlib.contextmanager
+def observed(observer):
+    """Context manager: within it (and within this thread) observer.forward and observer.backward compute the ops."""
+    if _mode.observer is not None:
+        raise RuntimeError("profile: expected no other profile around this one")
+    _mode.observer = observer
+    try:
+        yield
+    finally:
+        _mode.observer = None
 
 
 def no_grad():
@@ -161,7 +174,10 @@ class Function:
         inputs = _promote(inputs)
         function = cls()
         arrays = [t._data if isinstance(t, Tensor) else t for t in inputs]
-        output = function.forward(*arrays, **settings)
+        if _mode.observer is None:
+            output = function.forward(*arrays, **settings)
+        else:
+            output = _mode.observer.forward(function, inputs, lambda: function.forward(*arrays, **settings))
         if not any(isinstance(t, Tensor) for t in inputs):
             return backend.as_array(output)  # NumPy's own functions give numbers for arrays without axes
         result = Tensor(output)
@@ -213,7 +229,7 @@ class Function:
         arrays = self.kept
         self.kept = self._unpack(arrays, create_graph)
         try:
-            gradients = self.backward(gy)
+            gradients = self.backward(gy) if _mode.observer is None else _mode.observer.backward(self, lambda: self.backward(gy))
         finally:
             self.kept = arrays
         gradients = list(gradients) if isinstance(gradients, tuple) else [gradients]
