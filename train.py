@@ -10,6 +10,7 @@ run folder that exists is continued. Ctrl-C saves and ends; starting again goes 
 import argparse
 import contextlib
 import dataclasses
+import shlex
 import signal
 import sys
 
@@ -158,6 +159,7 @@ def main(arguments=None):
     options = parse(arguments)
     names = {field.name for field in dataclasses.fields(configuration.Request)}
     request = configuration.Request(**{name: value for name, value in vars(options).items() if name in names})
+    request.command = shlex.join(["python", "train.py", *(sys.argv[1:] if arguments is None else arguments)])
     nn.use_kernels(options.kernels)
     if options.threads:
         nn.kernels.parallel.set_threads(options.threads)

@@ -6,6 +6,7 @@
     metrics.csv         losses by step; timing.csv: seconds by step
     faces/              a, b: the faces cut out of photographs or clips, where no landmarks were given (data/facefolder.py)
     preview.png, history/     sheets of faces; loss.png, players.png: curves of the losses and of the two players
+    notes.txt           what it had to say about how it goes; report.html: all of this on one page (gan/report.py)
 
 A file is written whole or not at all, and a checkpoint that is damaged gives way to the one before. Networks are built as
 config.json describes them, untrained (build_model, build_discriminator) or with the weights of the checkpoint: to draw

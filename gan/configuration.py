@@ -26,6 +26,7 @@ class Request:
     """What the user asked for; None where nothing was said: then the run's own value holds, or the default."""
 
     run: str
+    command: str | None = None  # that asked for it, to be remembered
     a: str | None = None
     b: str | None = None
     landmarks: str | None = None

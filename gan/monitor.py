@@ -1,4 +1,4 @@
-"""Watching a run: a progress line, metrics.csv, sheets of faces. gan/plots.py draws the curves."""
+"""Watching a run: a progress line, metrics.csv, notes, sheets of faces. gan/plots.py draws the curves."""
 import collections
 import csv
 import io
@@ -119,6 +119,29 @@ class Metrics:
     def close(self):
         with self._timing, self._metrics:  # both, even if the disk is full
             pass
+
+
+class Notes:
+    """notes.txt: what a run had to say about how it goes, a line each: the step, a tab, the words. Kept in `lines`, pairs of
+    (step, words), and on disk; what was said after `step`, the step to continue from, is cut off."""
+
+    def __init__(self, folder, step):
+        self._file = folder / "notes.txt"
+        self.lines = [(at, words) for at, words in _read_notes(self._file) if at <= step]
+
+    def add(self, step, words):
+        """Append a line, and write the file whole."""
+        self.lines.append((step, words))
+        write_whole(self._file, "".join(f"{at}\t{said}\n" for at, said in self.lines).encode())
+
+
+def _read_notes(path):
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    parts = [line.partition("\t") for line in lines]
+    return [(int(step), words) for step, _, words in parts if step.isascii() and step.isdigit()]
 
 
 def _read_rows(path):

@@ -8,13 +8,14 @@ good one. A checkpoint is also saved as a stage begins: what goes wrong in a sta
 stays lowered until the next stage begins, which has its full rate again: that depends on steps alone, not on when a session
 stopped or saved.
 """
+import contextlib
 import dataclasses
 import hashlib
 import time
 
 import nn
-from data.faceset import report
-from gan import base, crowd, evaluate, monitor, plots, stages
+from data import faceset
+from gan import base, crowd, evaluate, monitor, plots, report, stages
 from gan.adversary import Adversary
 from gan.autoencoder import training_bytes
 from gan.batches import BatchMaker
@@ -26,6 +27,7 @@ from gan.training import NotFiniteError, warp_strength
 
 SAVE_SECONDS = 60
 HELD_OUT_EVERY = 100  # steps
+PROFILED_STEP = 10  # of a stage in a session: its layers are timed
 TIMED_STEPS = 20  # the first steps of a session or a stage, from which its speed is told
 ROLLBACKS = 5  # in a row, without a new checkpoint between: then the run gives up
 SLOWER = 0.5  # the rate after a rollback, of what it was
@@ -50,7 +52,7 @@ def train(request, say=print, stopped=lambda: False):
         return True
     weights = _base_of(config, folder) if state is None and config["base"] is not None else None
     source = _gather(config, folder, say)
-    _record(config, source, say)
+    _record(config, source, request.command, say)
     trainer = _trainer(config, source, state, device, folder, weights)
     folder.create()  # not earlier: what cannot be begun leaves no folder that says it was
     folder.write_config(config)
@@ -90,13 +92,16 @@ def _gather(config, folder, say):
             if len(faces.skipped) > 10:
                 say(f"    and {len(faces.skipped) - 10} more")
     if config["a"] is not None:
-        for line in report(source.a, source.b):
+        for line in faceset.report(source.a, source.b):
             say(f"  {line}")
     return source
 
 
-def _record(config, source, say):
-    """Note in the configuration what the run learns from: counts and hashes, not the pictures."""
+def _record(config, source, command, say):
+    """Note in the configuration what the run learns from, counts and hashes, not the pictures; and the command, if it is one
+    more."""
+    if command is not None and config.get("commands", [])[-1:] != [command]:
+        config["commands"] = [*config.get("commands", []), command]
     parted = source.sets() if config["crowd"] is None else (source,)  # a crowd holds out whole poses, not its set's clips
     learned = {name: {"train": len(parts.train), "held_out": len(parts.held_out),
                       "sha256": hashlib.sha256("".join(faces.digests).encode()).hexdigest()}
@@ -169,6 +174,7 @@ class _Session:
     def __init__(self, folder, config, source, trainer, began, say):
         self.folder, self.config, self.source, self.trainer, self.say = folder, config, source, trainer, say
         self.diagnosis = Diagnosis()
+        self.costs = {}  # stage -> nn.profile of a step
         self.rollbacks = 0
         self.saved = time.monotonic()
         self.began = began  # then of the stage
@@ -177,6 +183,7 @@ class _Session:
     def run(self, stopped):
         trainer = self.trainer
         self.metrics = monitor.Metrics(self.folder.path, trainer.step)
+        self.notes = monitor.Notes(self.folder.path, trainer.step)
         self.batches = BatchMaker(self.source, trainer.recipe, self.warp, trainer.model.parameters()[0].device)
         self.progress = monitor.Progress()
         try:
@@ -212,13 +219,23 @@ class _Session:
             self.begin(place)
         started = time.monotonic()
         try:
-            made = trainer.train_step(place, self.batches)
+            with self.profiled(place):
+                made = trainer.train_step(place, self.batches)
         except NotFiniteError as error:
             self.roll_back(f"{error} at step {trainer.step + 1}")
             return
         self.stepping += time.monotonic() - started
         self.steps += 1
         self.after_step(place, made)
+
+    @contextlib.contextmanager
+    def profiled(self, place):
+        """Within it one of the stage's steps is timed by layers, once it runs as it will go on."""
+        if self.steps + 1 != PROFILED_STEP:
+            yield
+            return
+        with nn.profile() as self.costs[place.stage]:
+            yield
 
     def begin(self, place):
         """Begin another stage: at its full rate, and with a checkpoint to go back to."""
@@ -256,6 +273,7 @@ class _Session:
         for line in lines:
             self.progress.end()
             self.say(line)
+            self.notes.add(self.trainer.step, line)
 
     def rate(self):
         """Steps a second of this stage in this session, without the previews: these are many at first and rare later."""
@@ -284,6 +302,13 @@ class _Session:
             sheet = self.source.sheet(self.trainer.model)
         monitor.save_preview(self.folder, sheet, self.trainer.step)
         plots.save_plots(self.folder, self.metrics.curves, self.trainer.best_step)
+        self.report()
+
+    def report(self):
+        """Write report.html."""
+        with self.trainer.best_weights():
+            report.write_report(self.folder, self.metrics.curves, self.metrics.elapsed(), self.notes.lines, self.costs,
+                                self.trainer.model, self.source)
 
     def save(self):
         """Write a checkpoint, unless held-out faces show that what was learned is lost: then go back. True if it was written."""
@@ -320,8 +345,7 @@ class _Session:
         self.metrics.close()
         self.metrics = monitor.Metrics(self.folder.path, trainer.step, spent)
         self.saved = time.monotonic()
-        self.progress.end()
-        self.say(f"{reason}: back to the checkpoint of step {trainer.step}, and on at {scale:g} times the learning rate")
+        self.tell([f"{reason}: back to the checkpoint of step {trainer.step}, and on at {scale:g} times the learning rate"])
 
     def conclude(self):
         """The held-out figures."""
@@ -333,8 +357,9 @@ class _Session:
             self.say("\n".join(evaluate.table(found)))
         if trainer.best_step < trainer.step:
             self.say(f"the held-out faces were drawn best after step {trainer.best_step}: those weights draw the pictures")
+        self.report()
         self.say(f"{monitor.duration(self.metrics.elapsed())} of training; look at {self.folder.path / 'preview.png'} and "
-                 f"{self.folder.path / 'loss.png'}")
+                 f"{self.folder.path / 'report.html'}")
 
 
 def _row(made):

@@ -18,7 +18,7 @@ import pytest
 import nn
 import train
 from data.synthetic import write_people
-from gan import crowd, evaluate, monitor, plots, session, subjects
+from gan import crowd, evaluate, latent, monitor, plots, session, subjects
 from gan.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -64,8 +64,8 @@ def _rendered_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_pictures():
-    """Figures over 8 swaps instead of 64, previews of 4 faces, crowds of few poses, and the first run's plots for all: pictures
-    are most of a small run's time."""
+    """Figures over 8 swaps instead of 64, previews of 4 faces, crowds of few poses, and the first run's plots and map of codes
+    for all: pictures are most of a small run's time."""
     drawn = {}
 
     def save_plots(run, curves, best_step):
@@ -76,8 +76,15 @@ def _few_pictures():
         for name in names:
             (run.path / name).write_bytes(drawn[name])
 
+    def latent_map(model, source):
+        if "map" not in drawn:
+            drawn["map"] = draw_map(model, source)
+        return drawn["map"]
+
+    draw_map = latent.latent_map
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=save_plots))
+        patch.setattr(latent, "latent_map", latent_map)
         patch.setattr(crowd, "POSES", 1)
         patch.setattr(crowd, "render_each", functools.partial(crowd.render_each, workers=1))  # so few need no other processes
         patch.setattr(evaluate, "TRUTH_FACES", 8)

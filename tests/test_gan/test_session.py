@@ -38,7 +38,8 @@ def assert_same_end(run, other):
 def test_what_a_finished_run_holds(small_run):
     run, outcome = small_run
     assert outcome.code == 0
-    names = {"checkpoint.npz", "config.json", "metrics.csv", "timing.csv", "preview.png", "loss.png", "players.png", "history"}
+    names = {"checkpoint.npz", "config.json", "metrics.csv", "timing.csv", "preview.png", "loss.png", "players.png", "history",
+             "report.html"}
     assert {p.name for p in run.iterdir()} - {"checkpoint.previous.npz"} == names
     assert int(RunFolder(run).load()["step"]) == STEPS
     assert [p.name for p in sorted((run / "history").iterdir())] == [f"{k:07d}.png" for k in (1, 2, 5, 7, 8, 10, 12)]
