@@ -62,6 +62,8 @@ def parse(arguments=None):
     run.add_argument("--occluded", metavar="SHARE", type=number(float, 0, 1), help="of the faces that a hand, glasses or hair "
                      f"is held before, so that masks learn to leave such things out (default: {configuration.OCCLUDED})")
     run.add_argument("--seed", metavar="N", type=number(int, 0), help="of all random numbers (default: 0)")
+    run.add_argument("--keep", metavar="N", type=number(int, 1, 1000), default=1, help="checkpoints to keep beside the newest, one "
+                     "a minute (default: %(default)s)")
     run.add_argument("--stage", choices=stages.STAGES, help="train this one alone; without it: all three, in this order. A "
                      "run that exists goes on with it")
     length = run.add_mutually_exclusive_group()

@@ -2,7 +2,7 @@
 
     config.json         what the run is: preset, people or folders, seed, steps, versions, hashes of what it learned from
     checkpoint.npz      everything that training changes (gan/trainer.py), whole or not at all
-    checkpoint.previous.npz   the one before
+    checkpoint.previous.npz   the one before; with --keep more of them: checkpoint.previous.2.npz, ...
     metrics.csv         losses by step; timing.csv: seconds by step
     faces/              a, b: the faces cut out of photographs or clips, where no landmarks were given (data/facefolder.py)
     preview.png, history/     sheets of faces; loss.png, players.png: curves of the losses and of the two players
@@ -48,10 +48,10 @@ class RunError(Exception):
 
 
 class RunFolder:
-    """The folder of one run, which may not exist yet."""
+    """The folder of one run, which may not exist yet. keep: how many checkpoints are kept beside the newest, at least 1."""
 
-    def __init__(self, path):
-        self.path = pathlib.Path(path)
+    def __init__(self, path, keep=1):
+        self.path, self.keep = pathlib.Path(path), keep
         self.checkpoint = self.path / "checkpoint.npz"
         self.previous = self.path / "checkpoint.previous.npz"
         self.history = self.path / "history"
@@ -63,6 +63,12 @@ class RunFolder:
             self.history.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"the run folder {self.path} cannot be made ({error.strerror}); choose another --run") from error
+
+    def clear(self):
+        """Remove what a process that was killed left half written. To be called by the one that has the folder to itself."""
+        for folder in (self.path, self.history):
+            for file in [*folder.glob("*.part"), *folder.glob("checkpoint.new.npz")]:
+                file.unlink(missing_ok=True)
 
     def read_config(self):
         """The configuration as a dictionary, or None for a folder without one. Raises RunError if it is not readable."""
@@ -97,12 +103,15 @@ class RunFolder:
             write_whole(self.path / name, content)
 
     def save(self, state):
-        """Write a checkpoint and keep the one before. Raises RunError where that fails; the newest old one then still stands."""
+        """Write a checkpoint and keep those before. It takes its place only once it has been read back from the disk. Raises
+        RunError where that fails; the newest old one then still stands."""
         fresh = self.path / "checkpoint.new.npz"
         with _writing(self.checkpoint):
             try:
                 nn.save(fresh, state)
+                nn.load(fresh)
                 if self.checkpoint.exists():
+                    self._move_back()
                     os.replace(self.checkpoint, self.previous)
                 os.replace(fresh, self.checkpoint)
             except OSError:
@@ -112,10 +121,23 @@ class RunFolder:
             finally:
                 fresh.unlink(missing_ok=True)
 
+    def _older(self):
+        """Those before the previous one, newest first: the file's number says how many saves ago it was the previous one."""
+        numbered = {int(file.name.split(".")[2]): file for file in self.path.glob("checkpoint.previous.*.npz")
+                    if file.name.split(".")[2].isdecimal()}
+        return [numbered[number] for number in sorted(numbered)]
+
+    def _move_back(self):
+        """Make room for another previous checkpoint: each of those kept goes one place back, the last of them goes."""
+        kept = [self.previous, *(self.path / f"checkpoint.previous.{number}.npz" for number in range(2, self.keep + 1))]
+        for newer, older in reversed(list(zip(kept, kept[1:]))):
+            if newer.exists():
+                os.replace(newer, older)
+
     def load(self):
         """The newest checkpoint that is whole, or None if there is none. Raises RunError if there are only damaged ones."""
         damaged = []
-        for file in (self.checkpoint, self.previous):
+        for file in (self.checkpoint, self.previous, *self._older()):
             try:
                 return nn.load(file)
             except (FileNotFoundError, NotADirectoryError):

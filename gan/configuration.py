@@ -59,6 +59,7 @@ class Request:
     warp: float | None = None
     rest: float | None = None
     occluded: float | None = None
+    keep: int = 1  # checkpoints beside the newest
     device: str = "auto"
 
 

@@ -22,6 +22,7 @@ from gan.batches import BatchMaker
 from gan.checkpoint import RunError, RunFolder, build_discriminator, build_model, load_base
 from gan.configuration import configure, recipe_of
 from gan.diagnosis import Diagnosis
+from gan.lock import only_one
 from gan.trainer import Trainer, part
 from gan.training import NotFiniteError, warp_strength
 
@@ -38,10 +39,16 @@ _DISCRIMINATOR_SEED = 0x5EED  # keeps its first weights apart from the autoencod
 def train(request, say=print, stopped=lambda: False):
     """Train until the run's last step, or until stopped() is true. Returns True if the run is finished.
 
-    say: takes lines for the user. Raises RunError, FaceSetError, DeviceError or NotFiniteError with one line to show.
+    say: takes lines for the user. Raises RunError, FaceSetError, DeviceError or NotFiniteError with one line to show; RunError
+    too where another process trains in the run's folder.
     """
+    folder = RunFolder(request.run, request.keep)
+    with only_one(folder):
+        return _train(request, folder, say, stopped)
+
+
+def _train(request, folder, say, stopped):
     began = time.monotonic()
-    folder = RunFolder(request.run)
     state = folder.load()
     step = 0 if state is None else step_of(state)
     config = configure(request, folder, step, has_adversary=state is not None and bool(part(state, "adversary")))
@@ -54,7 +61,6 @@ def train(request, say=print, stopped=lambda: False):
     source = _gather(config, folder, say)
     _record(config, source, request.command, say)
     trainer = _trainer(config, source, state, device, folder, weights)
-    folder.create()  # not earlier: what cannot be begun leaves no folder that says it was
     folder.write_config(config)
     _announce(trainer, config, source, device, say)
     session = _Session(folder, config, source, trainer, began, say)

@@ -71,6 +71,40 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(saved, spoil):
     assert step_of(saved) == 1
 
 
+def test_with_keep_older_ones_stay_and_the_newest_whole_one_is_loaded(folder):
+    folder.keep = 3
+    for step in range(1, 7):
+        folder.save({"step": np.array(step)})
+    older = [folder.path / f"checkpoint.previous{number}.npz" for number in ("", ".2", ".3")]
+    assert [int(nn.load(file)["step"]) for file in (folder.checkpoint, *older)] == [6, 5, 4, 3]
+    assert len(list(folder.path.glob("*.npz"))) == 4
+    for file, left in zip((folder.checkpoint, *older), (5, 4, 3)):
+        damage(file)
+        assert step_of(folder) == left
+
+
+def test_a_checkpoint_that_cannot_be_read_back_does_not_take_its_place(saved, monkeypatch):
+    save = nn.save
+
+    def spoiled(path, arrays):
+        save(path, arrays)
+        damage(path)
+
+    monkeypatch.setattr(nn, "save", spoiled)
+    with pytest.raises(RunError, match="could not be written"):
+        saved.save(STATES[3])
+    assert int(nn.load(saved.checkpoint)["step"]) == 2 and int(nn.load(saved.previous)["step"]) == 1
+    assert sorted(p.name for p in saved.path.iterdir()) == ["checkpoint.npz", "checkpoint.previous.npz", "history"]
+
+
+def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(saved):
+    for name in ("checkpoint.new.npz", "checkpoint.new.npz.1a2b3c4d.part", ".preview.png.12-34.part", "history/.0000001.png.1-2.part"):
+        (saved.path / name).write_bytes(b"half")
+    before = {saved.checkpoint, saved.previous, saved.history}
+    saved.clear()
+    assert set(saved.path.iterdir()) == before and not list(saved.history.iterdir())
+
+
 def test_two_damaged_checkpoints_are_an_error(saved):
     damage(saved.checkpoint)
     damage(saved.previous)

@@ -39,8 +39,8 @@ def test_what_a_finished_run_holds(small_run):
     run, outcome = small_run
     assert outcome.code == 0
     names = {"checkpoint.npz", "config.json", "metrics.csv", "timing.csv", "preview.png", "loss.png", "players.png", "history",
-             "report.html"}
-    assert {p.name for p in run.iterdir()} - {"checkpoint.previous.npz"} == names
+             "report.html", "run.lock"}
+    assert {p.name for p in run.iterdir()} - {"checkpoint.previous.npz", "notes.txt"} == names
     assert int(RunFolder(run).load()["step"]) == STEPS
     assert [p.name for p in sorted((run / "history").iterdir())] == [f"{k:07d}.png" for k in (1, 2, 5, 7, 8, 10, 12)]
 
