@@ -1,18 +1,23 @@
 """Measure speed. One JSON line for each measurement, to be set against other programs that do the same work.
 
     python tests/bench.py step --preset classic --width 32 --batch 16 --json
+    python tests/bench.py layers --preset classic --width 32
+    python tests/bench.py compare --peer 'python other.py --width 32' -- --preset classic --width 32
     python tests/bench.py batches --batch 16
     python tests/bench.py find --size 1920x1080
 
 `step` is one training step of the arrangement alone: random pictures, mean absolute error, Adam. The data's share, DSSIM and
-the masks are left out, so that any library can be asked to do exactly this. `batches` is the making of one batch of each
+the masks are left out, so that any library can be asked to do exactly this. `layers` says where its time goes, layer by layer.
+`compare` runs it and another program's in turns, for machines waver, and prints the ratio. `batches` is the making of one batch of each
 person, in milliseconds of one core. `find` is the search for faces in a picture with two rendered people on a landscape.
 """
 import argparse
 import json
 import pathlib
 import resource
+import shlex
 import statistics
+import subprocess
 import sys
 import time
 
@@ -96,24 +101,113 @@ def bench_find(options):
     return 0
 
 
+def reference_model(options):
+    """The network of the reference step, on its device, with kernels and threads as asked for. Raises nn.DeviceError."""
+    nn.use_kernels(options.kernels)
+    if options.threads:
+        nn.kernels.parallel.set_threads(options.threads)
+    preset, device = PRESETS[options.preset], nn.choose_device(options.device)
+    nn.manual_seed(0)
+    return FaceAutoencoder(options.size or preset.size, options.width or preset.width, preset.mask).to(device), device
+
+
+def described(options, model):
+    """What is measured, in words."""
+    return (f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces of each person, "
+            f"{options.kernels} kernels, {nn.kernels.parallel.thread_count()} threads")
+
+
+def bench_step(options):
+    """Measure the training step and print its line. Returns the exit code."""
+    model, device = reference_model(options)
+    times = measure(make_step(model, options.batch, device), options.steps)
+    line = {"ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2),
+            "params": sum(p.size for p in model.parameters()), "device": device,
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    if not options.json:
+        print(described(options, model))
+    print(json.dumps(line))
+    return 0
+
+
+def bench_layers(options):
+    """Print what each layer costs in one training step, the mean over so many. Returns the exit code."""
+    model, device = reference_model(options)
+    step = make_step(model, options.batch, device)
+    for _ in range(WARM_UP):
+        step()
+    start = time.perf_counter()
+    with nn.profile() as found:
+        for _ in range(options.steps):
+            step()
+    whole = (time.perf_counter() - start) / options.steps
+    print(described(options, model))
+    print("\n".join(found.table(options.steps)))
+    print(f"in layers {1e3 * found.seconds() / options.steps:.1f} ms, the step as a whole {1e3 * whole:.1f} ms")
+    return 0
+
+
+def bench_compare(options):
+    """Run our step and the peer's command in turns; print the ratio of the medians, round by round. Returns the exit code."""
+    ours = [sys.executable, __file__, "step", *options.ours, "--json"]
+    ratios = []
+    for number in range(1, options.rounds + 1):
+        lines = []
+        for command in (ours, shlex.split(options.peer)):
+            done = subprocess.run(command, capture_output=True, text=True)
+            try:
+                lines.append(json.loads(done.stdout.strip().splitlines()[-1]))
+                lines[-1]["ms_per_step"] + 0
+            except (IndexError, KeyError, TypeError, ValueError):
+                reason = (done.stderr.strip().splitlines() or ["it printed no JSON line with ms_per_step"])[-1]
+                print(f"bench: {shlex.join(command)} failed ({reason})", file=sys.stderr)
+                return 1
+        ratios.append(lines[0]["ms_per_step"] / lines[1]["ms_per_step"])
+        print(f"round {number}: ours {lines[0]['ms_per_step']:.1f} ms, peer {lines[1]['ms_per_step']:.1f} ms, ratio {ratios[-1]:.3f}",
+              flush=True)
+    memory = {name: line["peak_mb"] for name, line in zip(("ours", "peer"), lines) if "peak_mb" in line}
+    print(json.dumps({"ratio": round(statistics.median(ratios), 3), "least": round(min(ratios), 3), "most": round(max(ratios), 3),
+                      "rounds": options.rounds, "peak_mb": memory}))
+    return 0
+
+
+def bench_batches(options):
+    """Measure the making of batches and print its line. Returns the exit code."""
+    times = batch_milliseconds(options.size, options.batch, options.steps)
+    print(json.dumps({"core_ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2)}))
+    return 0
+
+
 def _size(text):
     width, height = text.split("x")
     return int(width), int(height)
 
 
-def main(arguments=None):
+def _of_the_step(command):
+    """The arguments that say which training step is measured."""
+    command.add_argument("--preset", choices=PRESETS, default="classic")
+    command.add_argument("--width", type=int, help="channels after the first convolution (default: the preset's)")
+    command.add_argument("--size", type=int, help="side of the faces (default: the preset's)")
+    command.add_argument("--batch", type=int, default=16, help="faces of each person")
+    command.add_argument("--steps", type=int, default=15, help="measured steps")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    command.add_argument("--kernels", choices=("fast", "plain"), default="fast")
+    command.add_argument("--threads", type=int)
+
+
+def parse(arguments=None):
+    """The command line as a namespace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    bench = commands.add_parser("step", help="one training step")
-    bench.add_argument("--preset", choices=PRESETS, default="classic")
-    bench.add_argument("--width", type=int, help="channels after the first convolution (default: the preset's)")
-    bench.add_argument("--size", type=int, help="side of the faces (default: the preset's)")
-    bench.add_argument("--batch", type=int, default=16, help="faces of each person")
-    bench.add_argument("--steps", type=int, default=15, help="measured steps")
-    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    bench.add_argument("--kernels", choices=("fast", "plain"), default="fast")
-    bench.add_argument("--threads", type=int)
-    bench.add_argument("--json", action="store_true", help="print the JSON line alone")
+    step = commands.add_parser("step", help="one training step")
+    _of_the_step(step)
+    step.add_argument("--json", action="store_true", help="print the JSON line alone")
+    layers = commands.add_parser("layers", help="each layer of one training step")
+    _of_the_step(layers)
+    compare = commands.add_parser("compare", help="one training step and another program's, in turns")
+    compare.add_argument("--peer", required=True, metavar="COMMAND", help="prints a JSON line with ms_per_step")
+    compare.add_argument("--rounds", type=int, default=5, metavar="N")
+    compare.add_argument("ours", nargs=argparse.REMAINDER, metavar="...", help="arguments of step, behind --")
     batches = commands.add_parser("batches", help="a batch of each person")
     batches.add_argument("--size", type=int, default=64, help="side of the faces")
     batches.add_argument("--batch", type=int, default=16, help="faces of each person")
@@ -123,37 +217,22 @@ def main(arguments=None):
     find.add_argument("--steps", type=int, default=15, help="measured searches")
     find.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)
-    if options.command == "find":
-        return bench_find(options)
-    if options.command == "batches":
-        times = batch_milliseconds(options.size, options.batch, options.steps)
-        print(json.dumps({"core_ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2)}))
-        return 0
-    return bench_step(options)
+    if options.command == "compare":
+        options.ours = [each for each in options.ours if each != "--"]
+    return options
 
 
-def bench_step(options):
-    """Measure the training step and print its line. Returns the exit code."""
-    nn.use_kernels(options.kernels)
-    if options.threads:
-        nn.kernels.parallel.set_threads(options.threads)
-    preset = PRESETS[options.preset]
+COMMANDS = {"step": bench_step, "layers": bench_layers, "compare": bench_compare, "batches": bench_batches, "find": bench_find}
+
+
+def main(arguments=None):
+    """Command line. Returns the exit code."""
+    options = parse(arguments)
     try:
-        device = nn.choose_device(options.device)
+        return COMMANDS[options.command](options)
     except nn.DeviceError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    nn.manual_seed(0)
-    model = FaceAutoencoder(options.size or preset.size, options.width or preset.width, preset.mask).to(device)
-    times = measure(make_step(model, options.batch, device), options.steps)
-    line = {"ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2),
-            "params": sum(p.size for p in model.parameters()), "device": device,
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
-    if not options.json:
-        print(f"preset {preset.name}, {model.size} px, width {model.width}, {options.batch} faces of each person, "
-              f"{options.kernels} kernels, {nn.kernels.parallel.thread_count()} threads")
-    print(json.dumps(line))
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import lesson  # first: it puts the project on the path
 import numpy as np
 
 import nn
-import nn.functional as F
 from data.augment import make_batch
 from data.faceset import from_renders
 from data.image_io import DigitalSource
@@ -26,11 +25,11 @@ VARIANTS = {"one encoder, two decoders": {}, "two encoders": {"encoders": 2}, "o
 
 
 class Faces:
-    """Both people in the same poses: those to learn from, and new ones in which each swap has its truth."""
+    """Both people: in poses to learn from, each in others, and in the same new ones, in which each swap has its truth."""
 
     def __init__(self, count, new):
         rng = np.random.default_rng(0)
-        self.poses = {"a": [random_pose(rng) for _ in range(count)], "b": [random_pose(rng) for _ in range(count)]}
+        self.poses = {side: [random_pose(rng) for _ in range(count)] for side in "ab"}
         self.new_poses = [random_pose(rng) for _ in range(new)]
         self.sets, self.new, self.masks, self.colours = {}, {}, {}, {}
         for side, number in PEOPLE.items():
@@ -54,7 +53,6 @@ class Network(nn.Module):
         return (self.encoder_a if side == "a" else self.encoder_b).code(faces)
 
     def draw(self, code, side):
-        """What the decoder of `side` makes of codes."""
         encoder, decoder = (self.encoder_a, self.decoder_a) if side == "a" else (self.encoder_b, self.decoder_b)
         return decoder(encoder.unfold(code))
 
@@ -65,14 +63,13 @@ def train(faces, steps, warp=1.0, **parts):
     network = Network(**parts)
     optimizer, rate = nn.optim.Adam(network.parameters(), betas=(0.9, 0.99)), 2e-3
     for step in range(steps):
-        optimizer.lr = rate * min(1.0, (step + 1) / 50, 2 * (1 - step / steps))
-        fading = warp * min(1.0, 2 * (1 - step / steps))
+        fading = min(1.0, 2 * (1 - step / steps))  # the second half: smaller steps, less warp
+        optimizer.lr = rate * min(fading, (step + 1) / 50)
         optimizer.zero_grad()
         for number, side in enumerate("ab"):
-            learned = range(len(faces.poses[side]))
-            batch = make_batch(faces.sets[side], 16, 0, number, step, indices=learned, flip=False, warp=fading)
-            drawn = network.draw(network.code(normalise(batch.warped, faces.colours[side]), side), side)
-            objectives.reconstruction(drawn, batch.target, batch.mask).total.backward()
+            batch = make_batch(faces.sets[side], 16, 0, number, step, range(len(faces.poses[side])), flip=False, warp=warp * fading)
+            face = network.draw(network.code(normalise(batch.warped, faces.colours[side]), side), side)
+            objectives.reconstruction(face, batch.target, batch.mask).total.backward()
         optimizer.step()
     return network
 
@@ -82,17 +79,15 @@ def codes_of(network, faces, side, crops):
         return network.code(normalise(crops, faces.colours[side]), side).numpy()
 
 
-def swapped(network, faces, source, target):
-    """The new faces of one person drawn as the other."""
+def drawn(network, codes, side):
     with nn.no_grad():
-        return network.draw(nn.Tensor(codes_of(network, faces, source, faces.new[source])), target).numpy()
+        return network.draw(nn.Tensor(codes.astype(np.float32)), side).numpy()
 
 
 def direction_of(codes, values):
     """The direction in which `values` grow, by ridge regression: (weights (LATENT,), offset)."""
-    centred, spread = codes - codes.mean(axis=0), codes.std()
-    ridge = centred.T @ centred + 1.0 * spread ** 2 * np.eye(LATENT)
-    weights = np.linalg.solve(ridge, centred.T @ (values - values.mean()))
+    centred = codes - codes.mean(axis=0)
+    weights = np.linalg.solve(centred.T @ centred + codes.var() * np.eye(LATENT), centred.T @ (values - values.mean()))
     return weights, values.mean() - codes.mean(axis=0) @ weights
 
 
@@ -102,23 +97,22 @@ def experiment(fast=False):
     count, found = len(faces.poses["a"]), {"psnr": {}, "swaps": {}}
     for name, parts in VARIANTS.items():
         network = train(faces, 40 if fast else 500, **parts)
-        made = {target: swapped(network, faces, source, target) for source, target in ("ab", "ba")}
+        new = {side: codes_of(network, faces, side, faces.new[side]) for side in "ab"}
+        made = {target: drawn(network, new[source], target) for source, target in ("ab", "ba")}
         found["psnr"][name] = float(np.mean([psnr(made[side], faces.new[side], faces.masks[side]).mean() for side in "ab"]))
         found["swaps"][name] = made["b"][:8]
         if name == next(iter(VARIANTS)):
             known = {side: codes_of(network, faces, side, faces.sets[side].crops(range(count))[0]) for side in "ab"}
-            new = {side: codes_of(network, faces, side, faces.new[side]) for side in "ab"}
             found |= understood(network, faces, known, new)
     return found | {"a": faces.new["a"][:8], "truth": faces.new["b"][:8]}
 
 
 def understood(network, faces, known, new):
-    """What the codes say: how well yaw and open mouths can be read from new ones, whether A's nearest neighbour among B's codes
-    holds the head alike, and what moving along the yaw's direction, or from one code to another, draws."""
+    """What codes say: yaw and open mouths as read from new ones, A's neighbours among B's codes, faces along two paths."""
     explained = {}
     for name in ("yaw", "mouth_open"):
-        weights, offset = direction_of(np.concatenate([known["a"], known["b"]]), np.array(
-            [getattr(pose, name) for side in "ab" for pose in faces.poses[side]]))
+        values = np.array([getattr(pose, name) for side in "ab" for pose in faces.poses[side]])
+        weights, offset = direction_of(np.concatenate([known["a"], known["b"]]), values)
         truth = np.array([getattr(pose, name) for pose in faces.new_poses])
         explained[name] = float(1 - ((new["a"] @ weights + offset - truth) ** 2).mean() / truth.var())
         if name == "yaw":
@@ -126,18 +120,15 @@ def understood(network, faces, known, new):
     yaw = {"a": np.array([pose.yaw for pose in faces.new_poses]), "b": np.array([pose.yaw for pose in faces.poses["b"]])}
     nearest = ((new["a"][:, None] - known["b"][None]) ** 2).sum(-1).argmin(axis=1)
     apart = np.abs(yaw["a"][:, None] - yaw["b"][None])
-    middle = known["a"].mean(axis=0)
-    paths = {"A, turning": middle + np.linspace(-25, 25, 8)[:, None] * turn,
+    paths = {"A, turning": known["a"].mean(axis=0) + np.linspace(-25, 25, 8)[:, None] * turn,
              "from one of A's codes to another": new["a"][0] + np.linspace(0, 1, 8)[:, None] * (new["a"][1] - new["a"][0])}
-    with nn.no_grad():
-        drawn = {name: network.draw(nn.Tensor(path.astype(np.float32)), "a").numpy() for name, path in paths.items()}
-        drawn["the same codes, drawn as B"] = network.draw(nn.Tensor(paths["from one of A's codes to another"].astype(np.float32)), "b").numpy()
+    walks = {name: drawn(network, path, "a") for name, path in paths.items()}
+    walks["the same codes, drawn as B"] = drawn(network, paths["from one of A's codes to another"], "b")
     return {"explained": explained, "neighbours": float(apart[np.arange(len(nearest)), nearest].mean()),
-            "strangers": float(apart.mean()), "paths": drawn}
+            "strangers": float(apart.mean()), "paths": walks}
 
 
 def picture(found):
-    """Rows of faces with their names."""
     rows = {"A, new poses": found["a"], "the truth: B in A's pose": found["truth"],
             **{f"{name}: {found['psnr'][name]:.1f} dB": faces for name, faces in found["swaps"].items()}, **found["paths"]}
     drawing = chart.figure(9, 9.6)

@@ -58,3 +58,30 @@ def test_finding_faces(bench, program):
     line = json.loads(outcome.out[0])
     assert list(line) == ["ms_per_picture", "min_ms", "size", "faces", "peak_mb"]
     assert line["size"] == "160x120" and 0 < line["min_ms"] <= line["ms_per_picture"]
+
+
+def test_the_cost_of_each_layer(bench, program):
+    outcome = program(bench.main, "layers", *SMALL[1:])
+    assert outcome.code == 0
+    shares = [float(line.split()[-1].rstrip("%")) for line in outcome.out[2:-1]]
+    assert shares == sorted(shares, reverse=True) and abs(sum(shares) - 100) < 1
+    calls = {line.split()[0]: int(line.split()[1]) for line in outcome.out[2:-1]}
+    assert calls["encoder.convs.0"] == 1 and calls["encoder.squeeze"] == 2  # a product and a bias
+    assert "the step as a whole" in outcome.out[-1]
+
+
+def test_a_comparison_in_turns(bench, program, tmp_path):
+    peer = tmp_path / "peer.py"
+    peer.write_text('print("warming up")\nprint(\'{"ms_per_step": 1000000, "peak_mb": 7}\')\n')
+    outcome = program(bench.main, "compare", "--rounds", 2, "--peer", f"{sys.executable} {peer}", "--", *SMALL[1:])
+    assert outcome.code == 0, outcome.err
+    line = json.loads(outcome.out[-1])
+    assert 0 < line["least"] <= line["ratio"] <= line["most"] < 0.1
+    assert line["rounds"] == 2 == len(outcome.out) - 1 and line["peak_mb"]["peer"] == 7
+
+
+@pytest.mark.parametrize("content", ["print('no line')", "raise SystemExit('broken')", "print('[1]')", "print('{}')"])
+def test_a_peer_that_does_not_answer(bench, program, tmp_path, content):
+    (tmp_path / "peer.py").write_text(content)
+    outcome = program(bench.main, "compare", "--peer", f"{sys.executable} {tmp_path / 'peer.py'}", "--", *SMALL[1:])
+    assert outcome.code == 1 and len(outcome.err) == 1 and "peer.py failed" in outcome.err[0]

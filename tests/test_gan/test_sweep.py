@@ -227,16 +227,23 @@ def test_the_markdown_table_has_means_over_pairs_and_the_winner_in_bold(program,
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, rule, *lines)]
     assert {len(row) for row in cells} == {12}
     assert cells[2] == ["", "default", "2", "305", "1,000", "23.00", "0.750", "27.00", "0.900", "0.600", "0.650", "0.95"]
-    assert cells[3][:6] == ["width (default 32)", "16", "1", "700", "250", "25.00"]
-    assert cells[4][:6] == ["width (default 32)", "**48**", "1", "90", "2,250", "23.50"]
+    assert cells[3][:6] == ["width (default 32)", "**16**", "1", "700", "250", "25.00"]
+    assert cells[4][:6] == ["width (default 32)", "48", "1", "90", "2,250", "23.50"]
     assert cells[5] == ["r1 (default 0)", "10", "1", "50", "1,000", "failed", *[""] * 6]
 
 
 def test_the_printed_table_has_the_best_first(by_hand):
-    """Sharp enough before the others, then by the swap's PSNR, and what broke down last."""
+    """By the swap's PSNR, less what is missing of sharpness, and what broke down last."""
     lines = sweep_results.table(sweep_results.read(by_hand / "results.csv"))
-    assert [line.split()[0] for line in lines] == ["experiment", "width-48", "width-16", "default", "r1-10"]
+    assert [line.split()[0] for line in lines] == ["experiment", "width-16", "width-48", "default", "r1-10"]
     assert lines[-1].endswith("  the loss is nan")
+
+
+@pytest.mark.parametrize("psnr, sharpness, worth", [(24, 0.8, 24), (24, 1.2, 24), (24, 0.4, 23), (24, 0.2, 22), (24, 2.4, 23),
+                                                    (None, 0.5, 30 - np.log2(1.6)), (24, None, -np.inf), (24, 0.0, -np.inf)])
+def test_half_the_sharpness_counts_as_one_decibel(psnr, sharpness, worth):
+    row = {"swap_psnr": psnr, "drawn_psnr": 30, "sharpness": sharpness}
+    assert -sweep_results.ranking(row) == pytest.approx(worth)
 
 
 def test_results_survive_being_read_and_written(by_hand):
