@@ -166,7 +166,8 @@ def bench_compare(options):
         print(f"round {number}: ours {lines[0]['ms_per_step']:.1f} ms, peer {lines[1]['ms_per_step']:.1f} ms, ratio {ratios[-1]:.3f}",
               flush=True)
     memory = {name: line["peak_mb"] for name, line in zip(("ours", "peer"), lines) if "peak_mb" in line}
-    print(json.dumps({"ratio": round(statistics.median(ratios), 3), "least": round(min(ratios), 3), "most": round(max(ratios), 3),
+    found = {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+    print(json.dumps({**{name: float(f"{ratio:.4g}") for name, ratio in found.items()},
                       "rounds": options.rounds, "peak_mb": memory}))
     return 0
 

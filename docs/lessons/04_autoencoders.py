@@ -1,6 +1,6 @@
 """Autoencoders: a network that gives back what it is given, and what it must learn to do so through a narrow or a sparse middle.
 
-Narrow: 64 pixels through 8 numbers. If everything is linear, the best 8 numbers are known: those of principal component analysis
+Narrow: 64 pixels through 5 numbers. If everything is linear, the best 5 numbers are known: those of principal component analysis
 (PCA), and the network finds their subspace without having heard of it. Sparse: more hidden units than pixels would let it copy,
 unless each may be active on few pictures only. Then units become detectors, and the input that excites each one most can be
 drawn: edges for patches of a photograph, parts of faces for faces. After the UFLDL tutorial, "Autoencoders" (Ng, 2013).
@@ -17,8 +17,8 @@ from data.synthetic import Person, random_pose, render_each
 from gan import chart
 
 PATCH, FACE = 8, 20  # sides in pixels
-NARROW = 8
-RHO, BETA, DECAY = 0.05, 3.0, 1e-4  # mean activity wanted, weight of the wish, weight decay
+NARROW, UNITS = 5, 64
+RHO, BETA, DECAY = 0.05, 0.15, 5e-4  # mean activity wanted, weight of the wish, weight decay
 
 
 def patches(count, rng):
@@ -38,10 +38,9 @@ def faces(count, rng):
 
 
 def scaled(x):
-    """Each row without its mean, and all to 0.1..0.9, where a sigmoid can follow: 3 standard deviations at most."""
+    """Each row without its mean, and all divided by their spread; what is more than three of it away is brought to three."""
     x = x - x.mean(axis=1, keepdims=True)
-    spread = 3 * x.std()
-    return (0.5 + 0.4 * x.clip(-spread, spread) / spread).astype(np.float32)
+    return (x / x.std()).clip(-3, 3).astype(np.float32)
 
 
 def divergence(wanted, active):
@@ -50,16 +49,17 @@ def divergence(wanted, active):
 
 
 def learn(x, hidden, steps, bend, beta=0.0, decay=0.0, rate=0.01):
-    """An autoencoder of one hidden layer, `bend` after each of its two; returns (network, its loss at every step)."""
+    """An autoencoder of one hidden layer with `bend` behind it, and a linear one; returns (network, its loss at every step)."""
     nn.manual_seed(0)
     rng = np.random.default_rng(0)
-    network = nn.Sequential(nn.Linear(x.shape[1], hidden), bend, nn.Linear(hidden, x.shape[1]), bend)
+    network = nn.Sequential(nn.Linear(x.shape[1], hidden), bend, nn.Linear(hidden, x.shape[1]))
+    network[0].weight.data = network[0].weight.data / 10  # what is not learned from the data decays away sooner
     optimizer, losses = nn.optim.Adam(network.parameters(), lr=rate), []
     for step in range(steps):
         optimizer.lr = rate * min(1.0, 2 * (1 - step / steps))
         batch = x[rng.integers(len(x), size=min(len(x), 1000))]
         code = bend(network[0](batch))
-        loss = F.sum((bend(network[2](code)) - batch) ** 2) / (2 * len(batch))
+        loss = F.mean((network[2](code) - batch) ** 2) / 2
         if beta:
             loss = loss + beta * divergence(RHO, F.mean(code, 0))
         if decay:
@@ -91,18 +91,18 @@ def best_inputs(network):
 def experiment(fast=False):
     """The linear autoencoder against PCA; sparse ones on patches and on faces."""
     rng = np.random.default_rng(0)
-    x, f = scaled(patches(10_000, rng)), scaled(faces(80 if fast else 600, rng))
+    x, f = scaled(patches(10_000, rng)), scaled(faces(80 if fast else 400, rng))
     centred = x - x.mean(axis=0)
     components = np.linalg.svd(centred, full_matrices=False)[2][:NARROW]
-    linear, _ = learn(centred, NARROW, 600 if fast else 3000, lambda v: v, rate=0.005)
+    linear, _ = learn(centred, NARROW, 1000 if fast else 3000, lambda v: v, rate=0.03)
     by_pca = float(np.sqrt(((centred @ components.T @ components - centred) ** 2).mean()) / centred.std())
-    steps = 400 if fast else 2500
-    sparse = {"patches": learn(x, 100, steps, F.sigmoid, BETA, DECAY)[0], "faces": learn(f, 100, steps, F.sigmoid, BETA, DECAY)[0]}
-    free = learn(x, 100, steps, F.sigmoid)[0]
+    steps = 400 if fast else 1500
+    sparse = {"patches": learn(x, UNITS, steps, F.sigmoid, BETA, DECAY)[0], "faces": learn(f, UNITS, steps, F.sigmoid, BETA, DECAY)[0]}
+    free = learn(x, UNITS, steps, F.sigmoid)[0]
     active = {name: F.sigmoid(network[0](data)).numpy().mean(axis=0)
               for name, network, data in (("sparse", sparse["patches"], x), ("free", free, x), ("faces", sparse["faces"], f))}
     return {"angle": angle(linear[2].weight.numpy(), components), "errors": {
-                "linear, 8": error(linear, centred), "PCA, 8": by_pca, "free, 100": error(free, x), "sparse, 100": error(sparse["patches"], x)},
+                "linear": error(linear, centred), "PCA": by_pca, "free": error(free, x), "sparse": error(sparse["patches"], x)},
             "active": {name: float(values.mean()) for name, values in active.items()}, "each": active["sparse"],
             "weights": {name: float(np.linalg.norm(network[0].weight.numpy())) for name, network in
                         (("with decay", sparse["patches"]), ("without", free))},
@@ -122,10 +122,10 @@ def picture(found):
     drawing = chart.figure(10, 6.6)
     panels = drawing.subplots(2, 2, height_ratios=(3, 1))
     for axes, rows, side, across, title in (
-            (panels[0, 0], found["tiles"]["patches"], PATCH, 10, "100 units on patches of a photograph, sparse"),
-            (panels[0, 1], found["tiles"]["faces"], FACE, 10, "100 units on faces, sparse"),
-            (panels[1, 0], found["tiles"]["linear"], PATCH, 8, "8 linear units on the same patches"),
-            (panels[1, 1], 2 * np.concatenate(found["shown"]) - 1, FACE, 8, "faces, and as the 100 units give them back")):
+            (panels[0, 0], found["tiles"]["patches"], PATCH, 8, f"{UNITS} units on patches of a photograph, sparse"),
+            (panels[0, 1], found["tiles"]["faces"], FACE, 8, f"{UNITS} units on faces, sparse"),
+            (panels[1, 0], found["tiles"]["linear"], PATCH, NARROW, f"{NARROW} linear units on the same patches"),
+            (panels[1, 1], np.concatenate(found["shown"]), FACE, 8, f"faces, and as the {UNITS} units give them back")):
         axes.imshow(tiled(rows, side, across), cmap="gray", vmin=-1, vmax=1)
         axes.set_title(title, fontsize=10)
         axes.axis("off")
@@ -134,8 +134,8 @@ def picture(found):
 
 def claim(found):
     errors, active = found["errors"], found["active"]
-    return (f"The linear autoencoder's subspace and PCA's meet at {found['angle']:.2f} degrees at most; error {errors['linear, 8']:.3f} "
-            f"and {errors['PCA, 8']:.3f} of the patches' spread.\n"
+    return (f"The linear autoencoder's subspace and PCA's meet at {found['angle']:.2f} degrees at most; error {errors['linear']:.3f} "
+            f"and {errors['PCA']:.3f} of the patches' spread.\n"
             f"Asked for a mean activity of {RHO}, the sparse units reach {active['sparse']:.3f} on patches and {active['faces']:.3f} on "
             f"faces; left free, {active['free']:.2f}.")
 

@@ -20,11 +20,11 @@ def ring(count, rng):
     return points.reshape(count, 1, 1, 2).astype(np.float32)
 
 
-def modes_found(points):
-    """(how many of the eight get at least a fortieth of the points within 4 SPREAD, the share of all points that are so near)."""
+def modes_found(points, within=4 * SPREAD):
+    """(how many of the eight get at least a fortieth of the points so near, the share of all points that are near one)."""
     angle = 2 * np.pi * np.arange(MODES) / MODES
     centres = RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    near = np.linalg.norm(points.reshape(-1, 1, 2) - centres, axis=2) < 4 * SPREAD
+    near = np.linalg.norm(points.reshape(-1, 1, 2) - centres, axis=2) < within
     return int((near.mean(axis=0) > 1 / 40).sum()), float(near.any(axis=1).mean())
 
 
@@ -45,16 +45,17 @@ class Game:
     """A generator and a discriminator (or critic) in turns.
 
     real: function (count, rng) -> points. objective: a name of gan.objectives.OBJECTIVES. noise: standard deviation of the noise on
-    all that the discriminator sees. r1: weight of the penalty on its slope. unrolled: steps of the discriminator that the
+    all that the discriminator sees. r1: weight of the penalty on its slope. penalty: weight of the gradient penalty, where the
+    objective has one; None: as usual. unrolled: steps of the discriminator that the
     generator looks ahead. turns: the discriminator's steps for each of the generator's."""
 
-    def __init__(self, real, objective="non-saturating", dimensions=2, rates=(1e-3, 1e-3), batch=128, noise=0.0, r1=0.0, unrolled=0,
-                 turns=1, seed=0):
+    def __init__(self, real, objective="non-saturating", dimensions=2, rates=(1e-3, 1e-3), batch=128, noise=0.0, r1=0.0, penalty=None,
+                 unrolled=0, turns=1, seed=0):
         nn.manual_seed(seed)
         self.random, self.real, self.batch = np.random.default_rng(seed), real, batch
         self.objective, self.noise, self.r1, self.unrolled, self.turns = objectives.OBJECTIVES[objective], noise, r1, unrolled, turns
+        self.penalty = self.objective.gradient_penalty if penalty is None else penalty
         self.generator, self.critic = player(NOISE, dimensions), player(dimensions, 1)
-        self.rates = rates
         self.optimizers = [nn.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.9))
                            for network, rate in zip((self.generator, self.critic), rates)]
 
@@ -71,9 +72,9 @@ class Game:
         """The discriminator's loss for points, arrays or Tensors, with its penalties."""
         critic = lambda x: [with_weights(weights, x)]  # noqa: E731  as gan.objectives calls it: a list of maps
         loss = self.objective.discriminator(critic(real), critic(made))
-        if self.objective.gradient_penalty:
+        if self.penalty:
             mix = self.random.random((len(real), 1, 1, 1)).astype(np.float32)
-            loss = loss + self.objective.gradient_penalty * objectives.gradient_penalty(critic, real, made, mix)
+            loss = loss + self.penalty * objectives.gradient_penalty(critic, real, made, mix)
         if self.r1:
             loss = loss + self.r1 / 2 * objectives.r1_penalty(critic, real)
         return loss
