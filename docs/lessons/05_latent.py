@@ -2,8 +2,8 @@
 
 The encoder serves both people, so it has no reason to say whose face it saw; each decoder draws one person alone, so it has no
 need to be told. What is left for the code is what the two have in common: pose, expression, light. Take any part of this away
-and the swap fails: with two encoders the codes are two languages; with one decoder nobody decides who is drawn; without the
-warp the code may tell the two apart by small things. Rendered people show by how much, for there the right swap is known.
+and the swap fails: with two encoders the codes are two languages; with one decoder nobody decides who is drawn. Does it need the
+warp, which all face swappers use? Rendered people can tell, for there the right swap is known.
 """
 import lesson  # first: it puts the project on the path
 
@@ -96,7 +96,7 @@ def experiment(fast=False):
     faces = Faces(*((60, 16) if fast else (200, 48)))
     count, found = len(faces.poses["a"]), {"psnr": {}, "swaps": {}}
     for name, parts in VARIANTS.items():
-        network = train(faces, 40 if fast else 500, **parts)
+        network = train(faces, 40 if fast else 250, **parts)
         new = {side: codes_of(network, faces, side, faces.new[side]) for side in "ab"}
         made = {target: drawn(network, new[source], target) for source, target in ("ab", "ba")}
         found["psnr"][name] = float(np.mean([psnr(made[side], faces.new[side], faces.masks[side]).mean() for side in "ab"]))
@@ -108,20 +108,20 @@ def experiment(fast=False):
 
 
 def understood(network, faces, known, new):
-    """What codes say: yaw and open mouths as read from new ones, A's neighbours among B's codes, faces along two paths."""
     explained = {}
     for name in ("yaw", "mouth_open"):
         values = np.array([getattr(pose, name) for side in "ab" for pose in faces.poses[side]])
         weights, offset = direction_of(np.concatenate([known["a"], known["b"]]), values)
         truth = np.array([getattr(pose, name) for pose in faces.new_poses])
         explained[name] = float(1 - ((new["a"] @ weights + offset - truth) ** 2).mean() / truth.var())
-        if name == "yaw":
-            turn = weights / (weights @ weights)
+        if name == "yaw":  # what changes in a code with each degree: its slope by yaw
+            turn = (values - values.mean()) @ np.concatenate([known["a"], known["b"]]) / ((values - values.mean()) ** 2).sum()
     yaw = {"a": np.array([pose.yaw for pose in faces.new_poses]), "b": np.array([pose.yaw for pose in faces.poses["b"]])}
     nearest = ((new["a"][:, None] - known["b"][None]) ** 2).sum(-1).argmin(axis=1)
     apart = np.abs(yaw["a"][:, None] - yaw["b"][None])
+    left, right = new["a"][yaw["a"].argmin()], new["a"][yaw["a"].argmax()]
     paths = {"A, turning": known["a"].mean(axis=0) + np.linspace(-25, 25, 8)[:, None] * turn,
-             "from one of A's codes to another": new["a"][0] + np.linspace(0, 1, 8)[:, None] * (new["a"][1] - new["a"][0])}
+             "from one of A's codes to another": left + np.linspace(0, 1, 8)[:, None] * (right - left)}
     walks = {name: drawn(network, path, "a") for name, path in paths.items()}
     walks["the same codes, drawn as B"] = drawn(network, paths["from one of A's codes to another"], "b")
     return {"explained": explained, "neighbours": float(apart[np.arange(len(nearest)), nearest].mean()),

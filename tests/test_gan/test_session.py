@@ -22,6 +22,11 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def contents(run):
+    """All files but the lock, which says who held it last."""
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "run.lock"}
+
+
 def config_of(run):
     return json.loads((run / "config.json").read_text())
 
@@ -110,12 +115,12 @@ def test_what_is_printed(small_run):
 
 
 def test_a_finished_run_says_so_and_is_left_alone(run_copy, train_small):
-    before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
+    before = contents(run_copy)
     for arguments in ([], ["--steps", STEPS], ["--steps", STEPS - 1], ["--steps", 1], ["--stage", "adversarial"]):
         outcome = train_small(run_copy, *arguments)
         assert outcome.code == 0 and outcome.err == [] and len(outcome.out) == 1
         assert "finished" in outcome.out[0] and "--steps" in outcome.out[0] and "--stage" in outcome.out[0]
-    assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
+    assert contents(run_copy) == before
 
 
 def test_more_steps_continue_a_finished_run(run_copy, train_small):
@@ -249,11 +254,11 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(small_run, train_small
     (["--faces", "13"], "faces 12"),
 ])
 def test_a_run_is_not_continued_as_another(run_copy, program, options, word):
-    before = {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()}
+    before = contents(run_copy)
     outcome = program(train.main, "--run", run_copy, "--steps", STEPS + 1, *options)
     assert (outcome.code, len(outcome.err)) == (1, 1)
     assert word in outcome.err[0] and str(run_copy) in outcome.err[0] and "--run" in outcome.err[0]
-    assert {p: p.read_bytes() for p in run_copy.rglob("*") if p.is_file()} == before
+    assert contents(run_copy) == before
 
 
 def test_a_run_of_rendered_people_is_not_continued_with_photographs(run_copy, program, photographs):
