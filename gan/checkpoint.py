@@ -77,7 +77,7 @@ class RunFolder:
             config = json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{file} cannot be read ({error}); restore it or choose another --run") from error
         if not isinstance(config, dict) or config.get("format") != FORMAT_VERSION:
             raise RunError(f"{file} is not of format {FORMAT_VERSION}; it was written by another version of this program")

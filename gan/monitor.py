@@ -141,7 +141,7 @@ def _read_notes(path):
     except FileNotFoundError:
         return []
     parts = [line.partition("\t") for line in lines]
-    return [(int(step), words) for step, _, words in parts if step.isascii() and step.isdigit()]
+    return [(int(step), words) for step, _, words in parts if step.isascii() and step.isdigit() and len(step) < 16]
 
 
 def _read_rows(path):

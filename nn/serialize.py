@@ -52,8 +52,9 @@ def load(path):
                     with archive.open(name) as member:
                         arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(member, allow_pickle=False)
                         member.read()  # to the end: there the checksum is compared
-        # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError.
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, RuntimeError, OSError) as error:
+        # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError; or its array may
+        # claim more than there is memory.
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, RuntimeError, OSError, MemoryError) as error:
             raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
     return arrays
 

@@ -60,8 +60,7 @@ def picture(path):
 
 
 def animation(path):
-    found = read_animation(path)
-    for frame in found.frames():
+    for frame in read_animation(path):
         del frame
 
 

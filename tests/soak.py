@@ -1,7 +1,7 @@
 """Nothing lost, nothing let in, for as long as you like: a run that is killed again and again, and files from strangers.
 
     python tests/soak.py                            200 kills and 20,000 inputs, about half an hour on two cores
-    python tests/soak.py --kills 20 --inputs 2000   what the test suite does
+    python tests/soak.py --kills 20 --inputs 2000   a short one
 
 Kills: `train.py` on a tiny network, saving at every step, gets kill -9 at random moments: while it starts, while it trains, while
 it saves. After each, the newest checkpoint must be whole and not older than before, and the next start must go on from

@@ -1,25 +1,15 @@
-"""A short soak: twenty kills and two thousand spoiled files, none of which may end badly; the long one is tests/soak.py."""
+"""A short soak: a run that is killed twenty times; and a bad end of a reader is seen. The long one is tests/soak.py."""
 import pytest
 
 from tests import fuzzing, soak
 
-KILLS, INPUTS = 20, 2000
+KILLS = 20
 
 
 def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path):
     counts, wrong = soak.kill_again_and_again(KILLS, tmp_path, say=lambda line: None)
     assert wrong == [] and sum(counts.values()) == KILLS
     assert counts["running"] + counts["saving"] > KILLS / 2
-
-
-def test_files_from_strangers_end_well(tmp_path):
-    report = fuzzing.run(INPUTS, tmp_path)
-    assert report.bad == []
-    assert sum(report.ends.values()) == INPUTS
-    readers = {reader for reader, _ in report.ends}
-    assert readers >= set(fuzzing.READERS) - {"video"}
-    for reader in readers - {"notes", "video"}:  # spoiled in earnest: both ends come about
-        assert report.ends[reader, "refused"] and report.ends[reader, "read"], reader
 
 
 @pytest.mark.parametrize("reader, what, word", [
