@@ -114,7 +114,7 @@ def picture(found):
     drawing = chart.figure(9, 3.2)
     axes = drawing.subplots()
     bars = axes.barh(list(found["cost"]), list(found["cost"].values()), color=[chart.GREY, chart.ORANGE, chart.GREEN, chart.BLUE])
-    axes.bar_label(bars, [f"{value:,.3g} ns" for value in found["cost"].values()], padding=4)
+    axes.bar_label(bars, [f"{value:,.0f} ns" if value > 100 else f"{value:.2g} ns" for value in found["cost"].values()], padding=4)
     axes.set(xscale="log", xlabel="nanoseconds for each multiplication and addition", title="one convolution, four ways")
     axes.invert_yaxis()
     axes.margins(x=0.2)
