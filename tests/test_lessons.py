@@ -93,7 +93,7 @@ def test_6_who_rests_keeps_its_weights_and_the_discriminator_ends_as_a_coin(foun
 def test_7_minimax_vanishes_the_modified_loss_does_not_and_a_critic_measures_the_distance(found):
     doubt, minimax, modified = found(7)["slopes"][-1]
     first = found(7)["slopes"][0]
-    assert doubt < 0.1 and minimax < 0.3 * first[1] and modified > first[2] and minimax < modified / 5
+    assert doubt < 0.1 and minimax < 0.2 * found(7)["slopes"][:, 1].max() and modified > first[2] and minimax < modified / 5
     shift = np.array(found(7)["shifts"])
     np.testing.assert_allclose(found(7)["values"]["wasserstein-gp"], shift * (1 + shift / 20), rtol=0.1)
     assert (np.diff(found(7)["values"]["wasserstein-clip"]) > 0).all()
@@ -107,7 +107,7 @@ def test_modes_are_counted_as_they_are(found):
     assert ring.modes_found(points)[0] == 8 and ring.modes_found(points)[1] > 0.98
     angle = np.arctan2(points[..., 1], points[..., 0]).ravel()
     assert ring.modes_found(points[np.abs(angle) < 1])[0] == 3  # at -45, 0 and 45 degrees
-    assert ring.modes_found(points * 1.2) == (0, 0.0) and ring.modes_found(points * 1.2, within=0.6)[0] == 8
+    assert ring.modes_found(points * 1.2)[0] == 0 and ring.modes_found(points * 1.2, within=0.6)[0] == 8
 
 
 def test_8_the_remedies_bring_the_smallest_game_to_rest(found):

@@ -96,7 +96,7 @@ def experiment(fast=False):
     components = np.linalg.svd(centred, full_matrices=False)[2][:NARROW]
     linear, _ = learn(centred, NARROW, 1000 if fast else 3000, lambda v: v, rate=0.03)
     by_pca = float(np.sqrt(((centred @ components.T @ components - centred) ** 2).mean()) / centred.std())
-    steps = 400 if fast else 1500
+    steps = 1000 if fast else 1500
     sparse = {"patches": learn(x, UNITS, steps, F.sigmoid, BETA, DECAY)[0], "faces": learn(f, UNITS, steps, F.sigmoid, BETA, DECAY)[0]}
     free = learn(x, UNITS, steps, F.sigmoid)[0]
     active = {name: F.sigmoid(network[0](data)).numpy().mean(axis=0)

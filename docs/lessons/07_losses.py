@@ -56,7 +56,7 @@ def critic_values(name, shifts, steps):
 
 def experiment(fast=False):
     """The slopes, the critics' values, and the points of a game for each objective."""
-    steps = {"sure": 60, "critic": 150, "ring": 30} if fast else {"sure": 400, "critic": 200, "ring": 1200}
+    steps = {"sure": 160, "critic": 150, "ring": 30} if fast else {"sure": 400, "critic": 200, "ring": 1200}
     games, shifts = {}, SHIFTS[::3] if fast else SHIFTS
     for name in objectives.OBJECTIVES:
         options = OPTIONS.get(name, {})
