@@ -1,7 +1,7 @@
 """Charts without a screen: figures of matplotlib, which is loaded only when one is drawn, and their pixels."""
 import numpy as np
 
-BLUE, ORANGE, GREEN, RED, VIOLET, GREY = "#1f6fb4", "#e07b00", "#2a8f4a", "#c03a2b", "#7d52a8", "#777777"
+BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#e07b00", "#2a8f4a", "#777777"
 
 
 def figure(width, height):

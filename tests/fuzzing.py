@@ -28,13 +28,13 @@ import numpy as np
 from PIL import Image
 
 import nn
-from data.animation import Animation, is_animation, read_animation, write_animation
+from data.animation import is_animation, read_animation, write_animation
 from data.corrections import CorrectionError, read_corrections
 from data.facefile import FaceRecord, read_face, write_face
 from data.facefolder import LIST, ExtractError, read_list
 from data.faceset import FaceSetError
 from data.ffmpeg import VideoError
-from data.formats import (DflFace, FaceswapFace, dfl_face, kind_of, read_dfl, read_faceswap, read_fsa, write_dfl_jpeg,
+from data.formats import (FaceswapFace, dfl_face, kind_of, read_dfl, read_faceswap, read_fsa, write_dfl_jpeg,
                           write_fsa)
 from data.image_io import DigitalSource, PictureError, read_label, read_picture, save_picture
 from data.known import known_frames, known_landmarks
@@ -462,8 +462,6 @@ def _work(files, seed, folder, numbers, results):
     os.chdir(folder)
     for reader, paths in files.items():  # everything that is loaded when first needed is loaded now
         _read(reader, paths[0].suffix, paths[0].read_bytes(), folder)
-    for loads in (Animation, DflFace):
-        repr(loads)
     watch = _Watch(folder)
     _limit_memory()
     results.put((None, None, None, None))
