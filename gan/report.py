@@ -117,7 +117,7 @@ def _times(costs):
         return "<p>No step has been timed yet.</p>"
     parts = []
     for stage, found in costs.items():
-        dearest = sorted(found.costs.items(), key=lambda item: -(item[1].forward + item[1].backward))
+        dearest = found.dearest()
         rows = [(html.escape(name), cost.forward, cost.backward) for name, cost in dearest[:_DEAREST]]
         rest = [cost for _, cost in dearest[_DEAREST:]]
         rows += [(f"{len(rest)} others", sum(cost.forward for cost in rest), sum(cost.backward for cost in rest))] if rest else []

@@ -72,13 +72,17 @@ class Profile:
         """The sum over all layers."""
         return sum(cost.forward + cost.backward for cost in self.costs.values())
 
+    def dearest(self):
+        """[(layer, Cost)], those first that took the longest."""
+        return sorted(self.costs.items(), key=lambda item: -(item[1].forward + item[1].backward))
+
     def table(self, times=1):
         """Lines of text: the dearest layers first, with their share of the time and, for convolutions and matrix products,
         billions of floating-point operations a second (a multiplication and an addition are two). times: how often the same
         was done; calls and milliseconds are of one."""
         whole, width = self.seconds() or 1.0, max([5, *map(len, self.costs)])
         lines = [f"{'layer':{width}}  calls   forward ms  GFLOP/s   backward ms  GFLOP/s   share"]
-        for name, cost in sorted(self.costs.items(), key=lambda item: -(item[1].forward + item[1].backward)):
+        for name, cost in self.dearest():
             lines.append(f"{name:{width}}{cost.calls // times:>7}" + "".join(
                 f"{1000 * seconds / times:>13.2f}{_rate(multiplications, seconds):>9}"
                 for seconds, multiplications in ((cost.forward, cost.forward_multiplications),

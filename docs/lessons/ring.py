@@ -8,6 +8,7 @@ import numpy as np
 import nn
 import nn.functional as F
 from gan import objectives
+from gan.training import accuracy
 
 MODES, RADIUS, SPREAD = 8, 2.0, 0.05
 NOISE = 4  # numbers that the generator starts from
@@ -86,8 +87,7 @@ class Game:
         if self.objective.clip is not None:
             objectives.clip_weights(self.critic.parameters(), self.objective.clip)
         scores = [with_weights(self.critic.parameters(), points).data for points in (real, made)]
-        limit = np.mean(scores) if self.objective.threshold is None else self.objective.threshold
-        return float(((scores[0] > limit).mean() + (scores[1] <= limit).mean()) / 2)
+        return accuracy(*scores, self.objective.threshold)
 
     def generator_step(self):
         """Only the generator's weights move; the gradient comes through the discriminator, or through what that would be after
