@@ -1,4 +1,5 @@
 """train.py as it is met at the command line: arguments, folders of photographs, and one line for whatever is wrong."""
+import contextlib
 import csv
 import errno
 import os
@@ -260,14 +261,23 @@ def test_the_program_itself_stops_at_a_signal_and_goes_on(start, small_options, 
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, steps[2] + 1))
 
 
+def children_of(pid):
+    """Process numbers of the children that a process has now, and what files each has loaded. Threads and children that end
+    while they are looked at are left out."""
+    children = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += (task / "children").read_text().split()
+    for child in children:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield int(child), pathlib.Path(f"/proc/{child}/maps").read_text()
+
+
 def wait_for_workers(process):
     """Until the program has started processes to render with; they are then still loading their modules."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        tasks = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
-        children = [child for task in tasks for child in (task / "children").read_text().split()]
-        loaded = [pathlib.Path(f"/proc/{child}/maps").read_bytes() for child in children]
-        if any(b"numpy" in libraries for libraries in loaded):  # not earlier: then Python would not yet print a trace
+        if any("numpy" in loaded for _, loaded in children_of(process.pid)):  # not earlier: then Python would not yet print a trace
             return
     raise AssertionError("no worker was seen")
 
