@@ -28,6 +28,10 @@ class Place:
         """The share of the stage that lies behind, 0..1; 0 while its length is open."""
         return self.step / self.total if self.total else 0.0
 
+    def teaches(self):
+        """Whether the discriminator is there to teach the autoencoder, now or in a stage to come; if not, it is to judge."""
+        return self.stage == "adversarial" or not self.last
+
 
 def share(stage):
     """The share of a whole run that is a stage's."""

@@ -55,7 +55,8 @@ class Trainer:
     """A model in training: a FaceAutoencoder or ManyFaces, and its adversary as soon as there is one.
 
     new_adversary: function that makes the untrained gan.adversary.Adversary, called when a stage first needs it. inherited:
-    weights of a base's discriminator, {name: array}, with which it then begins."""
+    weights of a base's discriminator, {name: array}, with which it then begins if it is to teach: as a judge it would soon know
+    these few faces by heart."""
 
     def __init__(self, model, recipe, new_adversary=None, inherited=None):
         self.model, self.recipe, self._new_adversary, self.inherited = model, recipe, new_adversary, inherited or {}
@@ -72,7 +73,8 @@ class Trainer:
         """Make ready for the stage of a gan.stages.Place; to be called before each step. True at the first step of a stage."""
         if place.stage != "autoencoder" and self.adversary is None:
             self.adversary = self._new_adversary()
-            self.adversary.inherit(self.inherited)
+            if place.teaches():
+                self.adversary.inherit(self.inherited)
             self.inherited = {}
         if place.number == self.stage_number:
             return False
@@ -103,7 +105,7 @@ class Trainer:
     def _judge(self, place, batches):
         rate = self._rate(self.recipe.critic_rate, place)
         with self.best_weights():
-            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step, place.last)
+            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step, not place.teaches())
         return Step(rate, duel=duel)
 
     def _duel(self, place, batches):

@@ -193,7 +193,7 @@ def test_a_pair_goes_on_without_its_base(base_run, pair_run, program, tmp_path):
     assert program(train.main, "--run", run, "--stage", "autoencoder", "--steps", 2).code == 0
     inherited = part(RunFolder(run).load(), "inherited")
     assert inherited.keys() == part(RunFolder(base_run[0]).load(), "adversary.network").keys()
-    assert program(train.main, "--run", run, "--stage", "discriminator", "--steps", 1).code == 0
+    assert program(train.main, "--run", run, "--stage", "adversarial", "--steps", 1).code == 0
     state = RunFolder(run).load()
     assert not part(state, "inherited")
     for name, array in part(state, "adversary.network").items():  # a first step of Adam's, at the start of a warm-up, is small

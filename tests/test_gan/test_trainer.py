@@ -425,7 +425,11 @@ def test_a_state_without_an_adversary_takes_it_away():
     assert one.adversary is None and one.stage_number == 0
 
 
-def test_what_was_inherited_is_kept_until_there_is_an_adversary():
+TEACHING = Place(1, "discriminator", 0, 4, last=False)
+
+
+@pytest.mark.parametrize("place", [TEACHING, Place(1, "adversarial", 0, 4)])
+def test_what_was_inherited_is_kept_until_there_is_an_adversary(place):
     """In whichever session its stage begins; it is used once."""
     learned = new_trainer(seed=7)
     learned.enter(Place(1, "discriminator", 0, 4))
@@ -433,12 +437,22 @@ def test_what_was_inherited_is_kept_until_there_is_an_adversary():
     one, two = new_trainer(), new_trainer()
     one.inherited = weights
     two.load_state_dict(one.state_dict())
-    two.enter(Place(1, "discriminator", 0, 4))
+    two.enter(place)
     for name, array in two.adversary.network.state_dict().items():
         np.testing.assert_array_equal(array, weights[name], err_msg=name)
     assert not two.inherited and not any(name.startswith("inherited") for name in two.state_dict())
     one.load_state_dict(two.state_dict())
     assert not one.inherited
+
+
+def test_a_judge_begins_from_nothing():
+    plain, judge = new_trainer(), new_trainer()
+    for trainer in (plain, judge):
+        trainer.inherited = {name: array + 1 for name, array in trainer._new_adversary().network.state_dict().items()} if trainer is judge else {}
+        trainer.enter(Place(1, "discriminator", 0, 4))
+    for name, array in judge.adversary.network.state_dict().items():
+        np.testing.assert_array_equal(array, plain.adversary.network.state_dict()[name], err_msg=name)
+    assert not judge.inherited
 
 
 # Averages, and the best of them
