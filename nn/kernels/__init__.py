@@ -1,7 +1,8 @@
 """The array code behind convolution and the optimizers, in two versions with one interface.
 
     plain.py   the definitions, for arrays of any module: what to read, and to change
-    cpu.py     the same results for NumPy arrays, fast: columns and GEMM, chunks in the cache, threads
+    cpu.py     the same results for NumPy arrays, fast: columns and GEMM, chunks in the cache, threads; and
+    winograd.py, how it convolves with fewer multiplications
 
 Both take float32 and float64, and both pass the same tests. `use_kernels` chooses.
 

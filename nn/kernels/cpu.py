@@ -12,15 +12,17 @@ What makes it fast:
     Threads        chunks run on all cores, each with a single-threaded BLAS.
     Thinner side   kh*kw copies are made of x or of y, whichever has fewer channels. With stride 1, copies of y do as
                    well: the adjoint is a convolution with the kernel turned by half a turn and its channels swapped.
+    Winograd       a kernel of 3 x 3 with stride 1 on many channels takes fewer multiplications: winograd.py.
     Fused          bias and leaky ReLU are applied to a chunk while it is in the cache.
 """
 import numpy
 
-from nn.kernels import parallel
+from nn.kernels import parallel, winograd
 
 CHUNK_BYTES = 1 << 22  # columns of this size stay near a core, and are worth a call
 PRODUCT = 1 << 22  # multiplications from which a product is worth cutting up
 BLOCK = 1 << 15  # numbers of an optimizer's vectors that are worked on at a time
+WINOGRAD_CHANNELS, WINOGRAD_TILES = 32, 128  # of x and of y, and in a batch: where that way begins to pay
 forced_chunks = None  # the number of chunks, where a caller of use_kernels gave one
 
 
@@ -30,13 +32,17 @@ def conv2d(x, w, b, stride, padding, slope):
     kh, kw, _, f = w.shape
     oh, ow = ((length + 2 * p - k) // s + 1 for length, p, k, s in zip((h, wd), padding, w.shape, stride))
     y = numpy.empty((n, oh, ow, f), x.dtype)
-    thin = stride == (1, 1) and 4 * f <= c and kh * kw > 1
-    matrix = w.transpose(0, 1, 3, 2).reshape(-1, c) if thin else w.reshape(-1, f)
+    fewer = _has_fewer_products(w.shape, stride, y.shape)
+    thin = not fewer and stride == (1, 1) and 4 * f <= c and kh * kw > 1
+    matrix = winograd.filters(w) if fewer else w.transpose(0, 1, 3, 2).reshape(-1, c) if thin else w.reshape(-1, f)
 
     def work(part):
         pictures, rows = part
         out = y[pictures, rows]
-        if thin:
+        if fewer:
+            seen, ((above, _), left) = _rows_under(x[pictures], rows, kh, 1, padding)
+            winograd.outputs(winograd.tiles(seen, (above, left), out.shape[1:3]) @ matrix, out)
+        elif thin:
             planes = matrix @ x[pictures].reshape(-1, c).T  # (kh*kw*F, n*H*W): whole pictures, one for each tap and channel
             _sum_planes(planes.reshape(kh, kw, f, -1, h, wd), padding, out)
         else:
@@ -48,7 +54,8 @@ def conv2d(x, w, b, stride, padding, slope):
         if slope is not None:
             _leaky_relu(out, slope)
 
-    parallel.run(work, _tiles(n, oh, oh * ow * kh * kw * (f if thin else c) * y.itemsize, w.nbytes, whole=thin))
+    taken = 4 * (c + f) if fewer else kh * kw * (f if thin else c)
+    parallel.run(work, _bands(n, oh, oh * ow * taken * y.itemsize, matrix.nbytes, whole=thin))
     return y
 
 
@@ -77,22 +84,36 @@ def conv2d_weight(x, y, stride, padding, size):
     n, h, wd, c = x.shape
     _, oh, ow, f = y.shape
     kh, kw = size
-    thin = stride == (1, 1) and 4 * f <= c and kh * kw > 1
+    fewer = _has_fewer_products((kh, kw, c, f), stride, y.shape)
+    thin = not fewer and stride == (1, 1) and 4 * f <= c and kh * kw > 1
 
     def work(part):
+        if fewer:
+            return winograd.tiles(x[part], padding, (oh, ow)).swapaxes(1, 2) @ winograd.shares(y[part])
         if thin:  # patches of y around each pixel of x, the taps in reverse order
             margin = kh - 1 - padding[0], kw - 1 - padding[1]
             return x[part].reshape(-1, c).T @ columns(y[part], size, (1, 1), margin, (h, wd))
         return columns(x[part], size, stride, padding, (oh, ow)).T @ y[part].reshape(-1, f)
 
-    nbytes = oh * ow * kh * kw * (f if thin else c) * x.itemsize
-    parts = parallel.run(work, _chunks(n, nbytes, kh * kw * c * f * x.itemsize))
+    taken = 4 * (c + f) if fewer else kh * kw * (f if thin else c)
+    parts = parallel.run(work, _chunks(n, oh * ow * taken * x.itemsize, (16 if fewer else kh * kw) * c * f * x.itemsize))
     total = parts[0]
     for part in parts[1:]:  # always in this order, so that the sum's bits do not depend on which thread was first
         total += part
+    if fewer:
+        return winograd.taps(total, c, f)
     if thin:
         return numpy.ascontiguousarray(total.reshape(c, kh, kw, f)[:, ::-1, ::-1].transpose(1, 2, 0, 3))
     return total.reshape(kh, kw, c, f)
+
+
+def _has_fewer_products(weight_shape, stride, y_shape):
+    """Whether Winograd's way is open, and the faster one: it is not where many filters meet few tiles, or where channels are so
+    few that the additions weigh more than the products."""
+    kh, kw, c, f = weight_shape
+    n, oh, ow, _ = y_shape
+    tiles = n * -(-oh // 2) * -(-ow // 2)
+    return (kh, kw) == (3, 3) and stride == (1, 1) and min(c, f) >= WINOGRAD_CHANNELS and tiles >= max(WINOGRAD_TILES, c // 4)
 
 
 def columns(x, kernel_size, stride, padding, size):
@@ -216,7 +237,7 @@ def _chunks(count, bytes_each, weight_bytes):
     return _cut(count, min(_chunk_number(count, bytes_each, weight_bytes), count))
 
 
-def _tiles(count, rows, bytes_each, weight_bytes, whole):
+def _bands(count, rows, bytes_each, weight_bytes, whole):
     """As _chunks, pairs (pictures, rows of each): where there are fewer pictures than chunks, pictures are cut into bands of
     rows, unless they must stay whole. So a single large picture is worked on by all threads, in the cache."""
     number = _chunk_number(count, bytes_each, weight_bytes)

@@ -60,4 +60,18 @@ def _hold_blas():
                     return
 
 
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # names of glibc's mallopt, in malloc.h
+
+
+def _keep_memory():
+    """Let glibc keep up to 256 MiB of freed memory, in arrays of up to 32 MiB. Other C libraries are left as they are."""
+    try:
+        change = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl and macOS have none; Windows has no library of no name
+        return
+    change(_MMAP_THRESHOLD, 32 << 20)
+    change(_TRIM_THRESHOLD, 256 << 20)
+
+
 _hold_blas()
+_keep_memory()

@@ -135,6 +135,60 @@ def test_the_twins_agree(shape, dtype, rtol):
         np.testing.assert_allclose(fast, slow, rtol=rtol, atol=rtol * 10)
 
 
+# Winograd's way, on shapes for which it would be too dear: odd and even, with all margins, in bands and whole.
+WINOGRAD_SHAPES = {
+    "even": ((3, 6, 6), (3, 4), (1, 1)), "odd": ((3, 7, 5), (3, 4), (1, 1)), "no_padding": ((3, 6, 7), (4, 2), (0, 0)),
+    "wide_padding": ((3, 2, 3), (2, 3), (2, 2)), "unlike_paddings": ((2, 5, 6), (2, 3), (0, 2)),
+    "one_output": ((3, 3, 3), (3, 2), (0, 0)), "one_tall_picture": ((1, 23, 4), (2, 3), (1, 1)),
+    "many_to_one": ((3, 5, 4), (8, 1), (1, 1)),
+}
+
+
+@pytest.fixture(params=WINOGRAD_SHAPES.values(), ids=WINOGRAD_SHAPES)
+def winograd_shape(request, monkeypatch):
+    monkeypatch.setattr(cpu, "WINOGRAD_CHANNELS", 1)
+    monkeypatch.setattr(cpu, "WINOGRAD_TILES", 1)
+    size, channels, padding = request.param
+    return size, channels, (3, 3), (1, 1), padding
+
+
+@every_kernel
+def test_winograds_way_is_convolution(winograd_shape, kernel):
+    x, w, b, y, settings = make(winograd_shape)
+    with nn.use_kernels(*kernel):
+        np.testing.assert_allclose(F.conv2d(x, w, b, **settings), D.conv2d(x, w, b, **settings), rtol=1e-10, atol=1e-12)
+        transposed = F.conv_transpose2d(y, w, **settings)
+        weight = Conv2dWeight.apply(x, y, **settings, size=(3, 3))
+    np.testing.assert_allclose([inner(transposed, x), inner(weight, w)], inner(D.conv2d(x, w, 0 * b, **settings), y), rtol=1e-10)
+    x, w, b, y = (array.astype(np.float32) for array in (x, w, b, y))
+    stride, padding = settings.values()
+    with nn.use_kernels(*kernel):
+        np.testing.assert_allclose(cpu.conv2d(x, w, b, stride, padding, 0.2), plain.conv2d(x, w, b, stride, padding, 0.2),
+                                   rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(cpu.conv2d_weight(x, y, stride, padding, (3, 3)),
+                                   plain.conv2d_weight(x, y, stride, padding, (3, 3)), rtol=1e-4, atol=1e-4)
+
+
+def test_winograds_gradients_to_second_order(winograd_shape):
+    x, w, b, y, settings = make(winograd_shape)
+    nn.gradcheck(lambda *xs: F.conv2d(*xs, **settings, slope=0.2), [x, w, b], order=2, elements=False, rtol=1e-5)
+    nn.gradcheck(lambda *xs: Conv2dWeight.apply(*xs, **settings, size=(3, 3)), [x, y], order=2, elements=False, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size, weights, stride, taken", [
+    ((16, 8, 8), (3, 3, 64, 128), 1, True), ((1, 64, 64), (3, 3, 32, 32), 1, True), ((16, 8, 8), (3, 3, 16, 64), 1, False),
+    ((16, 8, 8), (3, 3, 64, 16), 1, False), ((2, 8, 8), (3, 3, 64, 64), 1, False), ((16, 8, 8), (3, 3, 64, 64), 2, False),
+    ((16, 8, 8), (5, 5, 64, 64), 1, False), ((8, 8, 8), (3, 3, 1024, 32), 1, False)])
+def test_winograds_way_is_taken_where_it_is_the_faster_one(monkeypatch, size, weights, stride, taken):
+    called = []
+    monkeypatch.setattr(cpu.winograd, "filters", lambda w, real=cpu.winograd.filters: called.append(w) or real(w))
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((*size, weights[2]), np.float32), rng.standard_normal(weights, np.float32) / 30
+    y = cpu.conv2d(x, w, None, (stride, stride), (1, 1), None)
+    assert bool(called) == taken
+    np.testing.assert_allclose(y, plain.conv2d(x, w, None, (stride, stride), (1, 1), None), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [7, 3 * cpu.BLOCK + 5])
 def test_the_optimizers_twins_agree(dtype, size):

@@ -1,4 +1,5 @@
 """Large products are cut into parts, one a thread: the parts must make the whole, whichever side is cut."""
+import concurrent.futures
 import ctypes
 import pathlib
 
@@ -53,3 +54,19 @@ def test_numpys_own_blas_is_held_to_one_thread():
         counts += [getattr(library, name)() for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")
                    if hasattr(library, name)]
     assert all(count == 1 for count in counts)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="memory is glibc's to keep")
+def test_a_thread_keeps_the_memory_of_its_arrays():
+    """What was taken and given back once is there the next time, without a fault for each page."""
+    resource = pytest.importorskip("resource")
+
+    def work(_):
+        return len([np.ones(1 << 20, np.uint8) for _ in range(8)])  # all of them are given back at once
+
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        list(thread.map(work, range(3)))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        list(thread.map(work, range(10)))
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < 10 * (8 << 20) / resource.getpagesize() / 4
