@@ -8,7 +8,7 @@ import functools
 
 import numpy
 
-from nn import backend
+from nn import backend, kernels
 from nn.functional.reduction import sum as sum_over
 from nn.functional.shape import getitem, reshape, transpose
 from nn.tensor import Function, Tensor, operand
@@ -19,11 +19,7 @@ class Separable(Function):
 
     def forward(self, x, rows, columns):
         self.matrices = rows, columns
-        n, h, w, c = x.shape
-        y = rows @ x.reshape(n, h, w * c)  # (N, OH, W*C)
-        # Along the width, channels are kept apart by a matrix of blocks columns[j, w] * identity(C).
-        blocks = backend.array_module(x).kron(columns.T, backend.array_module(x).eye(c, dtype=x.dtype))  # (W*C, OW*C)
-        return (y.reshape(-1, w * c) @ blocks).reshape(n, rows.shape[0], columns.shape[0], c)
+        return kernels.select(x).separable(x, rows, columns)
 
     def backward(self, gy):
         rows, columns = self.matrices

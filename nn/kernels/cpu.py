@@ -215,6 +215,20 @@ def matmul(x, w):
     return y
 
 
+def separable(x, rows, columns):
+    """As plain.separable."""
+    n, h, w, c = x.shape
+    oh, ow = len(rows), len(columns)
+    y = numpy.empty((n, oh, ow, c), x.dtype)
+    blocks = numpy.kron(columns.T, numpy.eye(c, dtype=x.dtype))
+
+    def work(part):
+        numpy.matmul((rows @ x[part].reshape(-1, h, w * c)).reshape(-1, w * c), blocks, out=y[part].reshape(-1, ow * c))
+
+    parallel.run(work, _chunks(n, oh * w * c * x.itemsize, blocks.nbytes))
+    return y
+
+
 def leaky_relu_backward(gy, y, slope):
     """As plain.leaky_relu_backward; arithmetic on the sign, since a choice for each element would be guessed by the
     processor, and wrongly half of the time."""

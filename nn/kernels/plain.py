@@ -63,6 +63,16 @@ def matmul(x, w):
     return x @ w
 
 
+def separable(x, rows, columns):
+    """x (N, H, W, C), rows (OH, H), columns (OW, W) -> y (N, OH, OW, C)."""
+    n, h, w, c = x.shape
+    xp = backend.array_module(x)
+    y = rows @ x.reshape(n, h, w * c)  # (N, OH, W*C)
+    # Along the width, channels are kept apart by a matrix of blocks columns[j, w] * identity(C).
+    blocks = xp.kron(columns.T, xp.eye(c, dtype=x.dtype))  # (W*C, OW*C)
+    return (y.reshape(-1, w * c) @ blocks).reshape(n, rows.shape[0], columns.shape[0], c)
+
+
 def leaky_relu_backward(gy, y, slope):
     """gy where y > 0, slope * gy elsewhere."""
     return backend.array_module(gy).where(y > 0, gy, slope * gy)

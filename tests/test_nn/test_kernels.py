@@ -33,6 +33,18 @@ def test_a_product_in_parts_is_the_product(threads, monkeypatch, rows, inner, co
                                atol=1e-4 if dtype == np.float32 else 1e-10)
 
 
+@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_by_rows_and_columns_are_those_of_their_definition(threads, count, dtype):
+    random = np.random.default_rng(0)
+    x, rows, columns = (random.standard_normal(shape).astype(dtype) for shape in ((count, 6, 5, 3), (4, 6), (7, 5)))
+    expected = np.einsum("ih,jw,nhwc->nijc", rows, columns, x)
+    for kernels in (cpu, plain):
+        y = kernels.separable(x, rows, columns)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, expected, rtol=1e-4 if dtype == np.float32 else 1e-10, atol=1e-5 if dtype == np.float32 else 1e-12)
+
+
 def test_small_and_stacked_products_are_left_to_numpy(monkeypatch):
     monkeypatch.setattr(parallel, "run", None)
     random = np.random.default_rng(0)
