@@ -1,14 +1,20 @@
 """The adversary: a discriminator in training, with all that belongs to it.
 
 Alone, it learns to tell real faces from those of an autoencoder that stays as it is: a face drawn as its own person, or as the
-other. If that is what it is trained for, half of the real faces it is shown are blurred to the made ones' spectrum
-(gan/spectrum.py), so that softness alone is no answer. If it is to teach an autoencoder afterwards, real faces stay as they are:
-then sharpness is what it shall ask for.
+other. If that is what it is trained for, to be a judge, half of the real faces it is shown are blurred to the made ones' spectrum
+(gan/spectrum.py), so that softness alone is no answer; and half of the made ones are as they look in a finished picture, for such
+pictures it will be asked about. If it is to teach an autoencoder afterwards, all stay as they are: then sharpness is what it shall
+ask for.
 """
 import nn
+import nn.functional as F
 from gan.spectrum import SpectrumMatch
 from gan.trainer import part
 from gan.training import Shown, noisy, persons, shown_as_drawn, shown_as_real, shown_together, train_discriminator
+
+_GAIN_LIMIT = 2.0  # as a swap's colours are matched: no further than this, nor below its inverse
+_TINY = 1e-6
+
 
 class Adversary:
     """A discriminator, its optimizer, and the spectra of the faces it has seen. recipe: gan.training.Recipe."""
@@ -25,13 +31,15 @@ class Adversary:
         if {name: array.shape for name, array in weights.items()} == {name: array.shape for name, array in own.items()}:
             self.network.load_state_dict(weights)
 
-    def learn_alone(self, model, batches, rate, noise, k, blurred=True):
+    def learn_alone(self, model, batches, rate, noise, k, judging=True):
         """A step against a model that stays as it is. rate: learning rate. noise: its strength. k: number of the step.
-        blurred: whether half of the real faces are as soft as the made ones. Returns a gan.training.Duel."""
-        real, made = shown_as_real(*batches), shown_as_swapped(model, *batches)
+        judging: whether it is to judge: then half of the real faces are as soft as the made ones, and half of the made ones as
+        in a finished picture. Returns a gan.training.Duel."""
+        real, (made, pictures) = shown_as_real(*batches), shown_as_swapped(model, *batches)
         self.spectra.observe(real.faces, made.faces, real.mask, made.mask)
-        if blurred:
+        if judging:
             real.faces[::2] = self.spectra.apply(real.faces[::2])
+            made.faces[1::2] = as_finished(made.faces[1::2], pictures[1::2], made.mask[1::2])
         return self._learn(real, made, rate, noise, k)
 
     def learn_against(self, redrawn, rate, noise, k):
@@ -61,10 +69,11 @@ class Adversary:
 
 def shown_as_swapped(model, *batches):
     """What a discriminator is shown of a model that stays as it is: the first half of each person's faces drawn as that
-    person, the second half as the other; of a crowd, whose batches hold people to be drawn as others, those."""
+    person, the second half as the other; of a crowd, whose batches hold people to be drawn as others, those. And the pictures
+    that these faces would be put into, an array of their shape."""
     if len(batches) == 1:
         with nn.no_grad():
-            return shown_as_drawn(model.redraw(*batches))
+            return shown_as_drawn(model.redraw(*batches)), batches[0].target
     return _swapped(model, *batches)
 
 
@@ -78,5 +87,25 @@ def _swapped(model, batch_a, batch_b):
         faces = [model.draw_as(batch.target[rows], person, side).data[..., :3] for batch, rows, person, side in parts
                  if len(batch.target[rows])]  # half of a batch of one is none
     masks = [batch.mask[rows] for batch, rows, _, _ in parts]
-    return Shown(xp.concatenate(faces), xp.concatenate(masks),
-                 persons(len(masks[0]) + len(masks[1]), len(masks[2]) + len(masks[3])))
+    shown = Shown(xp.concatenate(faces), xp.concatenate(masks),
+                  persons(len(masks[0]) + len(masks[1]), len(masks[2]) + len(masks[3])))
+    return shown, xp.concatenate([batch.target[rows] for batch, rows, _, _ in parts])
+
+
+def as_finished(drawn, pictures, mask):
+    """Drawn faces (n, S, S, 3) as they look in the pictures that they are put into, (n, S, S, 3) with masks (n, S, S, 1): moved
+    to the colours there, by mean and spread, blended in, and sampled anew on the way there and back. In the main what
+    gan.swapper does, for a whole batch at once and on its device."""
+    xp = nn.backend.array_module(drawn)
+    (have, spread), (want, wanted) = _colours(drawn, mask), _colours(pictures, mask)
+    gain = xp.clip(wanted / xp.maximum(spread, _TINY), 1 / _GAIN_LIMIT, _GAIN_LIMIT)
+    blended = mask * xp.clip((drawn - have) * gain + want, 0, 1) + (1 - mask) * pictures
+    return F.avg_pool2d(F.upsample(blended, 2, "bilinear"), 2)
+
+
+def _colours(faces, mask):
+    """Mean and spread of each face's colours within its mask: (n, 1, 1, 3) both."""
+    xp = nn.backend.array_module(faces)
+    weight = mask / xp.maximum(mask.sum((1, 2), keepdims=True), _TINY)
+    mean = (weight * faces).sum((1, 2), keepdims=True)
+    return mean, xp.sqrt((weight * (faces - mean) ** 2).sum((1, 2), keepdims=True))

@@ -4,7 +4,7 @@ import pytest
 
 import nn
 from gan import adversary
-from gan.adversary import Adversary, shown_as_swapped
+from gan.adversary import Adversary, as_finished, shown_as_swapped
 from gan.autoencoder import FaceAutoencoder
 from gan.base import ManyFaces
 from gan.crowd import CrowdBatch
@@ -54,13 +54,14 @@ def shown(monkeypatch):
 
 def test_half_is_drawn_as_its_own_person_and_half_as_the_other(model, pair):
     a, b = pair
-    swapped = shown_as_swapped(model, a, b)
+    swapped, pictures = shown_as_swapped(model, a, b)
     assert swapped.person.tolist() == [-1] * 4 + [1] * 4
     expected = [(a, 0, "a", "a"), (a, 1, "a", "a"), (b, 2, "b", "a"), (b, 3, "b", "a"),
                 (b, 0, "b", "b"), (b, 1, "b", "b"), (a, 2, "a", "b"), (a, 3, "a", "b")]
     for face, mask, (batch, row, person, side) in zip(swapped.faces, swapped.mask, expected, strict=True):
         np.testing.assert_allclose(face, model.draw(batch.target[row:row + 1], person, side)[0][0], atol=1e-5)
         np.testing.assert_array_equal(mask, batch.mask[row])
+    np.testing.assert_array_equal(pictures, np.stack([batch.target[row] for batch, row, _, _ in expected]))
     assert type(swapped.faces) is np.ndarray
 
 
@@ -72,7 +73,7 @@ def test_a_crowds_faces_are_drawn_as_others_and_nobody_is_told(shown):
     nn.manual_seed(0)
     many = ManyFaces(32, 4, True, 3)
     drawn, one = many(batch.warped, batch.colours, batch.drawn_as).numpy()[..., :3], new()
-    one.learn_alone(many, [batch], 1e-3, 0, 0, blurred=False)
+    one.learn_alone(many, [batch], 1e-3, 0, 0, judging=False)
     one.learn_against(many.redraw(batch), 1e-3, 0, 1)
     for real, made in shown:
         np.testing.assert_array_equal(real.faces, batch.target)
@@ -95,7 +96,7 @@ def test_it_begins_with_what_another_has_learned_where_the_shapes_are_equal():
 
 def test_a_batch_of_one(model, faces):
     pair = faces.batches(Recipe(batch=1, seed=4), 0, 0.0)
-    swapped = shown_as_swapped(model, *pair)
+    swapped, _ = shown_as_swapped(model, *pair)
     assert swapped.faces.shape == (2, 32, 32, 3) and swapped.person.tolist() == [-1, 1]
     assert new().learn_alone(model, pair, 1e-3, 0, 0).accuracy in (0, 0.25, 0.5, 0.75, 1)
 
@@ -124,9 +125,36 @@ def test_every_other_real_face_is_as_soft_as_the_made_ones(pair, shown):
     np.testing.assert_array_equal(np.concatenate([batch.target for batch in pair]), sharp)  # the batch is left as it was
 
 
-def test_one_that_is_to_teach_sees_real_faces_as_they_are(model, pair, shown):
-    new().learn_alone(model, pair, 1e-3, 0, 0, blurred=False)
+def test_one_that_is_to_teach_sees_faces_as_they_are(model, pair, shown):
+    new().learn_alone(model, pair, 1e-3, 0, 0, judging=False)
     np.testing.assert_array_equal(shown[0][0].faces, np.concatenate([batch.target for batch in pair]))
+    np.testing.assert_array_equal(shown[0][1].faces, shown_as_swapped(model, *pair)[0].faces)
+
+
+def test_one_that_is_to_judge_sees_every_other_made_face_as_in_a_finished_picture(model, pair, shown):
+    new().learn_alone(model, pair, 1e-3, 0, 0)
+    swapped, pictures = shown_as_swapped(model, *pair)
+    np.testing.assert_array_equal(shown[0][1].faces[::2], swapped.faces[::2])
+    finished = as_finished(swapped.faces[1::2], pictures[1::2], swapped.mask[1::2])
+    np.testing.assert_array_equal(shown[0][1].faces[1::2], finished)
+
+
+def test_in_a_finished_picture_a_face_has_its_colours_and_its_surroundings():
+    random = np.random.default_rng(0)
+    smooth = np.linspace(0, 1, 32, dtype=np.float32)[:, None, None] * np.ones((32, 32, 3), np.float32)
+    pictures = np.stack([0.2 + 0.5 * smooth, 0.6 + 0.3 * smooth]) + random.normal(0, 0.02, (2, 32, 32, 3)).astype(np.float32)
+    mask = np.zeros((2, 32, 32, 1), np.float32)
+    mask[:, 8:24, 8:24] = 1
+    drawn = (pictures - 0.1) * np.array([0.9, 0.7, 1.2], np.float32)  # the same faces in another light
+    finished = as_finished(drawn, pictures, mask)
+    assert finished.dtype == np.float32
+    expected = pictures.copy()  # each pixel again: 3/4 of it, and 1/8 of either neighbour, along both axes
+    for axis in (1, 2):
+        before, after = (np.concatenate(np.split(expected, [edge], axis)[::-1], axis) for edge in (31, 1))
+        expected = 0.75 * expected + 0.125 * (before + after)
+    np.testing.assert_allclose(finished[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-5)
+    flat = as_finished(np.full_like(drawn, 0.5), pictures, mask)  # a face without detail has the mean colour there
+    np.testing.assert_allclose(flat[:, 10:22, 10:22], np.broadcast_to(pictures[:, 8:24, 8:24].mean((1, 2), keepdims=True), (2, 12, 12, 3)), atol=1e-5)
 
 
 def test_against_an_autoencoder_that_learns_real_faces_stay_as_they_are(model, pair, shown):
@@ -153,10 +181,10 @@ def test_alone_it_leaves_the_autoencoder_bit_for_bit(model, pair, kind, spectral
 
 def test_noise_lies_on_both_and_differs(model, pair, shown):
     one = new()
-    one.learn_alone(model, pair, 1e-3, 0.2, 3, blurred=False)
+    one.learn_alone(model, pair, 1e-3, 0.2, 3, judging=False)
     real, made = shown[0]
     noise = [real.faces - np.concatenate([batch.target for batch in pair]),
-             made.faces - shown_as_swapped(model, *pair).faces]
+             made.faces - shown_as_swapped(model, *pair)[0].faces]
     for each in noise:
         assert each.std() == pytest.approx(0.2, rel=0.05)
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05

@@ -155,13 +155,13 @@ def test_the_discriminator_alone_learns_against_the_best_averages(faces, monkeyp
         assert_same(weights, best)
 
 
-@pytest.mark.parametrize("plan, stage, blurred", [(PLAN, 1, False), (PLAN[:2], 1, True)])
-def test_only_one_that_is_to_judge_is_shown_blurred_faces(faces, monkeypatch, plan, stage, blurred):
+@pytest.mark.parametrize("plan, stage, judging", [(PLAN, 1, False), (PLAN[:2], 1, True)])
+def test_only_one_that_no_stage_follows_is_to_judge(faces, monkeypatch, plan, stage, judging):
     told, learn_alone = [], Adversary.learn_alone
     monkeypatch.setattr(Adversary, "learn_alone", lambda self, *rest: told.append(rest[5]) or learn_alone(self, *rest))
     with batches(faces, plan=plan) as make:
         take(new_trainer(), make, 8, plan)
-    assert told == [blurred] * 4
+    assert told == [judging] * 4
 
 
 @pytest.mark.parametrize("rest, moved", [(0.0, 8 * [True]), (0.5, [False, False, *6 * [True]]), (1.0, 8 * [False])])
