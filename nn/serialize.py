@@ -52,10 +52,7 @@ def load(path):
                     raise zipfile.BadZipFile("its list of arrays is not as save writes it")
                 _check_sizes(archive, os.fstat(file.fileno()).st_size)
                 for name in names:
-                    _check_claim(archive, name)
-                    with archive.open(name) as member:
-                        arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(member, allow_pickle=False)
-                        member.read()  # to the end: there the checksum is compared
+                    arrays[name.removesuffix(".npy")] = _array(name, archive.read(name))
         # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError; or its array may
         # claim more than there is memory.
         except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, KeyError, RuntimeError, OSError, MemoryError) as error:
@@ -72,24 +69,24 @@ def _check_sizes(archive, size):
         raise zipfile.BadZipFile("its arrays claim more bytes than there are")
 
 
-# How numpy writes the head of an array of numbers or text: https://numpy.org/neps/nep-0001-npy-format.html. Anything else would
-# be parsed as Python, which bad text can send anywhere.
-_HEAD = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([<>|]\w{1,9})', 'fortran_order': (?:True|False), "
+# How numpy writes the head of an array of numbers or text: https://numpy.org/neps/nep-0001-npy-format.html. numpy reads it as
+# Python text, which bad text can send anywhere.
+_HEAD = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([<>|]\w{1,9})', 'fortran_order': (True|False), "
                    rb"'shape': \(((?:\d{1,18},? ?)*)\), \} *\n", re.DOTALL)
 
 
-def _check_claim(archive, name):
-    """What an array claims to be is compared with the bytes there are, before room is made for it."""
-    info = archive.getinfo(name)
-    with archive.open(info) as member:
-        head = _HEAD.match(member.read(4096))
+def _array(name, content):
+    """The array in the bytes of a member; they must be as many as it claims."""
+    head = _HEAD.match(content)
     if head is None:
         raise ValueError(f"{name} does not begin as an array does")
-    kind, sides = numpy.dtype(head[1].decode()), [int(side) for side in re.findall(rb"\d+", head[2])]
+    kind, shape = numpy.dtype(head[1].decode()), [int(side) for side in re.findall(rb"\d+", head[3])]
     if kind.hasobject:
         raise ValueError(f"{name} holds Python objects, and nothing is unpickled")
-    if math.prod(sides) * max(1, kind.itemsize) > info.file_size:
-        raise ValueError(f"{name} claims to be {sides} of {kind} in {info.file_size} bytes")
+    if math.prod(shape) * kind.itemsize != len(content) - head.end():
+        raise ValueError(f"{name} claims to be {shape} of {kind} in {len(content)} bytes")
+    flat = numpy.frombuffer(content, kind, offset=head.end()) if math.prod(shape) else numpy.empty(0, kind)
+    return flat.reshape(shape, order="F" if head[2] == b"True" else "C").copy(order="K")  # a copy may be written to
 
 
 def _summary(names):

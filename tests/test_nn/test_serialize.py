@@ -130,7 +130,7 @@ DOUBLES = "{{'descr': '<f8', 'fortran_order': False, 'shape': ({},), }}"
 @pytest.mark.parametrize("members, told", [
     ([("a", claim(DOUBLES.format(1 << 18)) + bytes(8 << 18), zipfile.ZIP_DEFLATED)], "packed"),
     ([("a", claim(DOUBLES.format(10 << 27)) + bytes(99), zipfile.ZIP_STORED)], r"claims to be .1342177280. of float64 in"),
-    ([("a", claim("{'descr': '|S0', 'fortran_order': False, 'shape': (10000000000,), }"), zipfile.ZIP_STORED)], "claims to be"),
+    ([("a", claim("{'descr': '|S0', 'fortran_order': False, 'shape': (10000000000,), }"), zipfile.ZIP_STORED)], ""),
     ([("a", claim(DOUBLES.format("-1")), zipfile.ZIP_STORED)], ""), ([("a", claim("[" * 99), zipfile.ZIP_STORED)], ""),
     ([("a", claim("(" * 99), zipfile.ZIP_STORED)], ""), ([("a", claim("{'descr': 1" + "+1" * 40), zipfile.ZIP_STORED)], ""),
     ([("a", b"\x93NUMPY\2\0" + bytes(99), zipfile.ZIP_STORED)], "does not begin")])
