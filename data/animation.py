@@ -19,7 +19,8 @@ from data.image_io import PIXEL_LIMIT, PictureError, label_packet, sidecar, writ
 
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FRAME_LIMIT = 10_000
-TOTAL_PIXEL_LIMIT = 300_000_000  # of all frames together: they are held at once where they are written
+FRAME_PIXEL_LIMIT = 16_000_000  # 30 bytes a pixel while a frame is laid over those before
+TOTAL_PIXEL_LIMIT = 100_000_000  # of all frames together: they are held at once where they are written, 8 bytes a pixel
 
 _FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -78,11 +79,13 @@ def read_animation(path):
     """Look through an animated GIF, WebP or PNG: an Animation.
 
     A file that is damaged or cut short gives the frames before the damage, with a note. Raises PictureError for what cannot
-    be read at all, and for more than FRAME_LIMIT frames or TOTAL_PIXEL_LIMIT pixels.
+    be read at all, and for more than FRAME_LIMIT frames, FRAME_PIXEL_LIMIT pixels in one or TOTAL_PIXEL_LIMIT in all.
     """
     path = pathlib.Path(path)
     durations, clear, notes = [], False, []
     with _opened(path) as image:
+        if image.width * image.height > FRAME_PIXEL_LIMIT:
+            raise _too_long(path)
         loop = _plays(image)
         if image.info.get("icc_profile"):
             notes.append("colour profile ignored")
@@ -105,9 +108,13 @@ def read_animation(path):
     return Animation(path, width, height, tuple(durations), loop, clear, tuple(notes))
 
 
+def _too_large(path):
+    return PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels a frame; make it smaller first")
+
+
 def _too_long(path):
-    limits = f"{FRAME_LIMIT} frames or {TOTAL_PIXEL_LIMIT // 1_000_000} million pixels"
-    return PictureError(f"{path} has more than {limits} in all; make it a video (MP4) or shorter")
+    limits = f"{FRAME_LIMIT} frames, {FRAME_PIXEL_LIMIT // 1_000_000} million pixels in one or {TOTAL_PIXEL_LIMIT // 1_000_000} million"
+    return PictureError(f"{path} has more than {limits} in all; make it a video (MP4), smaller or shorter")
 
 
 def _opened(path):
@@ -119,11 +126,13 @@ def _opened(path):
         image = Image.open(path, formats=("GIF", "WEBP", "PNG"))
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not an animation that can be read; use GIF, WebP or PNG") from error
+    except _BOMBS as error:
+        raise _too_large(path) from error
     except _FAULTS as error:
         raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
-        raise PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels a frame; make it smaller first")
+        raise _too_large(path)
     return image
 
 

@@ -20,9 +20,11 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 PICTURE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
-PIXEL_LIMIT = 100_000_000  # decided from the header: a small file may claim, and decode to, many gigabytes
+PIXEL_LIMIT = 65_000_000  # decided from the header: a small file may claim, and decode to, many gigabytes; 13 bytes a pixel while reading
+HUNGRY_LIMIT = 40_000_000  # of formats whose decoders take 20 bytes a pixel and more
 
 # Read only what is listed: Pillow would hand PostScript to an outside interpreter.
+_HUNGRY = ("WEBP", "JPEG2000", "AVIF")
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -133,14 +135,15 @@ def _opened(path):
         raise
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
-    if image.width * image.height > PIXEL_LIMIT:
+    limit = HUNGRY_LIMIT if image.format in _HUNGRY else PIXEL_LIMIT
+    if image.width * image.height > limit:
         image.close()
-        raise _too_large(path)
+        raise _too_large(path, limit)
     return image
 
 
-def _too_large(path):
-    return PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels; make it smaller first")
+def _too_large(path, limit=PIXEL_LIMIT):
+    return PictureError(f"{path} has more than {limit // 1_000_000} million pixels; make it smaller first")
 
 
 def _describe(image):
@@ -162,7 +165,9 @@ def _turn_upright(image):
         return image, [f"broken EXIF ignored ({_one_line(error)})"]
     if orientation not in _UPRIGHT:
         return image, []
-    return image.transpose(_UPRIGHT[orientation]), ["turned upright (EXIF orientation)"]
+    upright = image.transpose(_UPRIGHT[orientation])
+    image.close()  # its pixels are not needed twice
+    return upright, ["turned upright (EXIF orientation)"]
 
 
 def _split_alpha(image):
@@ -179,16 +184,23 @@ def _to_8_bit(image):
     if image.mode in _ICC_SPACE:
         return image
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64)
-        full = 65535.0 if values.size == 0 or values.max() <= 65535 else 2.0**31 - 1
-        return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+        values = np.asarray(image)
+        return _scaled(values, 65535.0 if values.max(initial=0) <= 65535 else 2.0**31 - 1)
     if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=np.inf, neginf=0.0)
+        values = np.asarray(image)
         # Floating-point files come in the ranges 0..1, 0..255 and 0..65535; the largest value tells which.
-        finite = values[np.isfinite(values)].max(initial=0)
-        full = 1.0 if finite <= 1 else 255.0 if finite <= 255 else max(65535.0, finite)
-        return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+        largest = float(values.max(initial=0, where=np.isfinite(values)))
+        return _scaled(values, 1.0 if largest <= 1 else 255.0 if largest <= 255 else max(65535.0, largest))
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _scaled(values, full):
+    """Grey values (H, W) of any type, 0..full, as an 8-bit image: part by part, for all in full precision would take much memory."""
+    grey = np.empty(values.shape, np.uint8)
+    source, target, part = values.reshape(-1), grey.reshape(-1), 1 << 20
+    for k in range(0, len(source), part):
+        target[k : k + part] = np.rint(np.clip(np.nan_to_num(source[k : k + part] / full), 0, 1) * 255)
+    return Image.fromarray(grey)
 
 
 def _to_srgb(image, profile):

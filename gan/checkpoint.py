@@ -14,6 +14,7 @@ config.json describes them, untrained (build_model, build_discriminator) or with
 What cannot be used is a RunError, one line.
 """
 import json
+import math
 import os
 import pathlib
 import platform
@@ -41,6 +42,9 @@ _FIELDS = {"preset": str, "size": int, "width": int, "mask": bool, "latent": (in
            "objective": str, "adversarial_weight": _NUMBER, "adversarial_rate": _NUMBER, "critic_rate": _NUMBER,
            "critic_turns": int, "r1": _NUMBER, "noise": _NUMBER, "warmup": (int, _OR_NOTHING), "warp": _NUMBER, "rest": _NUMBER,
            "occluded": _NUMBER}
+
+
+_MOST = {"size": 1024, "width": 1024, "latent": 65536, "discriminator_width": 1024, "batch": 4096, "crowd_people": 1_000_000}
 
 
 class RunError(Exception):
@@ -82,9 +86,10 @@ class RunFolder:
         if not isinstance(config, dict) or config.get("format") != FORMAT_VERSION:
             raise RunError(f"{file} is not of format {FORMAT_VERSION}; it was written by another version of this program")
         if config.get("alignment_version") != ALIGNMENT_VERSION:
-            raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')}, "
+            raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')!r:.40}, "
                            f"now {ALIGNMENT_VERSION}); train it anew")
-        wrong = [name for name, kind in _FIELDS.items() if name not in config or not isinstance(config[name], kind)]
+        fields = _FIELDS | ({"crowd_people": int} if config.get("crowd") is not None else {})
+        wrong = [name for name, kind in fields.items() if name not in config or not _is_value(name, config[name], kind)]
         if not wrong and not _is_plan(config["plan"]):
             wrong = ["plan"]
         if wrong:
@@ -164,6 +169,13 @@ class _writing:
             raise RunError(f"{self.path} could not be written ({reason}); what was saved before still stands") from error
 
 
+def _is_value(name, value, kind):
+    """Whether a value read from config.json can be that of a field: of its kind, finite, no larger than what train.py takes."""
+    if not isinstance(value, kind) or isinstance(value, float) and not math.isfinite(value):
+        return False
+    return name not in _MOST or value is None or 1 <= value <= _MOST[name]
+
+
 def _is_plan(plan):
     """Whether a value read from a file is a plan of gan.stages."""
     return bool(plan) and all(isinstance(entry, list) and len(entry) == 2 and entry[0] in STAGES
@@ -194,9 +206,11 @@ def load_drawing_model(run, which="best"):
     if config["crowd"] is not None:
         raise RunError(f"{run} learned many people and swaps none; give it as --base to train two people")
     averages = {"best": "best", "last": "average"}[which]
+    weights, width = part(state, "model") | part(state, averages), config["width"]
+    _demand_layer(run, weights, max(25 * 4 * width * 8 * width, (config["size"] // 16) ** 2 * 8 * width * (config["latent"] or 1)))
     try:
         model = build_model(config)
-        model.load_state_dict(part(state, "model") | part(state, averages))
+        model.load_state_dict(weights)
     except ValueError as error:
         raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
     return model.eval(), config
@@ -209,12 +223,20 @@ def load_discriminator(run):
     weights = part(state, "adversary.network")
     if not weights:
         raise RunError(f"{run} has no discriminator yet; train.py --run {run} --stage discriminator trains one")
+    _demand_layer(run, weights, 16 * 2 * 4 * config["discriminator_width"] ** 2)
     try:
         network = build_discriminator(config)
         network.load_state_dict(weights)
     except ValueError as error:
         raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
     return network.eval()
+
+
+def _demand_layer(run, weights, size):
+    """Raises RunError unless there is a layer of so many numbers among the weights {name: array}. It is asked before a network is
+    built: a few bytes of config.json could have one built that fills the memory."""
+    if max((array.size for array in weights.values()), default=0) < size:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json (its layers are smaller than that says)")
 
 
 def load_base(run):

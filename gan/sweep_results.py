@@ -56,9 +56,12 @@ def read(file):
         with open(file, newline="", encoding="utf-8") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)
+            columns = tuple(reader.fieldnames or ())
     except FileNotFoundError:
         return []
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
+    except csv.Error as error:
+        raise ValueError(f"it is no table ({error})") from error
+    if columns != COLUMNS or any(None in row or None in row.values() for row in rows):
         raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
     return [row | {name: float(row[name]) if row[name] else None for name in NUMBERS} for row in rows]
 

@@ -195,7 +195,10 @@ def changed(run, **values):
     ({"alignment_version": 999}, "aligned"),
     ({"size": "gone"}, "size"),
     ({"width": "wide"}, "width"),
-    ({"size": 40}, "multiple of 16"),
+    ({"size": 40}, "multiple of 16"), ({"size": 1 << 40}, "size"), ({"width": 0}, "width"), ({"warp": float("nan")}, "warp"),
+    ({"r1": float("inf")}, "r1"), ({"latent": 1 << 20}, "latent"), ({"discriminator_width": -1}, "discriminator_width"),
+    ({"crowd": 3}, "crowd_people"), ({"alignment_version": "a\nb"}, "aligned"), ({"width": 1024}, "layers are smaller"),
+    ({"size": 1024, "latent": 65536}, "layers are smaller"),
     ({"people": "gone", "a": "gone"}, "people"),
 ])
 def test_a_config_that_does_not_serve(run_copy, values, word):
@@ -250,6 +253,13 @@ def test_a_discriminator_that_does_not_fit(run_copy, values):
     with pytest.raises(RunError, match="does not fit its config.json") as error:
         load_discriminator(run_copy)
     one_line(error)
+
+
+def test_a_discriminator_is_not_built_larger_than_its_weights(run_copy):
+    changed(run_copy, discriminator_width=1024)
+    with pytest.raises(RunError, match="layers are smaller") as error:
+        load_discriminator(run_copy)
+    assert str(run_copy) in one_line(error)
 
 
 def test_an_unknown_discriminator(run_copy):
