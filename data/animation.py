@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from data.image_io import PIXEL_LIMIT, PictureError, label_packet, sidecar, write_whole
+from data.image_io import PIXEL_LIMIT, PictureError, gif_with_packet, label_packet, write_whole
 
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FRAME_LIMIT = 10_000
@@ -170,7 +170,6 @@ def write_animation(path, frames, durations, loop, source, alpha=None):
 
     path: the suffix chooses the format. frames: iterable of (H, W, 3) uint8, one for each of the durations (ms, 0 or more).
     loop: how often it plays, 0 for ever. source: a DigitalSource. alpha: iterable of (H, W) uint8, or None if all is opaque.
-    A GIF's label stands inside it and, where `data.image_io.read_label` finds it, beside it.
     Returns notes, one phrase for each thing that the format cannot hold. Raises PictureError.
     """
     path = pathlib.Path(path)
@@ -194,22 +193,9 @@ def write_animation(path, frames, durations, loop, source, alpha=None):
     except (OSError, ValueError, KeyError) as error:
         reason = _one_line(error)
         raise PictureError(f"cannot write {path}: {kind} refused it ({reason}); choose another format or size") from error
-    if kind == "GIF":
-        _write_gif(path, encoded.getvalue(), packet)
-    else:
-        write_whole(path, encoded.getvalue())
+    content = encoded.getvalue()
+    write_whole(path, gif_with_packet(content, packet) if kind == "GIF" else content)
     return notes
-
-
-def _write_gif(path, content, packet):
-    """The file beside the GIF first: at no moment is there a picture without a label."""
-    write_whole(sidecar(path), packet)
-    try:
-        write_whole(path, _with_packet(content, packet))
-    except PictureError:
-        if not path.exists():
-            sidecar(path).unlink()
-        raise
 
 
 def _images(path, frames, alpha):
@@ -277,17 +263,6 @@ def _mapped(image, palette):
         mapped.paste(_CLEAR, mask=image.getchannel("A").point(lambda value: 255 * (value < 128)))
         mapped.info["transparency"] = _CLEAR
     return mapped
-
-
-def _with_packet(content, packet):
-    """A GIF with the XMP packet as an application extension behind the global palette (XMP specification, part 3, GIF).
-
-    The packet is not cut into blocks: a reader that takes its bytes for lengths lands in the 256 after it, which lead on.
-    """
-    palette = 3 << (content[10] & 7) + 1 if content[10] & 0x80 else 0
-    place = 13 + palette
-    trailer = bytes([1, *range(255, -1, -1), 0])
-    return content[:place] + b"\x21\xff\x0bXMP DataXMP" + packet + trailer + content[place:]
 
 
 def _one_line(error):

@@ -4,6 +4,8 @@ Every picture of the project comes in through `read_picture`, which returns upri
 `save_picture`, which writes whole files only and marks what is synthetic with the machine-readable label of synthetic media: the XMP
 property Iptc4xmpExt:DigitalSourceType with a term of the IPTC vocabulary (http://cv.iptc.org/newscodes/digitalsourcetype/).
 
+    python -m data.image_io FILE...      says of pictures and videos whether they carry the label (data/labels.py)
+
 Legend: H, W height and width. Pixels are (H, W, 3) uint8 RGB, alpha is (H, W) uint8, 255 opaque.
 """
 
@@ -35,6 +37,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LONGEST_PACKET = 1 << 20  # bytes of a file in which a label is looked for
 _ICC_SPACE = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 # Suffix -> (Pillow's format, its options, can hold alpha, name of the option that takes the XMP packet; "" where it goes beside the file).
@@ -55,7 +58,7 @@ _WRITE_FORMATS = {
     ".tiff": _TIFF,
     ".jp2": ("JPEG2000", {}, True, ""),
     ".bmp": ("BMP", {}, False, ""),
-    ".gif": ("GIF", {}, False, ""),
+    ".gif": ("GIF", {}, False, "extension"),
     ".ppm": _PPM,
     ".pnm": _PPM,
 }
@@ -278,7 +281,8 @@ def encode_picture(path, pixels, source, alpha=None, text=None):
         image.save(encoded, kind, **options, **_label_options(label_option, source, text or {}))
     except (OSError, ValueError, KeyError) as error:
         raise PictureError(f"cannot write {path}: {kind} refused the picture ({_one_line(error)}); choose another format or size") from error
-    return encoded.getvalue(), notes
+    content = encoded.getvalue()
+    return gif_with_packet(content, label_packet(source)) if kind == "GIF" and source else content, notes
 
 
 def _format_of(path):
@@ -300,7 +304,21 @@ def _label_options(option, source, text):
         return {}
     if option == "tiffinfo":
         return {"tiffinfo": {700: packet}}  # tag 700 is XMP (Adobe XMP specification, part 3)
-    return {option: packet} if option else {}
+    return {option: packet} if option == "xmp" else {}
+
+
+_GIF_EXTENSION = b"\x21\xff\x0bXMP DataXMP"
+
+
+def gif_with_packet(content, packet):
+    """A GIF (bytes) with an XMP packet as an application extension behind the global palette (XMP specification, part 3, GIF).
+
+    The packet is not cut into blocks: a reader that takes its bytes for lengths lands in the 256 after it, which lead on.
+    """
+    palette = 3 << (content[10] & 7) + 1 if content[10] & 0x80 else 0
+    place = 13 + palette
+    trailer = bytes([1, *range(255, -1, -1), 0])
+    return content[:place] + _GIF_EXTENSION + packet + trailer + content[place:]
 
 
 def jpeg_bytes(pixels, quality):
@@ -356,9 +374,9 @@ def sidecar(path):
 def read_label(path):
     """The DigitalSource that a picture or the sidecar beside it declares; None where there is none, or another term."""
     with _opened(path) as image:
-        packet = image.info.get("xmp") or b""
+        packet = image.info.get("xmp") or (_gif_packet(path) if image.format == "GIF" else b"")
     if not packet and sidecar(path).is_file():
-        packet = sidecar(path).read_bytes()
+        packet = _beginning(sidecar(path))
     if isinstance(packet, str):
         packet = packet.encode()
     # As an element, as an attribute and as rdf:resource: all three are legal XMP.
@@ -367,5 +385,21 @@ def read_label(path):
     return terms.get(found.group(1)) if found else None
 
 
+def _gif_packet(path):
+    """Where a GIF's packet begins, and what follows; Pillow does not look for it."""
+    return _beginning(path).partition(_GIF_EXTENSION)[2]
+
+
+def _beginning(path):
+    with open(path, "rb") as file:
+        return file.read(_LONGEST_PACKET)
+
+
 def _one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    from data.labels import main
+
+    raise SystemExit(main())

@@ -228,7 +228,7 @@ def test_every_format_carries_the_label(tmp_path, pixels, suffix, source):
     error = np.abs(read_picture(path).pixels.astype(int) - pixels)
     assert error.max() <= {".jpg": 4, ".jpeg": 4, ".jpe": 4, ".jfif": 4, ".webp": 12, ".avif": 12, ".gif": 40}.get(suffix, 0)
     embedded = source.uri.encode() in path.read_bytes()
-    assert embedded == (suffix not in (".bmp", ".gif", ".ppm", ".pnm", ".jp2"))
+    assert embedded == (suffix not in (".bmp", ".ppm", ".pnm", ".jp2"))
     assert sidecar(path).exists() != embedded
     assert ("xmp" in str(notes)) != embedded
 
