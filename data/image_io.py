@@ -152,8 +152,12 @@ def _too_large(path, limit=PIXEL_LIMIT):
 def _describe(image):
     """Notes that must be taken before decoding."""
     notes = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"{image.n_frames} frames: the first is used")
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError):
+        notes.append("damaged behind its first frame, which is used")
+    else:
+        notes += [f"{frames} frames: the first is used"] if frames > 1 else []
     if ";16" in image.mode or ";16" in str(image.tile) or image.mode == "I":
         notes.append("16-bit read as 8-bit")
     if image.mode == "F":

@@ -56,7 +56,8 @@ def _animations():
              ("gif", big[:6] + b"\1\0\1\0" + big[10:] + dot * DEEP + b";"), ("gif", big + dot + b"\x21\xff\x0bXMP DataXMP" + b"\1" * 3000),
              ("png", png(8, 8, extra=chunk(b"acTL", struct.pack(">II", 0x7FFFFFFF, 0)) + chunk(b"fcTL", control))),
              ("png", png(3999, 3999, extra=chunk(b"acTL", struct.pack(">II", 9, 0)) + chunk(b"fcTL", control)))]
-    return [("animation", f"moving.{suffix}", content) for suffix, content in named]
+    cut = big[:6] + b"\1\0\1\0" + big[10:] + dot + dot[:10]
+    return [("picture", "input.gif", cut), *(("animation", f"moving.{suffix}", content) for suffix, content in [*named, ("gif", cut)])]
 
 
 def _faces():
