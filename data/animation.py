@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from data.image_io import PIXEL_LIMIT, PictureError, gif_with_packet, label_packet, write_whole
+from data.image_io import BOMBS, FAULTS, PIXEL_LIMIT, PictureError, gif_with_packet, label_packet, write_whole
 
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FRAME_LIMIT = 10_000
@@ -23,8 +23,6 @@ FRAME_PIXEL_LIMIT = 16_000_000  # 30 bytes a pixel while a frame is laid over th
 TOTAL_PIXEL_LIMIT = 100_000_000  # of all frames together: they are held at once where they are written, 8 bytes a pixel
 
 _FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_FAULTS = (OSError, ValueError, SyntaxError, IndexError, MemoryError, *_BOMBS)  # what Pillow raises for a broken file
 _CLEAR = 255  # the palette's entry of a GIF for transparent pixels
 _PALETTE_SAMPLE = 1 << 19  # pixels that the palette is made from
 # The 8x8 matrix of ordered dithering (Bayer 1973), -0.5..0.5.
@@ -71,7 +69,7 @@ def is_animation(path):
     try:
         with _opened(path) as image:
             return image.n_frames - _first(image) > 1
-    except (PictureError, *_FAULTS, EOFError):
+    except (PictureError, *FAULTS):
         return False
 
 
@@ -98,7 +96,7 @@ def read_animation(path):
                     raise _too_long(path)
         except PictureError:
             raise
-        except _FAULTS as error:
+        except FAULTS as error:
             reason = _one_line(error)
             if not durations:
                 raise PictureError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
@@ -126,9 +124,9 @@ def _opened(path):
         image = Image.open(path, formats=("GIF", "WEBP", "PNG"))
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not an animation that can be read; use GIF, WebP or PNG") from error
-    except _BOMBS as error:
+    except BOMBS as error:
         raise _too_large(path) from error
-    except _FAULTS as error:
+    except FAULTS as error:
         raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
     if image.width * image.height > PIXEL_LIMIT:
         image.close()

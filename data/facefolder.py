@@ -267,5 +267,6 @@ class FaceFolder:
 
 
 def _short(name):
-    """A file's name, cut to what any file system takes with something added."""
-    return name.encode(errors="surrogateescape")[:150].decode(errors="ignore").replace("\\", "_")
+    """A file's name, cut to what any file system takes with something added, and without what some system reads as more than that."""
+    short = name.encode(errors="surrogateescape")[:150].decode(errors="ignore")
+    return re.sub(r'[\x00-\x1f\\/:*?"<>|]', "_", short)

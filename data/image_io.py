@@ -14,6 +14,7 @@ import io
 import os
 import pathlib
 import re
+import struct
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -68,6 +69,11 @@ Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# What Pillow raises for broken files, as fuzzing (tests/soak.py) found it.
+FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, KeyError, TypeError, OverflowError, struct.error, *BOMBS)
+
+
 class PictureError(ValueError):
     """A picture that cannot be read or written. The message is one line: what, where, what to do."""
 
@@ -107,7 +113,7 @@ def read_picture(path):
     EXIF orientation is applied and an ICC profile converted to sRGB; grey, palette, 1-bit, 16-bit, float and CMYK pictures become RGB.
     Of several frames the first is read. Raises PictureError for whatever cannot be read, and for more than PIXEL_LIMIT pixels.
     """
-    notes = []
+    notes = _count_frames(path)
     with _opened(path) as image:
         notes += _describe(image)
         profile = image.info.get("icc_profile")
@@ -116,7 +122,7 @@ def read_picture(path):
             image, turned = _turn_upright(image)
             image, alpha = _split_alpha(image)
             image, converted = _to_srgb(_to_8_bit(image), profile)
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, Image.DecompressionBombError) as error:
+        except FAULTS as error:
             raise PictureError(f"{path} is damaged or cut short ({_one_line(error)}); remove it or fetch it again") from error
     return Picture(np.array(image), alpha, notes + turned + converted)
 
@@ -132,11 +138,11 @@ def _opened(path):
         image = Image.open(path, formats=_READ_FORMATS)
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not a picture that can be read; use PNG, JPEG, WebP, TIFF, BMP or GIF") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except BOMBS as error:
         raise _too_large(path) from error
     except PictureError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except FAULTS as error:
         raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
     limit = HUNGRY_LIMIT if image.format in _HUNGRY else PIXEL_LIMIT
     if image.width * image.height > limit:
@@ -149,15 +155,19 @@ def _too_large(path, limit=PIXEL_LIMIT):
     return PictureError(f"{path} has more than {limit // 1_000_000} million pixels; make it smaller first")
 
 
+def _count_frames(path):
+    """A note on the frames that are not used. The file is opened once more, for counting leaves an image at any frame."""
+    with _opened(path) as image:
+        try:
+            frames = getattr(image, "n_frames", 1)
+        except FAULTS:
+            return ["damaged behind its first frame, which is used"]
+    return [f"{frames} frames: the first is used"] if frames > 1 else []
+
+
 def _describe(image):
     """Notes that must be taken before decoding."""
     notes = []
-    try:
-        frames = getattr(image, "n_frames", 1)
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError):
-        notes.append("damaged behind its first frame, which is used")
-    else:
-        notes += [f"{frames} frames: the first is used"] if frames > 1 else []
     if ";16" in image.mode or ";16" in str(image.tile) or image.mode == "I":
         notes.append("16-bit read as 8-bit")
     if image.mode == "F":

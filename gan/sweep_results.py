@@ -53,7 +53,7 @@ def read(file):
     """The rows of results.csv, dictionaries of COLUMNS; none where there is no such file. Numbers are floats, None where
     empty. Raises ValueError for a file that is no results.csv, OSError."""
     try:
-        with open(file, newline="", encoding="utf-8") as lines:
+        with open(file, newline="", encoding="utf-8", errors="surrogateescape") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)
             columns = tuple(reader.fieldnames or ())
@@ -70,7 +70,7 @@ def write(file, rows):
     """Write results.csv whole. Raises PictureError in one line where that fails."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([COLUMNS, *([_cell(row[name]) for name in COLUMNS] for row in rows)])
-    write_whole(file, text.getvalue().encode())
+    write_whole(file, text.getvalue().encode(errors="surrogateescape"))  # names of files may be no text
 
 
 def settings(rows):

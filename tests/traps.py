@@ -42,7 +42,7 @@ def _pictures():
              ("webp", b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + b"\xff" * 6),
              ("jpg", b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\x03\x01\x11\0\x02\x11\x01\x03\x11\x01\xff\xd9"),
              ("jpg", b"\xff\xd8" + b"\xff\xe1\xff\xff" + b"\xff" * 65533 + b"\xff\xd9"), ("jpg", b"\xff\xd8" + b"\xff" * 1_000_000),
-             ("tif", tiff(65535, 65535)), ("tif", tiff(8, 8, following=8)), ("tif", tiff(8, 8, strip=0xFFFFFFFF)),
+             ("tif", tiff(65535, 65535)), ("tif", tiff(8, 8, following=8)), ("tif", tiff(8, 8, following=122)), ("tif", tiff(8, 8, strip=0xFFFFFFFF)),
              ("tif", tiff(1 << 31, 1)), ("jp2", b"\0\0\0\x0cjP  \r\n\x87\n" + b"\xff" * 99), ("avif", b"\0\0\0\x1cftypavif" + b"\xff" * 99)]
     return [("picture", f"input.{suffix}", content) for suffix, content in named]
 
@@ -56,8 +56,9 @@ def _animations():
              ("gif", big[:6] + b"\1\0\1\0" + big[10:] + dot * DEEP + b";"), ("gif", big + dot + b"\x21\xff\x0bXMP DataXMP" + b"\1" * 3000),
              ("png", png(8, 8, extra=chunk(b"acTL", struct.pack(">II", 0x7FFFFFFF, 0)) + chunk(b"fcTL", control))),
              ("png", png(3999, 3999, extra=chunk(b"acTL", struct.pack(">II", 9, 0)) + chunk(b"fcTL", control)))]
+    short = big[:6] + b"\1\0\1\0" + big[10:] + dot + dot[:4]
     cut = big[:6] + b"\1\0\1\0" + big[10:] + dot + dot[:10]
-    return [("picture", "input.gif", cut), *(("animation", f"moving.{suffix}", content) for suffix, content in [*named, ("gif", cut)])]
+    return [("picture", "input.gif", cut), *(("animation", f"moving.{suffix}", content) for suffix, content in [*named, ("gif", cut), ("gif", short)])]
 
 
 def _faces():
