@@ -18,6 +18,11 @@ import shutil
 import sys
 import time
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 import nn
 from data import faceset
 from data.aligned import _read_places
@@ -43,7 +48,8 @@ from tests.spoiling import Spoiler, seeds
 
 SECONDS = 5.0  # of a core: on the clock they are more where other programs run
 PATIENCE = 30.0  # seconds on the clock, for what waits and does not work
-MEMORY = 1 << 30  # bytes more than a worker has at its start
+MEMORY = 1 << 30  # bytes that are used, more than a worker has at its start
+CLAIM = 5 << 30  # bytes that may be asked for: Pillow asks for as many as a chunk of a PNG claims, up to 4 GB, and reads what there is
 STARTING = 60.0  # seconds until a worker has read its first file
 OWN_ERRORS = (PictureError, VideoError, FaceSetError, CorrectionError, ExtractError, SourceError, FinderError, RunError, FileFormatError)
 
@@ -241,7 +247,7 @@ def _work(spoiler, folder, share, results):
     os.fsync = lambda handle: None  # nothing here need outlast the machine
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # many a face is passed over with a warning
     watch = _Watch(folder)
-    _limit_memory()
+    most = _limit_memory()
     results.send(None)
     for k in share:
         given = spoiler.input(k)
@@ -250,6 +256,8 @@ def _work(spoiler, folder, share, results):
         kind, what = read(given, folder)
         if (took := sum(os.times()[:4]) - began) > SECONDS:
             kind, what = "bad", f"{took:.1f} s"
+        if _peak() > most:
+            kind, what, most = "bad", f"{_peak() >> 20} MB", _peak()
         if watch.events and not what:
             kind, what = "bad", watch.events[0]
         results.send((kind, what))
@@ -274,7 +282,7 @@ def _ended(reader, path):
     except OWN_ERRORS as error:
         text = str(error)
         if any(isinstance(reason, MemoryError) for reason in _reasons(error)):
-            return "bad", f"more than {MEMORY >> 20} MB: {text[:200]!r}"
+            return "bad", f"more than {CLAIM >> 20} MB: {text[:200]!r}"
         if "\n" in text or str(path.name) not in text and str(path.parent) not in text:
             return "bad", f"not one line that names the file: {text[:200]!r}"
         return "refused", None
@@ -291,12 +299,19 @@ def _reasons(error):
 
 
 def _limit_memory():
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
+    """From here on this process, and each that it starts, may claim CLAIM bytes more. Returns the peak that would be too much."""
+    if resource is None:
+        return 1 << 62
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + CLAIM, used + CLAIM))
+    return _peak() + MEMORY
+
+
+def _peak():
+    """Bytes of memory that this process, or the largest that it started, has had at most."""
+    if resource is None:
+        return 0
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) << 10
 
 
 class _Watch:
