@@ -13,8 +13,9 @@ from PIL import Image
 
 from data import labels
 from data.animation import write_animation
-from data.image_io import DigitalSource, save_picture, sidecar
+from data.image_io import PICTURE_SUFFIXES, DigitalSource, save_picture, sidecar
 from data.probe import VideoInfo
+from data.synthetic import write_people
 from data.video import VideoWriter
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -86,6 +87,17 @@ def test_a_huge_file_beside_a_picture_is_not_read_whole(tmp_path):
     with open(sidecar(tmp_path / "a.bmp"), "wb") as file:
         file.truncate(20 << 30)  # a hole: takes no room
     assert told(tmp_path / "a.bmp")[0] == 1
+
+
+def test_the_pictures_of_the_documentation_carry_it():
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in PICTURE_SUFFIXES]
+    assert len(pictures) > 9 and told(*pictures)[::2] == (0, [])
+
+
+def test_rendered_people_carry_it(tmp_path):
+    write_people(tmp_path, 1, 2, 32, seed=0)
+    code, out, _ = told(*tmp_path.rglob("*.png"))
+    assert code == 0 and len(out) == 2 and all("algorithmicMedia" in line for line in out)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--loud", "a.png"]])

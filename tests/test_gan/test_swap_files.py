@@ -103,6 +103,7 @@ def test_a_folder_counts_what_passed_unchanged(run_swap, made, tmp_path):
 def test_the_preview_shows_before_and_after(run_swap, made, tmp_path):
     save_picture(tmp_path / "in.png", picture_of(made, 1), DigitalSource.ALGORITHMIC)
     assert run_swap(tmp_path / "in.png", tmp_path / "out.png", "--preview").code == 0
+    assert read_label(tmp_path / "out.png.preview.png") == DigitalSource.COMPOSITE
     preview = read_picture(tmp_path / "out.png.preview.png").pixels
     assert preview.shape[1] > 3 * SIDE and preview.shape[0] > SIDE
     for picture in (picture_of(made, 1), read_picture(tmp_path / "out.png").pixels):  # both are in it
