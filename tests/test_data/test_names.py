@@ -78,7 +78,7 @@ def test_photographs_of_any_name_are_extracted(tmp_path, known, renders):
     assert all(read_record(tmp_path / "faces" / entry.face).source.endswith(".png") for entry in found)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [*HOSTILE, "person_1/../00001_a.png", "00001_a\0.png", f"person_{'9' * 5000}/00001_a.png", "../00001_a.png"])
 def test_a_list_of_faces_that_leads_elsewhere_is_refused(tmp_path, outside, name):
     (tmp_path / "faces").mkdir()
     rows = [[*"number face file frame left top right bottom score".split()], [1, name, "a.png", "", 1, 1, 2, 2, 0.5]]
