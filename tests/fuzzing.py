@@ -10,6 +10,7 @@ Each worker is watched from outside: one that hangs or dies is a bad end of the 
 import collections
 import dataclasses
 import functools
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -41,6 +42,7 @@ from data.video import probe, read_frames, read_video_label
 from gan import base, monitor, sweep_results
 from gan.autoencoder import FaceAutoencoder
 from gan.checkpoint import RunError, RunFolder, load_base, load_discriminator, load_drawing_model
+from gan.configuration import Request, configure, recipe_of
 from gan.swap_files import Task, swap_file
 from gan.swapper import SwapError, Swapper
 from nn.serialize import FileFormatError
@@ -105,7 +107,7 @@ def note(path):
 
 
 def pair(path):
-    RunFolder(path.parent).read_config()
+    recipe_of(configure(Request(str(path.parent)), RunFolder(path.parent), 7))
     load_drawing_model(path.parent)
     load_discriminator(path.parent)
 
@@ -238,6 +240,7 @@ class _Crew:
 
 def _work(spoiler, folder, share, results):
     """In a process of its own: read the inputs of `share`, and send of each (kind of end, what was bad or None)."""
+    logging.disable()  # many a face is passed over with a warning
     nn.kernels.parallel.set_threads(1)
     faceset.os.cpu_count = lambda: 1  # threads of one worker would wait for each other
     folder.mkdir(exist_ok=True)
@@ -245,7 +248,7 @@ def _work(spoiler, folder, share, results):
     for inputs in spoiler.files.values():  # everything that is loaded when first needed is loaded now
         read(inputs[0], folder)
     os.fsync = lambda handle: None  # nothing here need outlast the machine
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # many a face is passed over with a warning
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff and Pillow have much to say
     watch = _Watch(folder)
     most = _limit_memory()
     results.send(None)

@@ -39,7 +39,7 @@ PICTURES = (".png", ".jpg", ".webp", ".tif", ".gif", ".bmp", ".ppm")
 POINTS = ",".join(f"{axis}{k}" for k in range(68) for axis in "xy")
 TABLE = f"file,width,height,{POINTS}"
 # Of a usual share: what takes long comes less often, and what can hardly go wrong.
-SHARES = {"video": 0.1, "swap": 0.4, "landmarks": 0.4, "faces": 0.5, "pair": 0.4, "crowd": 0.3, "metrics": 0.4, "note": 0.2, "places": 0.3,
+SHARES = {"video": 0.1, "swap": 0.4, "landmarks": 0.4, "faces": 0.5, "pair": 0.5, "crowd": 0.5, "metrics": 0.4, "note": 0.2, "places": 0.3,
           "notes": 0.2, "picture": 2.0}
 
 
@@ -281,14 +281,27 @@ def _member_changed(rng, content, change):
     if members:
         chosen = rng.integers(len(members))
         name, data = members.pop(chosen)
-        how = rng.integers(4)
+        how = rng.integers(5)
         if how == 0:
             members.insert(chosen, (name, change(rng, data)))
-        elif how < 3:
+        elif how == 1:
             members.insert(chosen, (name, traps.array(ARRAYS[rng.integers(len(ARRAYS))])))
+        elif how < 4:
+            members.insert(chosen, (name, _of_another_kind(rng, data)))
     return traps.archive(members)
 
 
+def _of_another_kind(rng, data):
+    """An array of the same shape, but of other values."""
+    try:
+        shape = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False).shape
+    except (ValueError, EOFError):
+        return data
+    return traps.array(np.full(shape, KINDS[rng.integers(len(KINDS))]))
+
+
+KINDS = (np.float32("nan"), np.float32("inf"), np.float64(1e300), np.complex64(1j), np.str_("text"), np.bytes_(b"x"), np.int64(-1), np.uint8(7),
+         np.bool_(True), np.float16(0))
 ARRAYS = (np.array(np.nan), np.full(3, np.inf), np.zeros((0, 4)), np.array("text"), np.array([b"x"]), np.array(1j), np.array(1 << 62),
           np.array("2020-01-01", "M8[s]"), np.zeros((1,) * 30), np.array(-5), np.ones((5, 5, 3, 4), np.float32) * 1e38)
 VALUES = (None, True, 0, 1, -1, 3, 16, 1024, 1 << 70, 0.5, -0.5, 1e999, float("nan"), "", "x", "a\nb", "../x", "relu", "unet", [], [[]], {}, [1, 2],

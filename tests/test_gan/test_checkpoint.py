@@ -197,7 +197,10 @@ def changed(run, **values):
     ({"width": "wide"}, "width"),
     ({"size": 40}, "multiple of 16"), ({"size": 1 << 40}, "size"), ({"width": 0}, "width"), ({"warp": float("nan")}, "warp"),
     ({"r1": float("inf")}, "r1"), ({"latent": 1 << 20}, "latent"), ({"discriminator_width": -1}, "discriminator_width"),
-    ({"crowd": 3}, "crowd_people"), ({"alignment_version": "a\nb"}, "aligned"), ({"width": 1024}, "layers are smaller"),
+    ({"crowd": 3, "crowd_people": 0}, "crowd_people"), ({"objective": "war"}, "objective"), ({"plan": []}, "plan"), ({"plan": [["autoencoder", 0]]}, "plan"),
+    ({"plan": [[["autoencoder"], 5]]}, "plan"), ({"people": [1, -2]}, "people"), ({"people": [1, 2, 3]}, "people"), ({"seed": -1}, "seed"),
+    ({"seed": True}, "seed"), ({"mask": 1}, "mask"), ({"faces": 3}, "faces"), ({"commands": "train.py"}, "commands"),
+    ({"learned_from": []}, "learned_from"), ({"critic_turns": 0}, "critic_turns"), ({"rest": 1.5}, "rest"), ({"batch": 1 << 40}, "batch"), ({"alignment_version": "a\nb"}, "aligned"), ({"width": 1024}, "layers are smaller"),
     ({"size": 1024, "latent": 65536}, "layers are smaller"),
     ({"people": "gone", "a": "gone"}, "people"),
 ])
