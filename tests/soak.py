@@ -2,10 +2,11 @@
 
     python tests/soak.py                            200 kills and 20,000 inputs, about half an hour on two cores
     python tests/soak.py --kills 20 --inputs 2000   a short one
+    python tests/soak.py --kills 0 --seed 1         files alone, other ones
 
 Kills: `train.py` on a tiny network, saving at every step, gets kill -9 at random moments: while it starts, while it trains, while
 it saves. After each, the newest checkpoint must be whole and not older than before, and the next start must go on from
-it. Inputs: see tests/fuzzing.py. Ends with code 1 if anything ended badly.
+it. Inputs: see tests/fuzzing.py and tests/spoiling.py. Ends with code 1 if anything ended badly.
 """
 import argparse
 import collections

@@ -1,5 +1,6 @@
 """The house's rules, read from the sources: what may import what, and that nothing is unpickled or written unlabelled."""
 import ast
+import functools
 import pathlib
 import sys
 
@@ -24,6 +25,7 @@ def name(path):
     return path.relative_to(ROOT).as_posix()
 
 
+@functools.cache
 def tree(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
