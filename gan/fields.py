@@ -43,18 +43,23 @@ def _list_of(check, length=None):
 
 def _stage(value):
     """An entry of a plan of gan.stages."""
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in STAGES and _maybe(_whole(1))(value[1])
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    stage, steps = value
+    return isinstance(stage, str) and stage in STAGES and _maybe(_whole(1))(steps)
 
 
 FIELDS = {
     "preset": _text, "size": _whole(16, 1024), "width": _whole(2, 1024), "mask": _truth, "latent": _maybe(_whole(1, 65536)),
     "identity": _truth, "residual": _truth, "activation": _text, "discriminator": _text, "discriminator_width": _whole(1, 1024),
-    "spectral": _truth, "batch": _whole(1, 4096), "learning_rate": _number(1e-9, 10), "seed": _whole(0), "plan": lambda value: value != [] and _list_of(_stage)(value),
+    "spectral": _truth, "batch": _whole(1, 4096), "learning_rate": _number(1e-9, 10), "seed": _whole(0),
+    "plan": lambda value: value != [] and _list_of(_stage)(value),
     "timed_from": _whole(0, 10**6), "minutes": _maybe(_number(0, 1e9)), "people": _maybe(_list_of(_whole(0), 2)),
     "faces": _maybe(_whole(4, 10**6)), "crowd": _maybe(lambda value: _text(value) or _whole(1, 10**6)(value)), "a": _maybe(_text),
     "b": _maybe(_text), "landmarks": _maybe(_text), "base": _maybe(_text),
     "objective": lambda value: isinstance(value, str) and value in OBJECTIVES, "adversarial_weight": _number(0, 1e6),
     "adversarial_rate": _number(1e-9, 10), "critic_rate": _number(1e-9, 10), "critic_turns": _whole(1, 100), "r1": _number(0, 1e6),
-    "noise": _number(0, 10), "warmup": _maybe(_whole(0, 10**12)), "warp": _number(0, 3), "rest": _number(0, 1), "occluded": _number(0, 1)}
+    "noise": _number(0, 10), "warmup": _maybe(_whole(0, 10**12)), "warp": _number(0, 3), "rest": _number(0, 1),
+    "occluded": _number(0, 1)}
 # There once the run has begun.
 LATER = {"commands": _list_of(_text), "learned_from": lambda value: isinstance(value, dict), "crowd_people": _whole(1, 10**6)}

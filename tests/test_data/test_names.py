@@ -23,7 +23,7 @@ from data.known import known_landmarks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOSTILE = ["../../outside/a.png", "/etc/passwd", "..", "C:\\Windows\\a.png", "C:a.png", "\\\\server\\share\\a.png", "CON.png", "nul",
-           "-rf.png", "~.png", "$(touch pwned).png", "a\0b.png", "a\nb.png", "\x1b[2Ja.png", "a\udcff.png", "x" * 400 + ".png", "a.png.", "‮gnp.a"]
+           "-rf.png", "~.png", "$(touch pwned).png", "a\0b.png", "a\nb.png", "\x1b[2Ja.png", "a\udcff.png", "x" * 400 + ".png", "a.png.", "\u202egnp.a"]
 ON_DISK = [name for name in HOSTILE if "/" not in name and "\0" not in name and name != ".." and len(name) < 256]
 
 
