@@ -45,6 +45,8 @@ def parse(arguments=None):
     parser.add_argument("--landmarks", metavar="FILE", type=pathlib.Path, help="where the faces are: a CSV, a folder of "
                         "extracted faces, or .fsa alignments (default: they are found)")
     parser.add_argument("--preview", action="store_true", help="write OUTPUT.preview.png: input, what is replaced, result")
+    parser.add_argument("--mark", action="store_true", help="put a small mark, 'synthetic media', into a corner of what is swapped, on "
+                        "every frame of a clip")
     parser.add_argument("--checkpoint", choices=WHICH, default="best", help="whose weights draw: those that drew held-out faces "
                         "best, or the last ones (default: %(default)s)")
     look = parser.add_argument_group("how the face is put back")
@@ -138,7 +140,7 @@ def main(arguments=None):
         check_kinds(options.input, options.output)
         blending = Blending(options.colour, options.seamless, options.sharpen, options.erode, options.feather, options.grain)
         swapper = Swapper.load(options.run, blending, options.checkpoint)
-        task = Task(swapper, options.direction, options.faces, options.landmarks, options.preview)
+        task = Task(swapper, options.direction, options.faces, options.landmarks, options.preview, options.mark)
         return (swap_folder if options.input.is_dir() else swap_one)(task, options.input, options.output)
     except SwapError as error:
         print(f"swap: {options.input}: {error}", file=sys.stderr)

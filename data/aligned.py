@@ -106,6 +106,7 @@ def _read_places(file):
     try:
         stored = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
         places = {digest: np.array(place, np.float64) for digest, place in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
-    return {digest: place for digest, place in places.items() if place.shape == (2, 3) and np.linalg.det(place[:, :2]) > 0}
+    return {digest: place for digest, place in places.items()
+            if place.shape == (2, 3) and np.isfinite(place).all() and np.linalg.det(place[:, :2]) > 0}

@@ -15,15 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from data.image_io import PIXEL_LIMIT, PictureError, label_packet, sidecar, write_whole
+from data.image_io import BOMBS, FAULTS, PIXEL_LIMIT, PictureError, gif_with_packet, label_packet, write_whole
 
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FRAME_LIMIT = 10_000
-TOTAL_PIXEL_LIMIT = 300_000_000  # of all frames together: they are held at once where they are written
+FRAME_PIXEL_LIMIT = 16_000_000  # 30 bytes a pixel while a frame is laid over those before
+TOTAL_PIXEL_LIMIT = 100_000_000  # of all frames together: they are held at once where they are written, 8 bytes a pixel
 
 _FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_FAULTS = (OSError, ValueError, SyntaxError, IndexError, MemoryError, *_BOMBS)  # what Pillow raises for a broken file
 _CLEAR = 255  # the palette's entry of a GIF for transparent pixels
 _PALETTE_SAMPLE = 1 << 19  # pixels that the palette is made from
 # The 8x8 matrix of ordered dithering (Bayer 1973), -0.5..0.5.
@@ -70,7 +69,7 @@ def is_animation(path):
     try:
         with _opened(path) as image:
             return image.n_frames - _first(image) > 1
-    except (PictureError, *_FAULTS, EOFError):
+    except (PictureError, *FAULTS):
         return False
 
 
@@ -78,11 +77,13 @@ def read_animation(path):
     """Look through an animated GIF, WebP or PNG: an Animation.
 
     A file that is damaged or cut short gives the frames before the damage, with a note. Raises PictureError for what cannot
-    be read at all, and for more than FRAME_LIMIT frames or TOTAL_PIXEL_LIMIT pixels.
+    be read at all, and for more than FRAME_LIMIT frames, FRAME_PIXEL_LIMIT pixels in one or TOTAL_PIXEL_LIMIT in all.
     """
     path = pathlib.Path(path)
     durations, clear, notes = [], False, []
     with _opened(path) as image:
+        if image.width * image.height > FRAME_PIXEL_LIMIT:
+            raise _too_long(path)
         loop = _plays(image)
         if image.info.get("icc_profile"):
             notes.append("colour profile ignored")
@@ -95,7 +96,7 @@ def read_animation(path):
                     raise _too_long(path)
         except PictureError:
             raise
-        except _FAULTS as error:
+        except FAULTS as error:
             reason = _one_line(error)
             if not durations:
                 raise PictureError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
@@ -105,9 +106,13 @@ def read_animation(path):
     return Animation(path, width, height, tuple(durations), loop, clear, tuple(notes))
 
 
+def _too_large(path):
+    return PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels a frame; make it smaller first")
+
+
 def _too_long(path):
-    limits = f"{FRAME_LIMIT} frames or {TOTAL_PIXEL_LIMIT // 1_000_000} million pixels"
-    return PictureError(f"{path} has more than {limits} in all; make it a video (MP4) or shorter")
+    limits = f"{FRAME_LIMIT} frames, {FRAME_PIXEL_LIMIT // 1_000_000} million pixels in one or {TOTAL_PIXEL_LIMIT // 1_000_000} million"
+    return PictureError(f"{path} has more than {limits} in all; make it a video (MP4), smaller or shorter")
 
 
 def _opened(path):
@@ -119,11 +124,13 @@ def _opened(path):
         image = Image.open(path, formats=("GIF", "WEBP", "PNG"))
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not an animation that can be read; use GIF, WebP or PNG") from error
-    except _FAULTS as error:
+    except BOMBS as error:
+        raise _too_large(path) from error
+    except FAULTS as error:
         raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
-        raise PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels a frame; make it smaller first")
+        raise _too_large(path)
     return image
 
 
@@ -161,7 +168,6 @@ def write_animation(path, frames, durations, loop, source, alpha=None):
 
     path: the suffix chooses the format. frames: iterable of (H, W, 3) uint8, one for each of the durations (ms, 0 or more).
     loop: how often it plays, 0 for ever. source: a DigitalSource. alpha: iterable of (H, W) uint8, or None if all is opaque.
-    A GIF's label stands inside it and, where `data.image_io.read_label` finds it, beside it.
     Returns notes, one phrase for each thing that the format cannot hold. Raises PictureError.
     """
     path = pathlib.Path(path)
@@ -185,22 +191,9 @@ def write_animation(path, frames, durations, loop, source, alpha=None):
     except (OSError, ValueError, KeyError) as error:
         reason = _one_line(error)
         raise PictureError(f"cannot write {path}: {kind} refused it ({reason}); choose another format or size") from error
-    if kind == "GIF":
-        _write_gif(path, encoded.getvalue(), packet)
-    else:
-        write_whole(path, encoded.getvalue())
+    content = encoded.getvalue()
+    write_whole(path, gif_with_packet(content, packet) if kind == "GIF" else content)
     return notes
-
-
-def _write_gif(path, content, packet):
-    """The file beside the GIF first: at no moment is there a picture without a label."""
-    write_whole(sidecar(path), packet)
-    try:
-        write_whole(path, _with_packet(content, packet))
-    except PictureError:
-        if not path.exists():
-            sidecar(path).unlink()
-        raise
 
 
 def _images(path, frames, alpha):
@@ -268,17 +261,6 @@ def _mapped(image, palette):
         mapped.paste(_CLEAR, mask=image.getchannel("A").point(lambda value: 255 * (value < 128)))
         mapped.info["transparency"] = _CLEAR
     return mapped
-
-
-def _with_packet(content, packet):
-    """A GIF with the XMP packet as an application extension behind the global palette (XMP specification, part 3, GIF).
-
-    The packet is not cut into blocks: a reader that takes its bytes for lengths lands in the 256 after it, which lead on.
-    """
-    palette = 3 << (content[10] & 7) + 1 if content[10] & 0x80 else 0
-    place = 13 + palette
-    trailer = bytes([1, *range(255, -1, -1), 0])
-    return content[:place] + b"\x21\xff\x0bXMP DataXMP" + packet + trailer + content[place:]
 
 
 def _one_line(error):

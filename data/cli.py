@@ -1,9 +1,17 @@
 """What the command lines share: errors of one line, and numbers within limits."""
 import argparse
+import io
+import sys
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that ends with code 2 and one line, without repeating the usage, for arguments that make no sense."""
+    """argparse that ends with code 2 and one line, without repeating the usage, for arguments that make no sense. Names of files
+    may be no text at all: from here on what cannot be printed is spelt out."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does of itself
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")

@@ -11,6 +11,7 @@ Pixels of the upright picture, x to the right, y down, pixel centres at integers
 
 import csv
 import pathlib
+import re
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def read_corrections(path):
 def _row(cells, names, where):
     """((file, frame), box or points or None) of one row."""
     file, frame, values = cells.get("file", ""), cells.get("frame", ""), [cells.get(name, "") for name in names]
-    if not file or (frame and not frame.isdigit()):
+    if not file or not re.fullmatch("[0-9]{0,9}", frame):
         raise CorrectionError(f"{where} needs a file, and a frame that is a whole number or empty")
     key = (file, int(frame) if frame else None)
     if not any(values):

@@ -57,7 +57,7 @@ def write_face(path, pixels, record, source=None):
     from where that is synthetic; a photograph is not. Raises PictureError; no half file is left.
     """
     stored = {
-        "version": FORMAT_VERSION, "source": record.source, "source_size": [int(side) for side in record.source_size],
+        "version": FORMAT_VERSION, "source": fields.printable(record.source), "source_size": [int(side) for side in record.source_size],
         "transform": np.asarray(record.transform, np.float64).tolist(),
         "landmarks": np.asarray(record.landmarks, np.float64).tolist(),
         "score": float(record.score), "blur": float(record.blur), "digest": record.digest,

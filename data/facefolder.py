@@ -35,7 +35,7 @@ from data.sheet import TILE, draw_sheet, pages
 LIST, SHEET, PUT_ASIDE, DROPPED = "faces.csv", "faces.png", "sorted_out", "dropped"
 _STAGING, _ALIGNMENTS = ".extracting", "alignments.fsa"
 _SHEETS = re.compile(r"faces(_\d+)?\.png")
-_PLACES = re.compile(r"(person_[1-9]\d*/|sorted_out/[a-z_]+/)?\d{5,}_[^/\\]*")
+_PLACES = re.compile(r"(person_[1-9]\d{0,8}/|sorted_out/[a-z_]+/)?\d{5,9}_[^/\\\0]*", re.ASCII)
 _SAME_FACE = 0.5  # overlap of boxes from which on it is the same face
 
 
@@ -267,5 +267,6 @@ class FaceFolder:
 
 
 def _short(name):
-    """A file's name, cut to what any file system takes with something added."""
-    return name.encode(errors="surrogateescape")[:150].decode(errors="ignore").replace("\\", "_")
+    """A file's name, cut to what any file system takes with something added, and without what some system reads as more than that."""
+    short = name.encode(errors="surrogateescape")[:150].decode(errors="ignore")
+    return re.sub(r'[\x00-\x1f\\/:*?"<>|]', "_", short)

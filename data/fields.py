@@ -23,10 +23,15 @@ def text(fields, name, most=1000):
 def file_name(fields, name):
     """The name of a file without its folder, of any system: it is compared with names that are there, and never opened."""
     value = re.split(r"[\\/]", text(fields, name))[-1]
-    # Control characters and broken Unicode could not be shown in a message.
-    if not value or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
+    if not value or value != printable(value):
         raise ValueError(f"{name} must be the name of a file")
     return value
+
+
+def printable(value):
+    """A text with a mark in the place of what cannot be shown or stored: control characters, and bytes that are no UTF-8, which
+    Python keeps in the names of files."""
+    return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in value)
 
 
 def number(fields, name):

@@ -108,5 +108,5 @@ def _read_note(note):
     """What faces were cut out of, or None where that is not known."""
     try:
         return json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -4,6 +4,8 @@ Every picture of the project comes in through `read_picture`, which returns upri
 `save_picture`, which writes whole files only and marks what is synthetic with the machine-readable label of synthetic media: the XMP
 property Iptc4xmpExt:DigitalSourceType with a term of the IPTC vocabulary (http://cv.iptc.org/newscodes/digitalsourcetype/).
 
+    python -m data.image_io FILE...      says of pictures and videos whether they carry the label (data/labels.py)
+
 Legend: H, W height and width. Pixels are (H, W, 3) uint8 RGB, alpha is (H, W) uint8, 255 opaque.
 """
 
@@ -12,6 +14,7 @@ import io
 import os
 import pathlib
 import re
+import struct
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -20,9 +23,11 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 PICTURE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
-PIXEL_LIMIT = 100_000_000  # decided from the header: a small file may claim, and decode to, many gigabytes
+PIXEL_LIMIT = 65_000_000  # decided from the header: a small file may claim, and decode to, many gigabytes; 13 bytes a pixel while reading
+HUNGRY_LIMIT = 40_000_000  # of formats whose decoders take 20 bytes a pixel and more
 
 # Read only what is listed: Pillow would hand PostScript to an outside interpreter.
+_HUNGRY = ("WEBP", "JPEG2000", "AVIF")
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,6 +38,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LONGEST_PACKET = 1 << 20  # bytes of a file in which a label is looked for
 _ICC_SPACE = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 # Suffix -> (Pillow's format, its options, can hold alpha, name of the option that takes the XMP packet; "" where it goes beside the file).
@@ -53,7 +59,7 @@ _WRITE_FORMATS = {
     ".tiff": _TIFF,
     ".jp2": ("JPEG2000", {}, True, ""),
     ".bmp": ("BMP", {}, False, ""),
-    ".gif": ("GIF", {}, False, ""),
+    ".gif": ("GIF", {}, False, "extension"),
     ".ppm": _PPM,
     ".pnm": _PPM,
 }
@@ -61,6 +67,11 @@ _WRITE_FORMATS = {
 # Past the limit Pillow warns before it refuses; both are one refusal here.
 Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# What Pillow raises for broken files, as fuzzing (tests/soak.py) found it.
+FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, KeyError, TypeError, OverflowError, struct.error, *BOMBS)
 
 
 class PictureError(ValueError):
@@ -102,7 +113,7 @@ def read_picture(path):
     EXIF orientation is applied and an ICC profile converted to sRGB; grey, palette, 1-bit, 16-bit, float and CMYK pictures become RGB.
     Of several frames the first is read. Raises PictureError for whatever cannot be read, and for more than PIXEL_LIMIT pixels.
     """
-    notes = []
+    notes = _count_frames(path)
     with _opened(path) as image:
         notes += _describe(image)
         profile = image.info.get("icc_profile")
@@ -111,7 +122,7 @@ def read_picture(path):
             image, turned = _turn_upright(image)
             image, alpha = _split_alpha(image)
             image, converted = _to_srgb(_to_8_bit(image), profile)
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexError, Image.DecompressionBombError) as error:
+        except FAULTS as error:
             raise PictureError(f"{path} is damaged or cut short ({_one_line(error)}); remove it or fetch it again") from error
     return Picture(np.array(image), alpha, notes + turned + converted)
 
@@ -127,27 +138,36 @@ def _opened(path):
         image = Image.open(path, formats=_READ_FORMATS)
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not a picture that can be read; use PNG, JPEG, WebP, TIFF, BMP or GIF") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except BOMBS as error:
         raise _too_large(path) from error
     except PictureError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except FAULTS as error:
         raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
-    if image.width * image.height > PIXEL_LIMIT:
+    limit = HUNGRY_LIMIT if image.format in _HUNGRY else PIXEL_LIMIT
+    if image.width * image.height > limit:
         image.close()
-        raise _too_large(path)
+        raise _too_large(path, limit)
     return image
 
 
-def _too_large(path):
-    return PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels; make it smaller first")
+def _too_large(path, limit=PIXEL_LIMIT):
+    return PictureError(f"{path} has more than {limit // 1_000_000} million pixels; make it smaller first")
+
+
+def _count_frames(path):
+    """A note on the frames that are not used. The file is opened once more, for counting leaves an image at any frame."""
+    with _opened(path) as image:
+        try:
+            frames = getattr(image, "n_frames", 1)
+        except FAULTS:
+            return ["damaged behind its first frame, which is used"]
+    return [f"{frames} frames: the first is used"] if frames > 1 else []
 
 
 def _describe(image):
     """Notes that must be taken before decoding."""
     notes = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"{image.n_frames} frames: the first is used")
     if ";16" in image.mode or ";16" in str(image.tile) or image.mode == "I":
         notes.append("16-bit read as 8-bit")
     if image.mode == "F":
@@ -162,7 +182,9 @@ def _turn_upright(image):
         return image, [f"broken EXIF ignored ({_one_line(error)})"]
     if orientation not in _UPRIGHT:
         return image, []
-    return image.transpose(_UPRIGHT[orientation]), ["turned upright (EXIF orientation)"]
+    upright = image.transpose(_UPRIGHT[orientation])
+    image.close()  # its pixels are not needed twice
+    return upright, ["turned upright (EXIF orientation)"]
 
 
 def _split_alpha(image):
@@ -179,16 +201,23 @@ def _to_8_bit(image):
     if image.mode in _ICC_SPACE:
         return image
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float64)
-        full = 65535.0 if values.size == 0 or values.max() <= 65535 else 2.0**31 - 1
-        return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+        values = np.asarray(image)
+        return _scaled(values, 65535.0 if values.max(initial=0) <= 65535 else 2.0**31 - 1)
     if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=np.inf, neginf=0.0)
+        values = np.asarray(image)
         # Floating-point files come in the ranges 0..1, 0..255 and 0..65535; the largest value tells which.
-        finite = values[np.isfinite(values)].max(initial=0)
-        full = 1.0 if finite <= 1 else 255.0 if finite <= 255 else max(65535.0, finite)
-        return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+        largest = float(values.max(initial=0, where=np.isfinite(values)))
+        return _scaled(values, 1.0 if largest <= 1 else 255.0 if largest <= 255 else max(65535.0, largest))
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _scaled(values, full):
+    """Grey values (H, W) of any type, 0..full, as an 8-bit image: part by part, for all in full precision would take much memory."""
+    grey = np.empty(values.shape, np.uint8)
+    source, target, part = values.reshape(-1), grey.reshape(-1), 1 << 20
+    for k in range(0, len(source), part):
+        target[k : k + part] = np.rint(np.clip(np.nan_to_num(source[k : k + part] / full), 0, 1) * 255)
+    return Image.fromarray(grey)
 
 
 def _to_srgb(image, profile):
@@ -266,7 +295,8 @@ def encode_picture(path, pixels, source, alpha=None, text=None):
         image.save(encoded, kind, **options, **_label_options(label_option, source, text or {}))
     except (OSError, ValueError, KeyError) as error:
         raise PictureError(f"cannot write {path}: {kind} refused the picture ({_one_line(error)}); choose another format or size") from error
-    return encoded.getvalue(), notes
+    content = encoded.getvalue()
+    return gif_with_packet(content, label_packet(source)) if kind == "GIF" and source else content, notes
 
 
 def _format_of(path):
@@ -288,7 +318,21 @@ def _label_options(option, source, text):
         return {}
     if option == "tiffinfo":
         return {"tiffinfo": {700: packet}}  # tag 700 is XMP (Adobe XMP specification, part 3)
-    return {option: packet} if option else {}
+    return {option: packet} if option == "xmp" else {}
+
+
+_GIF_EXTENSION = b"\x21\xff\x0bXMP DataXMP"
+
+
+def gif_with_packet(content, packet):
+    """A GIF (bytes) with an XMP packet as an application extension behind the global palette (XMP specification, part 3, GIF).
+
+    The packet is not cut into blocks: a reader that takes its bytes for lengths lands in the 256 after it, which lead on.
+    """
+    palette = 3 << (content[10] & 7) + 1 if content[10] & 0x80 else 0
+    place = 13 + palette
+    trailer = bytes([1, *range(255, -1, -1), 0])
+    return content[:place] + _GIF_EXTENSION + packet + trailer + content[place:]
 
 
 def jpeg_bytes(pixels, quality):
@@ -344,9 +388,9 @@ def sidecar(path):
 def read_label(path):
     """The DigitalSource that a picture or the sidecar beside it declares; None where there is none, or another term."""
     with _opened(path) as image:
-        packet = image.info.get("xmp") or b""
+        packet = image.info.get("xmp") or (_gif_packet(path) if image.format == "GIF" else b"")
     if not packet and sidecar(path).is_file():
-        packet = sidecar(path).read_bytes()
+        packet = _beginning(sidecar(path))
     if isinstance(packet, str):
         packet = packet.encode()
     # As an element, as an attribute and as rdf:resource: all three are legal XMP.
@@ -355,5 +399,21 @@ def read_label(path):
     return terms.get(found.group(1)) if found else None
 
 
+def _gif_packet(path):
+    """Where a GIF's packet begins, and what follows; Pillow does not look for it."""
+    return _beginning(path).partition(_GIF_EXTENSION)[2]
+
+
+def _beginning(path):
+    with open(path, "rb") as file:
+        return file.read(_LONGEST_PACKET)
+
+
 def _one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    from data.labels import main
+
+    raise SystemExit(main())

@@ -24,23 +24,12 @@ import PIL
 import nn
 from data.align import ALIGNMENT_VERSION
 from data.image_io import write_whole
-from gan import base
+from gan import base, fields
 from gan.autoencoder import ACTIVATIONS, FaceAutoencoder
 from gan.discriminator import DISCRIMINATORS
-from gan.stages import STAGES
 from gan.trainer import part
 
 FORMAT_VERSION = 2
-
-_NUMBER, _OR_NOTHING = (int, float), type(None)
-_FIELDS = {"preset": str, "size": int, "width": int, "mask": bool, "latent": (int, _OR_NOTHING), "identity": bool,
-           "residual": bool, "activation": str, "discriminator": str, "discriminator_width": int, "spectral": bool,
-           "batch": int, "learning_rate": _NUMBER, "seed": int, "plan": list, "timed_from": int, "minutes": (*_NUMBER, _OR_NOTHING),
-           "people": (list, _OR_NOTHING), "faces": (int, _OR_NOTHING), "crowd": (int, str, _OR_NOTHING),
-           "a": (str, _OR_NOTHING), "b": (str, _OR_NOTHING), "landmarks": (str, _OR_NOTHING), "base": (str, _OR_NOTHING),
-           "objective": str, "adversarial_weight": _NUMBER, "adversarial_rate": _NUMBER, "critic_rate": _NUMBER,
-           "critic_turns": int, "r1": _NUMBER, "noise": _NUMBER, "warmup": (int, _OR_NOTHING), "warp": _NUMBER, "rest": _NUMBER,
-           "occluded": _NUMBER}
 
 
 class RunError(Exception):
@@ -82,11 +71,9 @@ class RunFolder:
         if not isinstance(config, dict) or config.get("format") != FORMAT_VERSION:
             raise RunError(f"{file} is not of format {FORMAT_VERSION}; it was written by another version of this program")
         if config.get("alignment_version") != ALIGNMENT_VERSION:
-            raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')}, "
+            raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')!r:.40}, "
                            f"now {ALIGNMENT_VERSION}); train it anew")
-        wrong = [name for name, kind in _FIELDS.items() if name not in config or not isinstance(config[name], kind)]
-        if not wrong and not _is_plan(config["plan"]):
-            wrong = ["plan"]
+        wrong = fields.faults(config)
         if wrong:
             raise RunError(f"{file} lacks a usable value of {', '.join(wrong)}; restore it or choose another --run")
         return config
@@ -164,12 +151,6 @@ class _writing:
             raise RunError(f"{self.path} could not be written ({reason}); what was saved before still stands") from error
 
 
-def _is_plan(plan):
-    """Whether a value read from a file is a plan of gan.stages."""
-    return bool(plan) and all(isinstance(entry, list) and len(entry) == 2 and entry[0] in STAGES
-                              and (entry[1] is None or isinstance(entry[1], int) and entry[1] > 0) for entry in plan)
-
-
 def build_model(config):
     """The network that a configuration describes, untrained: a FaceAutoencoder, or ManyFaces where it learns a crowd.
 
@@ -194,9 +175,11 @@ def load_drawing_model(run, which="best"):
     if config["crowd"] is not None:
         raise RunError(f"{run} learned many people and swaps none; give it as --base to train two people")
     averages = {"best": "best", "last": "average"}[which]
+    weights, width = part(state, "model") | part(state, averages), config["width"]
+    _demand_layer(run, weights, max(25 * 4 * width * 8 * width, (config["size"] // 16) ** 2 * 8 * width * (config["latent"] or 1)))
     try:
         model = build_model(config)
-        model.load_state_dict(part(state, "model") | part(state, averages))
+        model.load_state_dict(weights)
     except ValueError as error:
         raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
     return model.eval(), config
@@ -209,6 +192,7 @@ def load_discriminator(run):
     weights = part(state, "adversary.network")
     if not weights:
         raise RunError(f"{run} has no discriminator yet; train.py --run {run} --stage discriminator trains one")
+    _demand_layer(run, weights, 16 * 2 * 4 * config["discriminator_width"] ** 2)
     try:
         network = build_discriminator(config)
         network.load_state_dict(weights)
@@ -217,17 +201,30 @@ def load_discriminator(run):
     return network.eval()
 
 
+def _demand_layer(run, weights, size):
+    """Raises RunError unless there is a layer of so many numbers among the weights {name: array}. It is asked before a network is
+    built: a few bytes of config.json could have one built that fills the memory."""
+    if max((array.size for array in weights.values()), default=0) < size:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json (its layers are smaller than that says)")
+
+
 def load_base(run):
     """The weights of the base (gan.base) in a run folder, by the averages that drew held-out faces best; of the one that comes
     with the project for run = "shipped". Raises RunError where there is none."""
     if run == "shipped":
-        return nn.load(base.SHIPPED)
+        try:
+            return nn.load(base.SHIPPED)
+        except (OSError, nn.serialize.FileFormatError) as error:
+            raise RunError(f"the project's base cannot be used ({error}); restore it, or give --base none") from error
     config, state = _load(run)
     if config["crowd"] is None:
         raise RunError(f"{run} learned two people; a base is made by train.py --people N or --people FOLDER")
     weights = part(state, "model") | part(state, "best")
     if "places" not in weights:
         raise RunError(f"{run}: the checkpoint does not fit its config.json (it has no places of people)")
+    odd = next((name for name, array in weights.items() if array.dtype not in (numpy.float16, numpy.float32)), None)
+    if odd is not None:
+        raise RunError(f"{run}: the checkpoint is damaged ({odd} is of {weights[odd].dtype}); restore it, or choose another --base")
     return base.with_discriminator(base.weights_of(weights, config["activation"]), part(state, "adversary.network"))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data.align import warp
+from data.fields import printable
 from gan.checkpoint import RunError
 from gan.monitor import label_rows
 
@@ -93,7 +94,7 @@ def _under_names(pixels, names):
     head = Image.new("RGB", (pixels.shape[1], _STRIP * len(names)), (24, 24, 28))
     draw, font = ImageDraw.Draw(head), ImageFont.load_default(size=16)
     for k, name in enumerate(names):
-        draw.text((6, _STRIP * k + _STRIP // 2), name, fill=(230, 230, 230), font=font, anchor="lm")
+        draw.text((6, _STRIP * k + _STRIP // 2), printable(name), fill=(230, 230, 230), font=font, anchor="lm")
     return np.concatenate([np.asarray(head), pixels])
 
 

@@ -5,6 +5,7 @@ Legend: S side of the discriminator's crop, h side of its map of scores, T side 
 import numpy as np
 
 from data.align import apply, crop_transform, warp
+from data.fields import printable
 from data.mask import face_mask
 from gan import chart
 
@@ -29,7 +30,7 @@ def heat_picture(image, landmarks, regions, title):
     bar = figure.colorbar(colours, ax=right, shrink=0.9, ticks=(0, 25, 50, 75, 100))
     bar.solids.set_alpha(1)
     bar.set_label("this part is synthesized, %")
-    left.set_title(title, fontsize=10)
+    left.set_title(printable(title), fontsize=10, parse_math=False)  # a name may be like a formula
     right.set_title("blue: looks real, red: looks synthesized", fontsize=10)
     for axes in (left, right):
         axes.set_axis_off()

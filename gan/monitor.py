@@ -11,11 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.image_io import DigitalSource, save_picture, write_whole
 from data.progress import duration
+from gan.checkpoint import RunError
 from gan.stages import STAGES
 
 COLUMNS = ["step", "stage", "loss", "mae", "dssim", "mask", "held_out", "sharpness", "variety", "learning_rate",
            "adversarial", "critic", "penalty", "score_real", "score_made", "accuracy", "gradient_critic", "gradient_made",
            "weight"]
+TIMES = ["step", "seconds"]  # the columns of timing.csv
 # What the progress line shows in each stage.
 SHOWN = {"autoencoder": "loss {loss:.4f} (mae {mae:.4f}, dssim {dssim:.4f}, mask {mask:.4f})",
          "discriminator": "critic {critic:.4f} (real {score_real:.2f}, made {score_made:.2f}, accuracy {accuracy:.0%})",
@@ -86,19 +88,19 @@ class Metrics:
         gradient_made    norm of the adversarial loss's gradient in a drawn picture: all that the autoencoder learns from it
         weight           of the adversarial loss in this step
 
-    Rows are kept in memory and on disk; what was written after `step`, the step to continue from, is cut off. seconds: spent on
-    the run before; None: as many as timing.csv has at that step."""
+    Rows are kept in memory and on disk; what was written after `step`, the step to continue from, is cut off, and so is a last
+    line that was not written to its end. seconds: spent on the run before; None: as many as timing.csv has at that step.
+    Raises RunError for a file that is damaged up to that step."""
 
     def __init__(self, folder, step, seconds=None):
         self.curves = Curves()
-        for row in _read_rows(folder / "metrics.csv"):
-            if int(row["step"]) <= step:
-                self.curves.add(_parsed(row))
-        times = [(row["step"], row["seconds"]) for row in _read_rows(folder / "timing.csv") if int(row["step"]) <= step]
-        self.seconds = (float(times[-1][1]) if times else 0.0) if seconds is None else seconds
+        for row in _read_rows(folder / "metrics.csv", COLUMNS, step):
+            self.curves.add(row)
+        times = list(_read_rows(folder / "timing.csv", TIMES, step))
+        self.seconds = (times[-1]["seconds"] if times else 0.0) if seconds is None else seconds
         rows = [self.curves.cells(k) for k in range(len(self.curves))]
         self._metrics = _rewritten(folder / "metrics.csv", COLUMNS, rows)
-        self._timing = _rewritten(folder / "timing.csv", ["step", "seconds"], times)
+        self._timing = _rewritten(folder / "timing.csv", TIMES, [(row["step"], f"{row['seconds']:.3f}") for row in times])
         self._began = time.monotonic()
 
     def add(self, row):
@@ -144,17 +146,54 @@ def _read_notes(path):
     return [(int(step), words) for step, _, words in parts if step.isascii() and step.isdigit() and len(step) < 16]
 
 
-def _read_rows(path):
+def _read_rows(path, columns, step):
+    """The rows {column: figure} of metrics.csv or timing.csv up to a step. Behind it nothing is looked at, nor in a last line
+    without an end: where the power fails, that is what is left. RunError for anything else that is no row."""
+    last = 0
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and None not in row.values()]
+        with open(path, "rb") as file:
+            for number, line in enumerate(file):
+                if last >= step or not line.endswith(b"\n"):
+                    return
+                cells = line.decode("ascii", "replace").rstrip("\r\n").split(",")
+                if number == 0:
+                    _demand(cells == list(columns), "its columns are others")
+                    continue
+                row = _row(cells, columns)
+                _demand(row["step"] > last, f"step {row['step']} comes after step {last}")
+                last = row["step"]
+                if last <= step:
+                    yield row
     except FileNotFoundError:
-        return []
+        return
+    except (ValueError, OSError) as error:
+        where = f" in line {number + 1}" if isinstance(error, ValueError) else ""
+        raise RunError(f"{path} is damaged{where} ({error}); restore it, or move it away: then the run goes on without "
+                       "what it says of the steps before") from error
 
 
-def _parsed(row):
-    """A row of metrics.csv as figures."""
-    return {"step": int(row["step"]), "stage": row["stage"], **{name: float(row[name]) for name in COLUMNS[2:] if row[name]}}
+def _row(cells, columns):
+    """A line as figures; what is empty was not taken. ValueError for one that is no row."""
+    _demand(len(cells) == len(columns), f"it has {len(cells)} columns, not {len(columns)}")
+    row = dict(zip(columns, cells))
+    step, stage = row.pop("step"), {name: row.pop(name) for name in row.keys() & {"stage"}}
+    _demand(step.isdigit() and len(step) < 16, f"its step is {step[:20]!r}")
+    _demand(set(stage.values()) <= set(STAGES), "there is no such stage")
+    figures = {name: _figure(name, text) for name, text in row.items() if text}
+    _demand(columns != TIMES or math.isfinite(figures.get("seconds", math.nan)), "its seconds are no number")
+    return {"step": int(step)} | stage | figures
+
+
+def _figure(name, text):
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"its {name} is {text[:20]!r}") from None
+
+
+def _demand(condition, otherwise):
+    if not condition:
+        raise ValueError(otherwise)
 
 
 def _rewritten(path, columns, rows):

@@ -7,6 +7,7 @@ opened from the disk; nothing is fetched, and all of it can be read without scri
 import base64
 import html
 import pathlib
+import re
 import string
 import time
 
@@ -32,7 +33,7 @@ def write_report(folder, curves, seconds, notes, costs, model, source):
     of a step of it} as far as they were timed. model, source: the network with the weights that draw, and what it learns from,
     gan.subjects.Subjects or a gan.crowd.Crowd. Raises RunError where config.json cannot be read or the page not be written."""
     config = folder.read_config()
-    sheets = sorted(folder.history.glob("*.png"))
+    sheets = sorted(file for file in folder.history.glob("*.png") if re.fullmatch("[0-9]{1,9}", file.stem))
     page = string.Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=html.escape(f"Run {folder.path.name}"), state=_state(config, curves, seconds), what=_what(config, model, source),
         commands="".join(f"<code>{html.escape(line)}</code>" for line in config.get("commands", ())), notes=_notes(notes),
@@ -41,7 +42,7 @@ def write_report(folder, curves, seconds, notes, costs, model, source):
         curves="".join(_inline(file.read_bytes(), "png", file.stem) for name in ("loss.png", "players.png")
                        if (file := folder.path / name).exists()),
         figures=_figures(curves), latent=_latent(model, source, config), times=_times(costs))
-    folder.write("report.html", page.encode())
+    folder.write("report.html", page.encode(errors="replace"))  # names of files may be no text
 
 
 def _state(config, curves, seconds):

@@ -17,6 +17,7 @@ from data.faceset import landmark_fault, shape_fault
 from data.finder import Finder
 from data.image_io import PICTURE_SUFFIXES, DigitalSource, list_pictures, read_picture, save_picture, write_whole
 from data.known import known_frames, known_landmarks
+from data.notice import marked, marked_alpha
 from data.probe import probe
 from data.progress import Progress
 from data.track import TrackedFace, choose_faces, track_faces
@@ -34,6 +35,7 @@ class Task:
     swapper: a gan.swapper.Swapper. direction: 'ab' or 'ba'. faces: how many of each picture, the largest first, or 'all'.
     landmarks: a CSV, a folder of extracted faces or alignments that say where the faces are; None: they are found.
     preview: write OUTPUT's name with .preview.png beside it: input, what is replaced, result.
+    mark: put a visible mark into a corner of what is swapped.
     """
 
     swapper: object
@@ -41,6 +43,7 @@ class Task:
     faces: object = 1
     landmarks: pathlib.Path | None = None
     preview: bool = False
+    mark: bool = False
     _known: dict | None = None
 
     def known(self, source):
@@ -90,7 +93,10 @@ def _swap_picture(task, source, target):
         _pass_unchanged(source, target)
         return Outcome()
     swapped, mask = task.swapper.swap_many([picture.pixels], [faces], task.direction, return_mask=True)[0]
-    notes = picture.notes + save_picture(target, swapped, DigitalSource.COMPOSITE, alpha=picture.alpha)
+    alpha = picture.alpha
+    if task.mark:
+        swapped, alpha = marked(swapped), None if alpha is None else marked_alpha(alpha)
+    notes = picture.notes + save_picture(target, swapped, DigitalSource.COMPOSITE, alpha=alpha)
     if task.preview:
         _write_preview(target, picture.pixels, faces, mask, swapped)
     return Outcome(len(faces), 1, 1, notes)
@@ -148,8 +154,9 @@ def _swap_animation(task, source, target):
     if not outcome.faces:
         _pass_unchanged(source, target)
         return outcome
+    alpha = map(marked_alpha, animation.alpha) if task.mark and animation.has_alpha else animation.alpha
     outcome.notes += [*animation.notes, *write_animation(target, swapped, animation.durations, animation.loop,
-                                                         DigitalSource.COMPOSITE, animation.alpha)]
+                                                         DigitalSource.COMPOSITE, alpha)]
     return outcome
 
 
@@ -167,6 +174,7 @@ def _swap_frames(task, source, target, frames, write, progress, expected):
         kept = [[memories.setdefault(face.number, ColourMemory()) for face in picked] for picked in faces]
         made = task.swapper.swap_many(images, [[f.landmarks for f in picked] for picked in faces], task.direction, True, kept)
         for image, picked, (swapped, mask) in zip(images, faces, made):
+            swapped = marked(swapped) if task.mark else swapped
             write(swapped)
             outcome.frames += 1
             outcome.faces += len(picked)

@@ -53,12 +53,15 @@ def read(file):
     """The rows of results.csv, dictionaries of COLUMNS; none where there is no such file. Numbers are floats, None where
     empty. Raises ValueError for a file that is no results.csv, OSError."""
     try:
-        with open(file, newline="", encoding="utf-8") as lines:
+        with open(file, newline="", encoding="utf-8", errors="surrogateescape") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)
+            columns = tuple(reader.fieldnames or ())
     except FileNotFoundError:
         return []
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
+    except csv.Error as error:
+        raise ValueError(f"it is no table ({error})") from error
+    if columns != COLUMNS or any(None in row or None in row.values() for row in rows):
         raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
     return [row | {name: float(row[name]) if row[name] else None for name in NUMBERS} for row in rows]
 
@@ -67,7 +70,7 @@ def write(file, rows):
     """Write results.csv whole. Raises PictureError in one line where that fails."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([COLUMNS, *([_cell(row[name]) for name in COLUMNS] for row in rows)])
-    write_whole(file, text.getvalue().encode())
+    write_whole(file, text.getvalue().encode(errors="surrogateescape"))  # names of files may be no text
 
 
 def settings(rows):

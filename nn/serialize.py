@@ -3,7 +3,9 @@
 A file is written beside its place and renamed over it when it is complete and on the disk: whatever happens, there is
 either the old file or the new one. Nothing is ever unpickled.
 """
+import math
 import os
+import re
 import secrets
 import zipfile
 import zlib
@@ -48,15 +50,43 @@ def load(path):
                 names = archive.namelist()
                 if archive.comment != _summary(name.removesuffix(".npy") for name in names):
                     raise zipfile.BadZipFile("its list of arrays is not as save writes it")
+                _check_sizes(archive, os.fstat(file.fileno()).st_size)
                 for name in names:
-                    with archive.open(name) as member:
-                        arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(member, allow_pickle=False)
-                        member.read()  # to the end: there the checksum is compared
+                    arrays[name.removesuffix(".npy")] = _array(name, archive.read(name))
         # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError; or its array may
         # claim more than there is memory.
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, RuntimeError, OSError, MemoryError) as error:
+        except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, KeyError, RuntimeError, OSError, MemoryError) as error:
             raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
     return arrays
+
+
+def _check_sizes(archive, size):
+    """A small file may claim much: packed arrays that come to gigabytes, or one that is listed a thousand times."""
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size for member in members):
+        raise zipfile.BadZipFile("its arrays are packed, which save never does")
+    if sum(member.file_size for member in members) > size:
+        raise zipfile.BadZipFile("its arrays claim more bytes than there are")
+
+
+# How numpy writes the head of an array of numbers or text: https://numpy.org/neps/nep-0001-npy-format.html. numpy reads it as
+# Python text, which bad text can send anywhere.
+_HEAD = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([<>|]\w{1,9})', 'fortran_order': (True|False), "
+                   rb"'shape': \(((?:\d{1,18},? ?)*)\), \} *\n", re.DOTALL)
+
+
+def _array(name, content):
+    """The array in the bytes of a member; they must be as many as it claims."""
+    head = _HEAD.match(content)
+    if head is None:
+        raise ValueError(f"{name} does not begin as an array does")
+    kind, shape = numpy.dtype(head[1].decode()), [int(side) for side in re.findall(rb"\d+", head[3])]
+    if kind.hasobject:
+        raise ValueError(f"{name} holds Python objects, and nothing is unpickled")
+    if math.prod(shape) * kind.itemsize != len(content) - head.end():
+        raise ValueError(f"{name} claims to be {shape} of {kind} in {len(content)} bytes")
+    flat = numpy.frombuffer(content, kind, offset=head.end()) if math.prod(shape) else numpy.empty(0, kind)
+    return flat.reshape(shape, order="F" if head[2] == b"True" else "C").copy(order="K")  # a copy may be written to
 
 
 def _summary(names):

@@ -2,10 +2,11 @@
 
     python tests/soak.py                            200 kills and 20,000 inputs, about half an hour on two cores
     python tests/soak.py --kills 20 --inputs 2000   a short one
+    python tests/soak.py --kills 0 --seed 1         files alone, other ones
 
 Kills: `train.py` on a tiny network, saving at every step, gets kill -9 at random moments: while it starts, while it trains, while
 it saves. After each, the newest checkpoint must be whole and not older than before, and the next start must go on from
-it. Inputs: see tests/fuzzing.py. Ends with code 1 if anything ended badly.
+it. Inputs: see tests/fuzzing.py and tests/spoiling.py. Ends with code 1 if anything ended badly.
 """
 import argparse
 import collections
@@ -22,6 +23,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the root first, whatever folder this is started in
 
+from data.cli import Parser, number  # noqa: E402
 from gan.checkpoint import RunError, RunFolder  # noqa: E402
 from tests import fuzzing  # noqa: E402
 
@@ -90,19 +92,23 @@ def _state_after(run, before, lines):
 
 def main(arguments=None):
     """Command line. Returns the exit code: 0 if nothing ended badly, else 1."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, metavar="N")
-    parser.add_argument("--inputs", type=int, default=20_000, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser = Parser(prog="soak.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=number(int, 0), default=200, metavar="N")
+    parser.add_argument("--inputs", type=number(int, 0), default=20_000, metavar="N")
+    parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N")
     options = parser.parse_args(arguments)
+    wrong, bad = [], []
     with tempfile.TemporaryDirectory() as folder:
-        counts, wrong = kill_again_and_again(options.kills, folder, options.seed)
-        print(f"{options.kills} kills ({', '.join(f'{n} while {hit}' for hit, n in counts.items())}), {len(wrong)} bad ends")
-        print("\n".join(wrong), end="\n" if wrong else "")
-        report = fuzzing.run(options.inputs, folder, options.seed)
-        print("\n".join(report.lines()))
-        print(f"{options.inputs} inputs, {len(report.bad)} bad ends")
-    return 1 if wrong or report.bad else 0
+        if options.kills:
+            counts, wrong = kill_again_and_again(options.kills, folder, options.seed)
+            print(f"{options.kills} kills ({', '.join(f'{n} while {hit}' for hit, n in counts.items())}), {len(wrong)} bad ends")
+            print("\n".join(wrong), end="\n" if wrong else "")
+        if options.inputs:
+            report = fuzzing.run(options.inputs, folder, options.seed)
+            bad = report.bad
+            print("\n".join(report.lines()))
+            print(f"{options.inputs} inputs, {len(bad)} bad ends", flush=True)
+    return 1 if wrong or bad else 0
 
 
 if __name__ == "__main__":

@@ -222,6 +222,8 @@ def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known
         (["file", "left", "top", "right", "bottom"], ["none.png", 1, 2, 3, 4], "'none.png'"),
         (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", 3, 1, 2, 3, 4], "photograph"),
         (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "x", 1, 2, 3, 4], "whole number"),
+        (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "\u00b2", 1, 2, 3, 4], "whole number"),
+        (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "9" * 5000, 1, 2, 3, 4], "whole number"),
         (["file", *POINTS], ["p0 0.png", *range(136)], "do not form a face"),
     ],
 )

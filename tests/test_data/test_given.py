@@ -2,6 +2,7 @@
 CSV leads to."""
 
 import csv
+import json
 import os
 import shutil
 
@@ -230,6 +231,30 @@ def test_faceswaps_faces_train_by_the_landmarks_of_their_frames(faceswap, expect
     assert known.looked == 6
     assert_same_faces(given(faceswap, tmp_path), expected, 4)
     assert known.looked == 6  # where the faces lie is remembered
+
+
+SPOILED = [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"[1]", b'{"a": [[1, 2], [3]]}']
+
+
+@pytest.mark.parametrize("content", SPOILED, ids=range(len(SPOILED)))
+def test_a_spoiled_note_is_as_good_as_none(anna, tmp_path, known, content):
+    given(anna, tmp_path, Said())
+    (tmp_path / "run" / "faces" / "a.json").write_bytes(content)
+    assert len(given(anna, tmp_path, Said())) == 6 and known.looked == 12
+
+
+NO_PLACES = [b'{"%s": [[NaN, 0, 0], [0, 1, 0]]}', b'{"%s": [[1, 0, Infinity], [0, 1, 0]]}', b'{"%s": [[1, 0, 1e999], [0, 1, 0]]}', b'{"%s": 1}',
+             b'{"%s": [[0, 0, 0], [0, 0, 0]]}']
+
+
+@pytest.mark.parametrize("content", SPOILED + NO_PLACES, ids=range(len(SPOILED + NO_PLACES)))
+def test_places_that_make_no_sense_are_looked_for_again(faceswap, tmp_path, known, content):
+    given(faceswap, tmp_path)
+    places = tmp_path / "run" / "faces" / "a_places.json"
+    for digest in json.loads(places.read_text()):
+        content = content.replace(b"%s", digest.encode(), 1)
+    places.write_bytes(content)
+    assert len(given(faceswap, tmp_path)) == 6 and known.looked == 12
 
 
 def test_a_faceswap_face_that_is_not_seen_is_skipped(faceswap, tmp_path, known, renders):

@@ -178,6 +178,26 @@ def test_the_first_of_several_frames(tmp_path, pixels):
     assert picture.notes == ["2 frames: the first is used"]
 
 
+def test_damage_behind_the_first_frame_is_no_reason_to_refuse_it(tmp_path, pixels):
+    """A second frame that ends within its description."""
+    first = Image.fromarray(pixels).quantize(16)
+    first.save(tmp_path / "a.gif")
+    whole = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(whole[:-1] + b"\x2c\0\0\0\0\1\0\1\0\0")
+    picture = read_picture(tmp_path / "cut.gif")
+    np.testing.assert_array_equal(picture.pixels, np.asarray(first.convert("RGB")))
+    assert picture.notes == ["damaged behind its first frame, which is used"]
+
+
+def test_what_decoders_need_more_memory_for_is_refused_sooner(tmp_path, pixels, monkeypatch):
+    monkeypatch.setattr(image_io, "HUNGRY_LIMIT", pixels.size // 3 - 1)
+    for suffix in (".png", ".webp"):
+        save_picture(tmp_path / f"a{suffix}", pixels, None)
+    assert read_picture(tmp_path / "a.png").pixels.shape == pixels.shape
+    with pytest.raises(PictureError, match="a.webp has more than"):
+        read_picture(tmp_path / "a.webp")
+
+
 @pytest.mark.parametrize("case", ["missing", "folder", "empty", "text", "cut", "cut header", "enormous"])
 def test_what_cannot_be_read_is_named_in_one_line(tmp_path, pixels, case):
     path = tmp_path / "bad.png"
@@ -228,7 +248,7 @@ def test_every_format_carries_the_label(tmp_path, pixels, suffix, source):
     error = np.abs(read_picture(path).pixels.astype(int) - pixels)
     assert error.max() <= {".jpg": 4, ".jpeg": 4, ".jpe": 4, ".jfif": 4, ".webp": 12, ".avif": 12, ".gif": 40}.get(suffix, 0)
     embedded = source.uri.encode() in path.read_bytes()
-    assert embedded == (suffix not in (".bmp", ".gif", ".ppm", ".pnm", ".jp2"))
+    assert embedded == (suffix not in (".bmp", ".ppm", ".pnm", ".jp2"))
     assert sidecar(path).exists() != embedded
     assert ("xmp" in str(notes)) != embedded
 

@@ -143,6 +143,22 @@ def test_a_base_swaps_nobody(base_run, program):
     one_error(program(train.main, "--run", base_run[0], "--people", 7, "--steps", 5), 1, "crowd 6, not 7")
 
 
+@pytest.mark.parametrize("name, kind", [("places", str), ("places", np.complex64), ("encoder.squeeze.bias", np.float64), ("decoder.out.bias", bytes)])
+def test_weights_of_a_strange_kind_are_no_base(base_run, tmp_path, name, kind):
+    run = RunFolder(shutil.copytree(base_run[0], tmp_path / "run"))
+    state = run.load()
+    run.save(state | {f"{part}.{name}": state[f"{part}.{name}"].astype(kind) for part in ("model", "best")})
+    with pytest.raises(RunError, match=f"damaged .{name} is of") as error:
+        load_base(run.path)
+    assert str(run.path) in str(error.value)
+
+
+def test_a_damaged_file_of_the_projects_base_is_one_line(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SHIPPED", tmp_path / "base.npz")
+    (tmp_path / "base.npz").write_bytes(b"cut")
+    one_error(program(train.main, "--run", tmp_path / "run", "--base", "shipped", "--steps", 1), 1, "base.npz", "--base none")
+
+
 def test_a_base_of_photographs(program, people, tmp_path):
     folder = shutil.copytree(people, tmp_path / "people")
     options = (*TINY, "--people", folder, "--landmarks", folder / "landmarks.csv", "--steps", 1, "--run", tmp_path / "run")

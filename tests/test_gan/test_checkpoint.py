@@ -195,7 +195,13 @@ def changed(run, **values):
     ({"alignment_version": 999}, "aligned"),
     ({"size": "gone"}, "size"),
     ({"width": "wide"}, "width"),
-    ({"size": 40}, "multiple of 16"),
+    ({"size": 40}, "multiple of 16"), ({"size": 1 << 40}, "size"), ({"width": 0}, "width"), ({"warp": float("nan")}, "warp"),
+    ({"r1": float("inf")}, "r1"), ({"latent": 1 << 20}, "latent"), ({"discriminator_width": -1}, "discriminator_width"),
+    ({"crowd": 3, "crowd_people": 0}, "crowd_people"), ({"objective": "war"}, "objective"), ({"plan": []}, "plan"), ({"plan": [["autoencoder", 0]]}, "plan"),
+    ({"plan": [[["autoencoder"], 5]]}, "plan"), ({"people": [1, -2]}, "people"), ({"people": [1, 2, 3]}, "people"), ({"seed": -1}, "seed"),
+    ({"seed": True}, "seed"), ({"mask": 1}, "mask"), ({"faces": 3}, "faces"), ({"commands": "train.py"}, "commands"),
+    ({"learned_from": []}, "learned_from"), ({"critic_turns": 0}, "critic_turns"), ({"rest": 1.5}, "rest"), ({"batch": 1 << 40}, "batch"), ({"alignment_version": "a\nb"}, "aligned"), ({"width": 1024}, "layers are smaller"),
+    ({"size": 1024, "latent": 65536}, "layers are smaller"),
     ({"people": "gone", "a": "gone"}, "people"),
 ])
 def test_a_config_that_does_not_serve(run_copy, values, word):
@@ -250,6 +256,13 @@ def test_a_discriminator_that_does_not_fit(run_copy, values):
     with pytest.raises(RunError, match="does not fit its config.json") as error:
         load_discriminator(run_copy)
     one_line(error)
+
+
+def test_a_discriminator_is_not_built_larger_than_its_weights(run_copy):
+    changed(run_copy, discriminator_width=1024)
+    with pytest.raises(RunError, match="layers are smaller") as error:
+        load_discriminator(run_copy)
+    assert str(run_copy) in one_line(error)
 
 
 def test_an_unknown_discriminator(run_copy):

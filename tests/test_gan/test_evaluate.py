@@ -10,7 +10,7 @@ import pytest
 
 import train
 from data import augment
-from data.image_io import read_picture
+from data.image_io import DigitalSource, read_label, read_picture
 from data.occluders import Occluders
 from gan import compare, evaluate, subjects
 from gan.autoencoder import FaceAutoencoder
@@ -210,6 +210,7 @@ def test_runs_are_compared_in_a_table_and_a_sheet(twins, program):
     mean = (alone["swap_ab"]["psnr"] + alone["swap_ba"]["psnr"]) / 2
     row = next(line for line in outcome.out[outcome.out.index("swapped, against the truth"):] if "PSNR" in line)
     assert [float(cell) for cell in row.split()[-2:]] == pytest.approx([mean, mean], abs=0.006)
+    assert read_label(twins[0] / "compare.png") == DigitalSource.TRAINED
     sheet = read_picture(twins[0] / "compare.png").pixels
     # 6 faces of 32 pixels, 8 times enlarged; two people of 6 rows: real, each run's own, each run's swap, truth
     assert sheet.shape[0] == 2 * 24 + 12 * 256 and sheet.shape[1] == 64 + 6 * 256

@@ -137,6 +137,13 @@ def panel(drawn):
     return second[0], column[0], second[-1] + 1, column[-1] + 1
 
 
+@pytest.mark.parametrize("title", ["$\\x^$.png", "a$b$c_{.png", "a\udcff.png", "a\x1b[2J\0.png", "x" * 3000])
+def test_a_title_is_words_whatever_a_file_is_called(faces, title):
+    picture = np.zeros((32, 32, 3), np.uint8)
+    drawn = heat.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), title)
+    assert drawn.shape == heat.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), "title").shape
+
+
 def test_heat_maps_lie_over_nothing_else(tmp_path):
     """Two pictures of one name, and one that has the name of a heat map."""
     pictures = [tmp_path / "x" / "a.png", tmp_path / "y" / "a.png", tmp_path / "out" / "a.png.heat.png"]

@@ -8,7 +8,7 @@ import pytest
 
 from data.image_io import DigitalSource, read_label, read_picture
 from gan import plots
-from gan.checkpoint import RunFolder
+from gan.checkpoint import RunError, RunFolder
 from gan.monitor import COLUMNS, STAGES, Curves, Metrics, Progress
 
 PLAYERS = {"critic": 0.5, "score_real": 1.25, "score_made": -1.5, "accuracy": 0.75, "gradient_critic": 2.0}
@@ -56,6 +56,58 @@ def test_going_on_cuts_back_to_the_step_and_leaves_the_rest_as_it_was(tmp_path):
     assert len(read(tmp_path / "timing.csv")) == 4
     np.testing.assert_allclose(again.curves["critic"], metrics.curves["critic"][:4], rtol=1e-5)
     assert again.curves["step"].tolist() == [1, 2, 3, 4] and again.curves["stage"].tolist() == [1, 2, 0, 1]
+
+
+def six_steps(folder):
+    metrics = Metrics(folder, 0)
+    for step in range(1, 7):
+        metrics.add({"step": step, "stage": "autoencoder", "loss": 1 / step})
+    metrics.close()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "timing.csv"])
+@pytest.mark.parametrize("end", [b"7,autoenc", b"7", b"\0" * 300])
+def test_a_last_line_that_was_not_written_to_its_end_is_cut_off(tmp_path, name, end):
+    six_steps(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole + end)
+    again = Metrics(tmp_path, 9)
+    again.close()
+    assert len(again.curves) == 6 and (tmp_path / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize("name, line, wrong, told", [
+    ("metrics.csv", 0, b"step,stage", "line 1 .its columns are others"), ("metrics.csv", 0, b"", "line 1 "),
+    ("metrics.csv", 3, b"3,autoencoder", "line 4 .it has 2 columns"), ("metrics.csv", 3, b"\xff\xfe\0", "line 4 .it has 1 col"),
+    ("metrics.csv", 3, b"3,encoder" + b"," * 17, "no such stage"), ("metrics.csv", 3, b"x,autoencoder" + b"," * 17, "its step is 'x'"),
+    ("metrics.csv", 3, b"3,autoencoder,1.2.3" + b"," * 16, "its loss is '1.2.3'"),
+    ("metrics.csv", 3, b"3,autoencoder," + b"9" * 200_000 + b"x" + b"," * 16, "its loss is '9999"),
+    ("metrics.csv", 3, b"2,autoencoder" + b"," * 17, "step 2 comes after step 2"), ("timing.csv", 2, b"2,", "line 3 .its seconds"),
+    ("timing.csv", 2, b"2,inf", "its seconds"), ("timing.csv", 2, b"9" * 5000 + b",1", "its step is")])
+def test_a_damaged_file_is_one_line_that_says_what_to_do(tmp_path, name, line, wrong, told):
+    six_steps(tmp_path)
+    lines = (tmp_path / name).read_bytes().split(b"\r\n")
+    lines[line] = wrong
+    (tmp_path / name).write_bytes(b"\r\n".join(lines))
+    with pytest.raises(RunError, match=told) as error:
+        Metrics(tmp_path, 6)
+    message = str(error.value)
+    assert str(tmp_path / name) in message and "move it away" in message and "\n" not in message and len(message) < 400
+    (tmp_path / name).unlink()
+    moved = Metrics(tmp_path, 6)  # what the message says
+    moved.close()
+    assert len(moved.curves) == (0 if name == "metrics.csv" else 6)
+
+
+def test_damage_behind_the_step_is_cut_off_with_the_rest(tmp_path):
+    six_steps(tmp_path)
+    for name in ("metrics.csv", "timing.csv"):
+        lines = (tmp_path / name).read_bytes().split(b"\r\n")
+        lines[5:] = [b"\0\0\xff", b"", b""]
+        (tmp_path / name).write_bytes(b"\r\n".join(lines))
+    again = Metrics(tmp_path, 4)
+    again.close()
+    assert again.curves["step"].tolist() == [1, 2, 3, 4] and len(read(tmp_path / "metrics.csv")) == 4
 
 
 def test_a_row_of_a_figure_that_there_is_not(tmp_path):

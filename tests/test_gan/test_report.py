@@ -122,6 +122,15 @@ def test_names_of_folders_are_text_and_nothing_more(run_copy):
     assert page.words.count(evil) == 3
 
 
+def test_what_does_not_belong_to_a_run_is_passed_over(run_copy):
+    """A picture of another name among the sheets; a folder whose name is no text."""
+    before = written(run_copy).pictures.keys()
+    (run_copy / "history" / "holiday.png").write_bytes(b"no picture")
+    (run_copy / "history" / f"{'9' * 60}.png").write_bytes(b"no picture")
+    page = written(run_copy, changed={"a": "a\udcff", "b": "b", "people": None})
+    assert page.pictures.keys() == before and "a?" in page.words
+
+
 def test_times_by_layer_add_up(run_copy):
     model, config = load_drawing_model(run_copy)
     faces = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)

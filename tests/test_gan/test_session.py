@@ -8,7 +8,7 @@ import pytest
 
 import nn
 import train
-from data.image_io import DigitalSource, read_label, read_picture
+from data.image_io import PICTURE_SUFFIXES, DigitalSource, read_label, read_picture
 from gan import monitor, session
 from gan.checkpoint import RunFolder, load_discriminator
 from gan.discriminator import UNetDiscriminator
@@ -100,6 +100,8 @@ def test_the_preview_shows_every_row_and_is_labelled(small_run):
     assert read_picture(preview).pixels.shape == (2 * 4 * 32 * scale, 64 + monitor.PREVIEW_FACES * 32 * scale, 3)
     assert read_label(preview) == DigitalSource.TRAINED
     assert read_label(small_run[0] / "loss.png") == DigitalSource.ALGORITHMIC
+    pictures = [file for file in small_run[0].rglob("*") if file.suffix in PICTURE_SUFFIXES]
+    assert len(pictures) > 5 and all(map(read_label, pictures))  # those of history/ as well
     np.testing.assert_array_equal(read_picture(preview).pixels,
                                   read_picture(small_run[0] / "history" / f"{STEPS:07d}.png").pixels)
 

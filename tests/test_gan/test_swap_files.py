@@ -103,11 +103,54 @@ def test_a_folder_counts_what_passed_unchanged(run_swap, made, tmp_path):
 def test_the_preview_shows_before_and_after(run_swap, made, tmp_path):
     save_picture(tmp_path / "in.png", picture_of(made, 1), DigitalSource.ALGORITHMIC)
     assert run_swap(tmp_path / "in.png", tmp_path / "out.png", "--preview").code == 0
+    assert read_label(tmp_path / "out.png.preview.png") == DigitalSource.COMPOSITE
     preview = read_picture(tmp_path / "out.png.preview.png").pixels
     assert preview.shape[1] > 3 * SIDE and preview.shape[0] > SIDE
     for picture in (picture_of(made, 1), read_picture(tmp_path / "out.png").pixels):  # both are in it
         starts = [x for x in range(preview.shape[1] - SIDE + 1) if np.array_equal(preview[-SIDE:, x:x + SIDE], picture)]
         assert len(starts) == 1
+
+
+def corner_of(changed_pixels):
+    """The box (top, left, bottom, right) of what is true."""
+    rows, columns = np.flatnonzero(changed_pixels.any(axis=1)), np.flatnonzero(changed_pixels.any(axis=0))
+    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_a_visible_mark_where_it_is_asked_for(run_swap, made, tmp_path, suffix):
+    """It lies in the lower right corner, on pictures that are clear there, too; the rest is the swap as it is without."""
+    clear = np.zeros((SIDE, 2 * SIDE), np.uint8)
+    clear[:, :SIDE] = 255
+    save_picture(tmp_path / f"in{suffix}", picture_of(made, 1, 1), DigitalSource.ALGORITHMIC, alpha=clear)
+    for name, options in (("plain.png", ()), ("marked.png", ("--mark",))):
+        assert run_swap(tmp_path / f"in{suffix}", tmp_path / name, *options).code == 0
+    plain, marked = read_picture(tmp_path / "plain.png"), read_picture(tmp_path / "marked.png")
+    top, left, bottom, right = corner_of((plain.pixels != marked.pixels).any(axis=2))
+    assert (bottom, right) == (SIDE, 2 * SIDE) and SIDE - top < SIDE / 4 and 2 * SIDE - left < SIDE
+    assert np.array_equal(corner_of(plain.alpha != marked.alpha), (top, left, bottom, right))
+    assert np.ptp(marked.pixels[top:, left:].astype(int)) > 150 and read_label(tmp_path / "marked.png") == DigitalSource.COMPOSITE
+
+
+def test_a_picture_without_a_face_gets_no_mark(run_swap, made, tmp_path):
+    save_picture(tmp_path / "in.png", picture_of(made, 0, 2), DigitalSource.ALGORITHMIC)
+    assert run_swap(tmp_path / "in.png", tmp_path / "out.png", "--mark").code == 0
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "in.png").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that other systems do not have")
+def test_a_folder_of_names_that_mean_something_elsewhere(run_swap, made, tmp_path):
+    """Whatever files are called, what is made of them lies in OUTPUT under the same name."""
+    names = ["a\\..\\..\\up.png", "C:\\a.png", "C:b.png", "CON.png", "-rf.png", "$(touch pwned).png", "a\nb.png", "\x1b[2J.png", "a\udcff.png", "~.png"]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        save_picture(tmp_path / "in" / name, picture_of(made, 1), DigitalSource.ALGORITHMIC)
+    before = {path: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    outcome = run_swap(tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 0 and outcome.out[-1].endswith(f"{len(names)} swapped, 0 without a face passed unchanged, 0 failed")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert {path: path.read_bytes() for path in (tmp_path / "in").iterdir()} == before
 
 
 def moving(made, count, gone=()):
@@ -132,6 +175,17 @@ def test_an_animated_picture(run_swap, made, tmp_path, suffix):
         assert change[0] < 2.5 if k in gone else change[0] > 3
         assert change[1] < 2.5  # a GIF's palette is another one
     assert read_label(tmp_path / f"out{suffix}") == DigitalSource.COMPOSITE
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_a_mark_on_every_frame_of_an_animated_picture(run_swap, made, tmp_path, suffix):
+    write_animation(tmp_path / f"in{suffix}", moving(made, 6, gone=(4, 5)), [50] * 6, 0, DigitalSource.ALGORITHMIC)
+    for name, options in (("plain", ()), ("marked", ("--mark",))):
+        assert run_swap(tmp_path / f"in{suffix}", tmp_path / f"{name}{suffix}", *options).code == 0
+    for plain, marked in zip(*(read_animation(tmp_path / f"{name}{suffix}") for name in ("plain", "marked")), strict=True):
+        far = np.abs(plain.astype(int) - marked).max(axis=2) > 45  # a GIF has another palette with the mark
+        top, left, bottom, right = corner_of(far)
+        assert top > 3 * SIDE / 4 and left > SIDE and (bottom, right) == (SIDE, 2 * SIDE) and far.mean() < 0.1
 
 
 def test_an_animated_picture_keeps_its_kind(run_swap, made, tmp_path):
@@ -169,6 +223,14 @@ def test_a_video(run_swap, clip, tmp_path):
     assert (changes[:20, 0] > 3).all() and changes[20:].max() < 2 and changes[:, 1].max() < 2
     assert read_video_label(tmp_path / "out.mp4") == DigitalSource.COMPOSITE
     assert (tmp_path / "out.mp4.preview.png").exists()
+
+
+def test_a_mark_on_every_frame_of_a_video(run_swap, clip, tmp_path):
+    assert run_swap(clip, tmp_path / "plain.mp4").code == run_swap(clip, tmp_path / "marked.mp4", "--mark").code == 0
+    with read_frames(tmp_path / "plain.mp4") as plain, read_frames(tmp_path / "marked.mp4") as marked:
+        for before, after in zip(plain, marked, strict=True):
+            far = np.abs(before.astype(int) - after).mean(axis=2) > 60
+            assert far[-SIDE // 4:, -SIDE:].mean() > 0.1 and not far[:-SIDE // 4].any()
 
 
 def test_a_folder_of_pictures_and_clips(run_swap, clip, made, tmp_path):

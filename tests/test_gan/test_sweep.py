@@ -215,8 +215,9 @@ def test_a_command_that_makes_no_sense_ends_with_code_2(program, arguments, says
     assert outcome.code == 2 and len(outcome.err) == 1 and says in outcome.err[0]
 
 
-def test_a_spoiled_results_file_is_named(program, trained, tmp_path):
-    (tmp_path / "results.csv").write_text("a,b\n1,2\n")
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "a\n" + "9" * 200_000, "a,b\n\0"])
+def test_a_spoiled_results_file_is_named(program, trained, tmp_path, content):
+    (tmp_path / "results.csv").write_text(content)
     for arguments in ((), ("--table",)):
         outcome = program(sweep.main, tmp_path, "--only", "default", *arguments)
         assert outcome.code == 1 and not trained and f"{tmp_path}/results.csv cannot be read" in outcome.err[0]

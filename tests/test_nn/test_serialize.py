@@ -1,6 +1,8 @@
 """Files of named arrays: what was saved comes back, a failed write harms nothing, a damaged file is told and named."""
 import os
 import stat
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -97,7 +99,7 @@ def test_a_file_with_pickled_objects_is_refused(tmp_path, monkeypatch):
     write = np.lib.format.write_array
     monkeypatch.setattr(np.lib.format, "write_array", lambda file, array, allow_pickle: write(file, array))
     nn.save(tmp_path / "objects", {"a": np.array([{"code": 1}], dtype=object)})
-    with pytest.raises(FileFormatError, match="objects: .*allow_pickle=False"):
+    with pytest.raises(FileFormatError, match="objects: .*nothing is unpickled"):
         nn.load(tmp_path / "objects")
 
 
@@ -105,6 +107,55 @@ def test_an_archive_that_save_did_not_write_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     with pytest.raises(FileFormatError, match="other.npz: .*not as save writes it"):
         nn.load(tmp_path / "other.npz")
+
+
+def archive_of(path, members):
+    """An archive that looks as if save had written it: [(name, content, how it is packed)]."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = serialize._summary([name for name, *_ in members])
+        for name, content, packing in members:
+            archive.writestr(name + ".npy", content, packing)
+    return path
+
+
+def claim(header):
+    """The beginning of an array's file, with any text as its header."""
+    text = header.encode("latin-1").ljust(118) + b"\n"
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text
+
+
+DOUBLES = "{{'descr': '<f8', 'fortran_order': False, 'shape': ({},), }}"
+
+
+@pytest.mark.parametrize("members, told", [
+    ([("a", claim(DOUBLES.format(1 << 18)) + bytes(8 << 18), zipfile.ZIP_DEFLATED)], "packed"),
+    ([("a", claim(DOUBLES.format(10 << 27)) + bytes(99), zipfile.ZIP_STORED)], r"claims to be .1342177280. of float64 in"),
+    ([("a", claim("{'descr': '|S0', 'fortran_order': False, 'shape': (10000000000,), }"), zipfile.ZIP_STORED)], ""),
+    ([("a", claim(DOUBLES.format("-1")), zipfile.ZIP_STORED)], ""), ([("a", claim("[" * 99), zipfile.ZIP_STORED)], ""),
+    ([("a", claim("(" * 99), zipfile.ZIP_STORED)], ""), ([("a", claim("{'descr': 1" + "+1" * 40), zipfile.ZIP_STORED)], ""),
+    ([("a", b"\x93NUMPY\2\0" + bytes(99), zipfile.ZIP_STORED)], "does not begin")])
+def test_an_array_that_claims_more_than_it_is_makes_no_room(tmp_path, members, told):
+    path = archive_of(tmp_path / "bomb.npz", members)
+    tracemalloc.start()
+    with pytest.raises(FileFormatError, match=f"bomb.npz: .*{told}"):
+        nn.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_one_array_listed_many_times_is_refused(tmp_path):
+    """Entries of the list that all point at the same bytes."""
+    content = claim(DOUBLES.format(1000)) + bytes(8000)
+    path = archive_of(tmp_path / "bomb.npz", [(name, content if name == "a" else b"", zipfile.ZIP_STORED) for name in "abc"])
+    whole = path.read_bytes()
+    entries = [place for place in range(len(whole)) if whole.startswith(b"PK\1\2", place)]
+    listed = bytearray(whole)
+    for entry in entries[1:]:
+        listed[entry + 16:entry + 28] = whole[entries[0] + 16:entries[0] + 28]  # checksum and sizes
+    path.write_bytes(listed)
+    with pytest.raises(FileFormatError, match="bomb.npz: .*claim more bytes than there are"):
+        nn.load(path)
 
 
 def test_an_array_cannot_lose_its_end(tmp_path):
