@@ -5,6 +5,7 @@ the newest figures, the map of the codes, and what each layer costs. Pictures st
 opened from the disk; nothing is fetched, and all of it can be read without scripts. The page itself is gan/report.html.
 """
 import base64
+import functools
 import html
 import pathlib
 import re
@@ -19,6 +20,7 @@ from gan import latent, stages
 
 PAGE = pathlib.Path(__file__).with_name("report.html")
 _DEAREST = 15  # layers of a table of times
+_SHEETS = 64  # remembered: previews come at growing intervals, so a run has fewer
 _MEANINGS = {"loss": "reconstruction loss of a batch", "held_out": "the same of faces that are not learned from",
              "sharpness": "fine detail of held-out faces as drawn; 1: as in the real ones",
              "variety": "how much drawn faces differ from one another; 1: as much as the real ones",
@@ -37,7 +39,7 @@ def write_report(folder, curves, seconds, notes, costs, model, source):
     page = string.Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=html.escape(f"Run {folder.path.name}"), state=_state(config, curves, seconds), what=_what(config, model, source),
         commands="".join(f"<code>{html.escape(line)}</code>" for line in config.get("commands", ())), notes=_notes(notes),
-        newest=max(0, len(sheets) - 1), history="".join(map(_sheet, sheets)),
+        newest=max(0, len(sheets) - 1), history="".join(_sheet(file, file.stat().st_mtime_ns) for file in sheets),
         steps="".join(f'<a href="#step-{int(file.stem)}">{int(file.stem)}</a>' for file in sheets),
         curves="".join(_inline(file.read_bytes(), "png", file.stem) for name in ("loss.png", "players.png")
                        if (file := folder.path / name).exists()),
@@ -77,8 +79,10 @@ def _notes(notes):
     return '<ul class="notes">' + "".join(f"<li><b>step {step}</b>: {html.escape(line)}</li>" for step, line in notes) + "</ul>"
 
 
-def _sheet(file):
-    """A sheet of faces; as JPEG, for there are many of them."""
+@functools.lru_cache(maxsize=_SHEETS)
+def _sheet(file, written):
+    """A sheet of faces; as JPEG, for there are many of them. Encoded once, though the page is written often; written: when the
+    file was, for after a rollback the same step has another sheet."""
     step, pixels = int(file.stem), read_picture(file).pixels
     return (f'<figure id="step-{step}"><figcaption>step {step}</figcaption>{_jpeg(pixels, f"faces after step {step}")}</figure>')
 

@@ -67,11 +67,7 @@ class Subjects:
 
     def truth(self, count):
         """The exact truth of `count` swaps in poses that no face set holds, or None for photographs."""
-        if self.people is None:
-            return None
-        poses = _poses(self.seed, _PURPOSE_TRUTH, 0, count)
-        crops = [_rendered_set(person, poses, self.a.size).crops(range(count)) for person in self.people]
-        return Truth(*crops[0], *crops[1])
+        return None if self.people is None else _truth(self.people, count, self.a.size, self.seed)
 
 
 def _redrawn(model, faces, side):
@@ -81,9 +77,22 @@ def _redrawn(model, faces, side):
 
 
 def rendered(people, count, size, seed):
-    """Two rendered people: `people` are their two seeds, `count` faces each, crops of `size` pixels."""
+    """Two rendered people: `people` are their two seeds, `count` faces each, crops of `size` pixels. Those asked for last are
+    remembered, as is their truth: all runs of a sweep learn the same two."""
+    return _rendered(tuple(people), count, size, seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _rendered(people, count, size, seed):
     sets = [_rendered_set(person, _poses(seed, _PURPOSE_POSES, side, count), size) for side, person in enumerate(people)]
-    return Subjects(*sets, people=tuple(people), seed=seed)
+    return Subjects(*sets, people=people, seed=seed)
+
+
+@functools.lru_cache(maxsize=2)  # a run's: for its previews, and for its figures
+def _truth(people, count, size, seed):
+    poses = _poses(seed, _PURPOSE_TRUTH, 0, count)
+    crops = [_rendered_set(person, poses, size).crops(range(count)) for person in people]
+    return Truth(*crops[0], *crops[1])
 
 
 def photographed(given_a, given_b, landmarks, size, seed, kept, say=None):

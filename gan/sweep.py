@@ -14,7 +14,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import multiprocessing
 import os
 import pathlib
@@ -158,18 +157,8 @@ def _size(run):
 
 def _figures(run):
     model, config = load_drawing_model(run)
-    if config["people"] is None:
-        subjects = evaluate.subjects_of(config, RunFolder(run))
-        return sweep_results.summary(evaluate.figures(model, subjects, None))
-    return sweep_results.summary(evaluate.figures(model, *_rendered(
-        *(tuple(config["people"]), config["faces"], config["size"], config["seed"]))))
-
-
-@functools.lru_cache(maxsize=1)
-def _rendered(people, faces, size, seed):
-    """Subjects and their truth, which all experiments of a pair share."""
-    subjects = evaluate.people.rendered(people, faces, size, seed)
-    return subjects, subjects.truth(evaluate.TRUTH_FACES)
+    subjects = evaluate.subjects_of(config, RunFolder(run))
+    return sweep_results.summary(evaluate.figures(model, subjects, subjects.truth(evaluate.TRUTH_FACES)))
 
 
 def run_all(todo, workers, threads, stop):

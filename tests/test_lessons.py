@@ -3,11 +3,13 @@ import importlib.util
 import pathlib
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
 
 from data.image_io import read_label, read_picture
+from gan import evaluate, latent, session, subjects
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs" / "lessons"
 LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -20,6 +22,20 @@ def _on_the_path():
     sys.path.insert(0, str(FOLDER))
     yield
     sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rendered():
+    """Runs of lesson 10 without plots and maps, and figures over 6 swaps: pictures are most of a small run's time. Gives the
+    list of what is rendered for runs, (person, poses, size)."""
+    made, render = [], subjects._rendered_set
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "plots", types.SimpleNamespace(save_plots=lambda *arguments: None))
+        patch.setattr(latent, "latent_map", lambda model, source: (np.zeros((8, 8, 3), np.uint8), 0.5))
+        patch.setattr(evaluate, "TRUTH_FACES", 6)
+        patch.setattr(subjects, "_rendered_set", lambda person, poses, size: made.append((person, len(poses), size))
+                      or render(person, poses, size))
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +133,33 @@ def test_8_the_remedies_bring_the_smallest_game_to_rest(found):
     assert found(8)["moved"]["minimax"] < 0.3 * found(8)["moved"]["non-saturating"]
 
 
+def test_9_what_is_learned_by_heart_is_drawn_worse_and_worse_and_the_run_says_so(found):
+    short, plain, varied, many = found(9)["curves"].values()
+    rises = [curves["held_out"][1][-1] / curves["held_out"][1].min() - 1 for curves in (short, plain, varied, many)]
+    assert rises[1] > 0.01 and rises[0] == 0 and max(rises[2:]) < rises[1] / 2
+    by_heart = [curves["loss"][1][-1] / curves["held_out"][1][-1] for curves in (plain, varied, many)]
+    assert by_heart[0] < 0.7 < 1 < min(by_heart[1:])
+    words = list(found(9)["words"].values())
+    assert "under-trained" in words[0][0] and "over-trains" in words[1][0] and not any("over-trains" in line for line in words[2] + words[3])
+    errors = found(9)["errors"]
+    assert errors["the same, its best weights"] < errors["12 pictures, as they are"]
+    assert max(errors["12 pictures, in ever new ways"], errors["20 pictures, in ever new ways"]) < errors["12 pictures, as they are"]
+
+
+def test_10_one_knob_is_turned_at_a_time_and_the_table_is_the_sweeps(found, rendered):
+    default, narrow = found(10)["rows"]
+    assert (default["experiment"], narrow["experiment"]) == ("default", "latent-64") and default["steps"] == narrow["steps"] == 12
+    flat = 8 * 16 * 2 * 2  # numbers on either side of the code, in a network of width 16 and faces of 32 pixels
+    assert default["parameters"] - narrow["parameters"] == (128 - 64) * (flat + 1 + flat + 2)  # weights, biases, two identities
+    assert not default["failed"] and 8 < default["swap_psnr"] < 40
+    swaps = found(10)["swaps"]
+    assert swaps["default"].shape == found(10)["truth"].shape and np.abs(swaps["default"] - swaps["latent-64"]).mean() > 1e-3
+    for averaged, last in found(10)["averaged"].values():
+        assert averaged != last and abs(averaged - last) < 6
+    of_runs = [(person, poses) for person, poses, size in rendered if size == 32]  # once for all three runs
+    assert sorted(of_runs) == [(0, 6), (0, 8), (0, 40), (1, 6), (1, 8), (1, 40)]  # figures, previews, what is learned
+
+
 @pytest.mark.parametrize("file", LESSONS, ids=lambda file: file.stem)
 def test_every_lesson_is_short_and_its_page_shows_its_picture_and_asks(file):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= LONGEST
@@ -131,7 +174,7 @@ def test_every_lesson_is_short_and_its_page_shows_its_picture_and_asks(file):
 def test_the_path_leads_through_all_of_them():
     path = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\[(\d+) [^\]]*\]\((\d\d_\w+)\.md\)", path) == [(str(k), file.stem) for k, file in enumerate(LESSONS, 1)]
-    assert len(LESSONS) == 8
+    assert len(LESSONS) == 10
 
 
 @pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.stem)

@@ -57,7 +57,7 @@ class Network(nn.Module):
         return decoder(encoder.unfold(code))
 
 
-def train(faces, steps, warp=1.0, **parts):
+def train(faces, steps, count, warp=1.0, **parts):
     """Each person's warped faces are drawn as that person. Nobody ever shows the network a swap."""
     nn.manual_seed(0)
     network = Network(**parts)
@@ -67,7 +67,7 @@ def train(faces, steps, warp=1.0, **parts):
         optimizer.lr = rate * min(fading, (step + 1) / 50)
         optimizer.zero_grad()
         for number, side in enumerate("ab"):
-            batch = make_batch(faces.sets[side], 16, 0, number, step, range(len(faces.poses[side])), flip=False, warp=warp * fading)
+            batch = make_batch(faces.sets[side], count, 0, number, step, range(len(faces.poses[side])), flip=False, warp=warp * fading)
             face = network.draw(network.code(normalise(batch.warped, faces.colours[side]), side), side)
             objectives.reconstruction(face, batch.target, batch.mask).total.backward()
         optimizer.step()
@@ -96,7 +96,7 @@ def experiment(fast=False):
     faces = Faces(*((60, 16) if fast else (200, 48)))
     count, found = len(faces.poses["a"]), {"psnr": {}, "swaps": {}}
     for name, parts in VARIANTS.items():
-        network = train(faces, 40 if fast else 250, **parts)
+        network = train(faces, *((40, 8) if fast else (250, 16)), **parts)
         new = {side: codes_of(network, faces, side, faces.new[side]) for side in "ab"}
         made = {target: drawn(network, new[source], target) for source, target in ("ab", "ba")}
         found["psnr"][name] = float(np.mean([psnr(made[side], faces.new[side], faces.masks[side]).mean() for side in "ab"]))

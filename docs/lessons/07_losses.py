@@ -12,7 +12,7 @@ import numpy as np
 import nn
 import nn.functional as F
 from gan import chart, objectives
-from ring import MODES, Game, modes_found, ring
+from ring import MODES, Game, draw_points, modes_found, ring
 
 SHIFTS = (0.5, 1.0, 2.0, 4.0)
 WEIGHT = objectives.OBJECTIVES["wasserstein-gp"].gradient_penalty
@@ -85,11 +85,8 @@ def picture(found):
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=9)
         axes.grid(alpha=0.3)
-    truth = ring(800, np.random.default_rng(1)).reshape(-1, 2)
     for axes, (name, points) in zip(below.subplots(1, 6), found["games"].items()):
-        axes.plot(*truth.T, ".", color=chart.GREEN, markersize=2, alpha=0.5)
-        axes.plot(*points[:800].T, ".", color=chart.ORANGE, markersize=1.5, alpha=0.6)
-        axes.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
+        draw_points(axes, points)
         axes.set_title(f"{name}\n{found['modes'][name][0]} of {MODES}, {found['modes'][name][1]:.0%} near", fontsize=8)
     return chart.pixels(drawing)
 

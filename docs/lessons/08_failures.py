@@ -13,7 +13,7 @@ import numpy as np
 
 import nn
 from gan import chart, objectives
-from ring import MODES, Game, modes_found, ring
+from ring import MODES, Game, draw_points, modes_found, ring
 
 AROUND = 0.6  # a heap is found that has points so near: here it is asked where the generator goes, not how well it aims
 COLLAPSING = {"rates": (2e-3, 2e-4)}  # a generator too quick for its opponent
@@ -87,11 +87,8 @@ def picture(found):
         axes.plot(0, 0, "+", color=chart.GREEN, markersize=12)
         axes.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
         axes.set_title(f"{name}: ends {np.hypot(*path[-1]):.2f} away", fontsize=9)
-    truth = ring(800, np.random.default_rng(1)).reshape(-1, 2)
     for axes, (name, points) in zip(below.subplots(1, len(found["rings"])), found["rings"].items()):
-        axes.plot(*truth.T, ".", color=chart.GREEN, markersize=2, alpha=0.5)
-        axes.plot(*points[:800].T, ".", color=chart.ORANGE, markersize=1.5, alpha=0.6)
-        axes.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
+        draw_points(axes, points)
         axes.set_title(f"{name}: {found['modes'][name][0]} of {MODES}", fontsize=9)
     return chart.pixels(drawing)
 

@@ -1,4 +1,4 @@
-"""The ring of eight Gaussians, two small players for it, and how to see whether their game goes well.
+"""The ring of eight Gaussians, two small players for it, and how to see and draw whether their game goes well.
 
 A point is a picture of one pixel, (N, 1, 1, D), its coordinates are the channels: so the objectives and penalties of
 gan/objectives.py serve as they are, and a convolution of 1 x 1 is a linear layer.
@@ -7,7 +7,7 @@ import numpy as np
 
 import nn
 import nn.functional as F
-from gan import objectives
+from gan import chart, objectives
 from gan.training import accuracy
 
 MODES, RADIUS, SPREAD = 8, 2.0, 0.05
@@ -27,6 +27,14 @@ def modes_found(points, within=4 * SPREAD):
     centres = RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     near = np.linalg.norm(points.reshape(-1, 1, 2) - centres, axis=2) < within
     return int((near.mean(axis=0) > 1 / 40).sum()), float(near.any(axis=1).mean())
+
+
+def draw_points(axes, points):
+    """Made points (n, 2) in orange over real ones in green."""
+    for each, colour, size, alpha in ((ring(800, np.random.default_rng(1)).reshape(-1, 2), chart.GREEN, 2, 0.5),
+                                      (points[:800], chart.ORANGE, 1.5, 0.6)):
+        axes.plot(*each.T, ".", color=colour, markersize=size, alpha=alpha)
+    axes.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
 
 
 def player(inputs, outputs, hidden=64):

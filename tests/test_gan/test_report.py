@@ -12,6 +12,7 @@ from PIL import Image
 
 import nn
 import train
+from data.image_io import DigitalSource, read_picture, save_picture
 from gan import latent, monitor, report, subjects
 from gan.checkpoint import RunFolder, load_drawing_model
 
@@ -83,6 +84,21 @@ def test_every_sheet_is_there_in_order_and_can_be_jumped_to(page, small_run):
     assert [name for name in page.pictures if name.startswith("faces")] == [f"faces after step {step}" for step in steps]
     assert [address for address in page.addresses if address.startswith("#")] == [f"#step-{step}" for step in steps]
     assert set(page.addresses) & {"#" + name for name in page.ids} == {f"#step-{step}" for step in steps}
+
+
+def test_a_sheet_is_encoded_once_and_anew_only_when_it_is_another(run_copy, monkeypatch):
+    encoded = []
+    jpeg = report._jpeg
+    monkeypatch.setattr(report, "_jpeg", lambda pixels, name: encoded.append(name) or jpeg(pixels, name))
+    first = written(run_copy).pictures
+    sheets = [name for name in first if name.startswith("faces")]
+    assert [name for name in encoded if name in sheets] == sheets
+    encoded.clear()
+    assert written(run_copy).pictures == first and encoded == ["map of the codes"]
+    changed = sorted((run_copy / "history").iterdir())[1]
+    save_picture(changed, 255 - read_picture(changed).pixels, DigitalSource.TRAINED)
+    again = written(run_copy).pictures
+    assert [name for name in sheets if again[name] != first[name]] == [f"faces after step {int(changed.stem)}"]
 
 
 def test_its_pictures_are_whole_and_labelled_as_synthetic(page):
