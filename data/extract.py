@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.align import warp
-from data.cli import Parser, number
+from data.cli import Parser, exit_code, interruptible, number
 from data.corrections import CorrectionError, points_of, read_corrections
 from data.facefile import FaceRecord
 from data.facefolder import DROPPED, PUT_ASIDE, SHEET, ExtractError, FaceFolder
@@ -96,27 +96,29 @@ def extract(given, folder, settings=Settings(), progress=lambda *state: None):
     summary, duplicates, likenesses = Summary(), Duplicates(), []
     faces.begin()
     try:
-        for shot in source:
-            found = _faces_of(shot, finder, settings.corrections)
-            summary.looked_at += 1
-            summary.without += not found
-            for landmarks, score in found:
-                reason = _reason(faces, duplicates, shot, landmarks, score, settings.smallest)
-                if reason == _DUPLICATE:
-                    summary.duplicates += 1
-                    continue
-                _keep(faces, shot, landmarks, score, reason, settings)
-                if reason is None:
-                    likenesses.append(identity.embed(shot.pixels, landmarks))
-            progress(summary.looked_at, source.expected, len(likenesses))
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and settings.keep_part and faces.gathered:
-            faces.finish(_people(likenesses))
-        else:
-            faces.abandon()
+        try:
+            for shot in source:
+                found = _faces_of(shot, finder, settings.corrections)
+                summary.looked_at += 1
+                summary.without += not found
+                for landmarks, score in found:
+                    reason = _reason(faces, duplicates, shot, landmarks, score, settings.smallest)
+                    if reason == _DUPLICATE:
+                        summary.duplicates += 1
+                        continue
+                    _keep(faces, shot, landmarks, score, reason, settings)
+                    if reason is None:
+                        likenesses.append(identity.embed(shot.pixels, landmarks))
+                progress(summary.looked_at, source.expected, len(likenesses))
+        except KeyboardInterrupt:
+            if settings.keep_part and faces.gathered:
+                faces.finish(_people(likenesses))
+            raise
+        summary.unreadable = source.unreadable
+        _conclude(faces, likenesses, summary, given)
+    except BaseException:
+        faces.abandon()
         raise
-    summary.unreadable = source.unreadable
-    _conclude(faces, likenesses, summary, given)
     return faces, summary
 
 
@@ -155,7 +157,6 @@ def _conclude(faces, likenesses, summary, given):
     """Arrange what was found by person. Raises ExtractError where there is nothing to arrange."""
     looked = _count(summary.looked_at, "picture") + " looked at" + _first(summary.unreadable)
     if not faces.gathered:
-        faces.abandon()
         raise ExtractError(
             f"no face found in {given} ({looked}); give pictures that show a face of {SMALLEST:.0f} pixels or more, "
             "upright, or say where it is (python -m data.extract --correct CSV)"
@@ -234,18 +235,19 @@ def _numbers(text):
 
 
 def main(arguments=None):
-    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 interrupted."""
+    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
     options = parse(arguments)
     try:
-        if options.drop and not drop(options):
-            return 0
-        run(options)
+        with interruptible():
+            if options.drop and not drop(options):
+                return 0
+            run(options)
     except (ExtractError, SourceError, CorrectionError, FinderError, *SourceFault, OSError) as error:
         print(f"extract: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print(f"extract: interrupted; what was found until then is in {options.folder}", file=sys.stderr)
-        return 130
+        return exit_code(interruption)
     return 0
 
 
