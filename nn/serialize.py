@@ -41,7 +41,17 @@ def save(path, arrays):
 
 def load(path):
     """{name: array} of a file that `save` wrote. Raises FileNotFoundError, or FileFormatError if it is damaged."""
-    arrays = {}
+    return dict(_arrays(path))
+
+
+def check(path):
+    """Read a file that `save` wrote as `load` does and raise as it does, but keep no more than one array at a time."""
+    for _ in _arrays(path):
+        pass
+
+
+def _arrays(path):
+    """Yield (name, array)."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -50,13 +60,13 @@ def load(path):
                     raise zipfile.BadZipFile("its list of arrays is not as save writes it")
                 for name in names:
                     with archive.open(name) as member:
-                        arrays[name.removesuffix(".npy")] = numpy.lib.format.read_array(member, allow_pickle=False)
+                        array = numpy.lib.format.read_array(member, allow_pickle=False)
                         member.read()  # to the end: there the checksum is compared
+                    yield name.removesuffix(".npy"), array
         # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError; or its array may
         # claim more than there is memory.
         except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, RuntimeError, OSError, MemoryError) as error:
             raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
-    return arrays
 
 
 def _summary(names):
