@@ -16,9 +16,8 @@ import time
 import nn
 from data import faceset
 from data.image_io import PictureError
-from gan import base, crowd, evaluate, monitor, plots, report, stages
+from gan import base, crowd, evaluate, memory, monitor, plots, report, stages
 from gan.adversary import Adversary
-from gan.autoencoder import training_bytes
 from gan.batches import BatchMaker
 from gan.checkpoint import RunError, RunFolder, build_discriminator, build_model, load_base
 from gan.configuration import configure, recipe_of
@@ -74,9 +73,11 @@ def _ready(request, folder, say):
         say(f"{folder.path} is finished: {step} steps. Continue with --steps above that or another --stage, or use another "
             "--run.")
         return None
+    _check_memory(config, folder, device, 0, step)  # before faces are gathered, which may take long and be in vain
     weights = _base_of(config, folder) if state is None and config["base"] is not None else None
     source = _gather(config, folder, say)
     _record(config, source, request.command, say)
+    _check_memory(config, folder, device, _canvas_bytes(source), step)
     trainer = _trainer(config, source, state, device, folder, weights)
     folder.write_config(config)
     _announce(trainer, config, source, device, say)
@@ -175,10 +176,22 @@ def _new_adversary(config, recipe, device):
     return Adversary(build_discriminator(config).to(device), recipe)
 
 
+def _check_memory(config, folder, device, canvas_bytes, step):
+    """Raises RunError where a run on the CPU cannot fit."""
+    if device == "cpu":
+        try:
+            memory.check(config, canvas_bytes, step)
+        except ValueError as error:
+            raise RunError(f"{folder.path}: config.json describes no network ({error})") from error
+
+
+def _canvas_bytes(source):
+    return sum(faces.canvas.nbytes for faces in source.sets())
+
+
 def _announce(trainer, config, source, device, say):
     parameters = sum(p.size for p in trainer.model.parameters())
-    canvases = sum(faces.canvas.nbytes for faces in source.sets())
-    expected = training_bytes(trainer.model, config["batch"]) + canvases
+    expected = memory.expected_bytes(config, _canvas_bytes(source))
     say(f"preset {config['preset']}: {config['size']} px, width {config['width']}, {parameters:,} parameters, about "
         f"{expected / 2 ** 20:.0f} MiB, on {device}")
     if trainer.step:
