@@ -37,6 +37,7 @@ EVERY = 5  # frames of a clip
 FORMATS = ("png", "dfl", "fsa")
 _DUPLICATE = "duplicate"
 _GROUPED = 600  # faces that are grouped by all their likenesses
+_MANY = 1000  # faces: to arrange so many takes seconds
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ class Summary:
         return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.put_aside.most_common())
 
 
-def extract(given, folder, settings=Settings(), progress=lambda *state: None):
+def extract(given, folder, settings=Settings(), progress=lambda *state: None, say=lambda line: None):
     """Cut the faces of pictures or clips out into a folder.
 
     given:    path of a picture, a folder or a clip. folder: see FaceFolder.
     progress: called with the number of pictures looked at, about how many there are, and the number of faces kept.
+    say:      takes a line, where an interruption cannot end it at once.
     Returns (FaceFolder, Summary). Raises ExtractError where no good face is found: the folder then is as it was, or holds
     what was put aside. Whatever else is raised, and an interruption without settings.keep_part, leaves the folder as it was.
     """
@@ -112,6 +114,8 @@ def extract(given, folder, settings=Settings(), progress=lambda *state: None):
                 progress(summary.looked_at, source.expected, len(likenesses))
         except KeyboardInterrupt:
             if settings.keep_part and faces.gathered:
+                if faces.gathered >= _MANY:
+                    say(f"interrupted; arranges the {faces.gathered} faces found so far; once more: ends at once")
                 faces.finish(_people(likenesses))
             raise
         summary.unreadable = source.unreadable
@@ -273,6 +277,7 @@ def run(options):
             options.folder,
             settings,
             lambda done, expected, kept: line.show(done, expected, _count(kept, "face")),
+            lambda words: (line.end(), print(f"extract: {words}", file=sys.stderr, flush=True)),
         )
     finally:
         line.end()

@@ -322,6 +322,13 @@ def test_an_interruption_keeps_what_was_found(photos, tmp_path, known, monkeypat
     assert len(read_list(tmp_path / "faces")) == 2
 
 
+def test_where_many_faces_are_to_be_arranged_it_is_said(photos, tmp_path, known, monkeypatch):
+    monkeypatch.setattr(extract, "_MANY", 2)
+    interrupt_at(known, monkeypatch, 4)
+    code, _, err = program(photos, tmp_path / "faces")
+    assert code == 130 and len(err) == 2 and "arranges the 2 faces found so far; once more" in err[0]
+
+
 @pytest.mark.parametrize("owner, name", [(FaceFolder, "_write_list"), (FaceFolder, "_write_sheets"), (extract, "_people")])
 def test_a_second_interruption_ends_at_once_and_leaves_whole_faces(photos, tmp_path, known, monkeypatch, owner, name):
     """While what was found is put into its place, that is done first; before, the faces of an earlier time stay."""
