@@ -129,8 +129,8 @@ class RunFolder:
         """The RunError for an error that writing to `path`, or anything of the folder, has raised: an OSError, or a PictureError
         that one has caused."""
         if not self.path.is_dir():
-            return RunError(f"the run folder {self.path} is gone: it was moved, removed or replaced; put it back, or choose another "
-                            "--run")
+            return RunError(f"the run folder {self.path} is gone: it was moved, removed or replaced; put it back, or choose "
+                            "another --run")
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         return RunError(f"{path or self.path} could not be written ({getattr(cause, 'strerror', None) or cause}); what was saved "
                         "before still stands")

@@ -28,9 +28,11 @@ from gan import session  # noqa: E402
 from gan.checkpoint import RunError, RunFolder  # noqa: E402
 from tests import fuzzing  # noqa: E402
 
-OPTIONS = ("--preset", "tiny", "--size", "16", "--width", "4", "--faces", "4", "--batch", "2", "--steps", "1000000", "--threads", "1")
+OPTIONS = ("--preset", "tiny", "--size", "16", "--width", "4", "--faces", "4", "--batch", "2", "--steps", "1000000",
+           "--threads", "1")
 LANES = 2  # runs side by side: a start keeps one core busy
 STARTING = 0.2  # share of the kills that hit a process that has not saved yet
+SAVING = 0.5  # of the others, how many wait for a save to begin
 SAVES = 5  # after at most so many of a process the others are killed, and a moment
 PATIENCE = 60.0  # seconds that a start and these may take
 
@@ -44,7 +46,8 @@ def kill_again_and_again(count, folder, seed=0, say=print):
     """Kill runs so many times, LANES of them side by side. Returns (counts of what was hit, [what went wrong])."""
     shares = [count // LANES + (lane < count % LANES) for lane in range(LANES)]
     with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
-        lanes = list(pool.map(lambda lane: _lane(shares[lane], pathlib.Path(folder) / f"run{lane}", (seed, lane), say), range(LANES)))
+        lanes = list(pool.map(lambda lane: _lane(shares[lane], pathlib.Path(folder) / f"run{lane}", (seed, lane), say),
+                              range(LANES)))
     return sum((counts for counts, _ in lanes), collections.Counter()), [fault for _, wrong in lanes for fault in wrong]
 
 
@@ -73,16 +76,19 @@ def _start_and_kill(run, rng, first, took):
     started, hit = time.monotonic(), "starting"
     if first or rng.random() > STARTING:
         for save in range(rng.integers(1, SAVES, endpoint=True)):
-            while _stamp(run) == began and _lives(process) and time.monotonic() < started + PATIENCE:
-                time.sleep(0.001)
+            _wait(process, started + PATIENCE, lambda: _stamp(run) != began)
             began, hit = _stamp(run), "running"
             took = took if save else time.monotonic() - started
-    time.sleep(rng.uniform(0, took if hit == "starting" else 0.1))
+        if rng.random() < SAVING:
+            _wait(process, started + PATIENCE, lambda: _saves(run))
+            hit = "saving"
+    time.sleep(rng.uniform(0, {"starting": took, "running": 0.1, "saving": 0.01}[hit]))
     with _LOCK:
         process.kill()
         process.join()
     lines = said.read_text().splitlines() if said.exists() else []
-    return "saving" if list(run.path.glob("checkpoint.new.npz*")) else hit, lines, process.exitcode, took
+    hit = "saving" if _saves(run) else "starting" if hit == "starting" else "running"
+    return hit, lines, process.exitcode, took
 
 
 def _train(arguments, said):
@@ -92,9 +98,18 @@ def _train(arguments, said):
     sys.exit(train.main(arguments))
 
 
-def _lives(process):
-    with _LOCK:
-        return process.is_alive()
+def _wait(process, until, ready):
+    """Until ready() is true, the process has ended, or it is too late."""
+    while not ready() and time.monotonic() < until:
+        time.sleep(0.0005)
+        with _LOCK:
+            if not process.is_alive():
+                return
+
+
+def _saves(run):
+    """Whether a checkpoint is being written, or was when the process was killed."""
+    return any(run.path.glob("checkpoint.new.npz*"))
 
 
 def _stamp(run):

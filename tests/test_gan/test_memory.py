@@ -22,7 +22,8 @@ def config_of(**asked):
 
 @pytest.mark.parametrize("asked", [
     {"preset": "tiny"}, {"preset": "small", "width": 8, "latent": 20}, {"preset": "classic", "width": 8, "size": 48},
-    {"preset": "fine", "width": 8, "size": 32}, {"preset": "tiny", "crowd": 6}, {"preset": "fine", "width": 4, "size": 32, "crowd": 6}])
+    {"preset": "fine", "width": 8, "size": 32}, {"preset": "tiny", "crowd": 6},
+    {"preset": "fine", "width": 4, "size": 32, "crowd": 6}])
 def test_weights_are_counted_without_a_network(asked):
     config = config_of(**asked) | {"crowd_people": 6}
     assert memory.autoencoder_weights(config) == sum(p.size for p in build_model(config).parameters())
@@ -49,7 +50,8 @@ def traced_peak(config, source):
 
 
 @pytest.mark.parametrize("asked", [
-    {"preset": "tiny", "batch": 32}, {"preset": "tiny", "batch": 32, "stage": "autoencoder"}, {"preset": "tiny", "width": 64, "batch": 2},
+    {"preset": "tiny", "batch": 32}, {"preset": "tiny", "batch": 32, "stage": "autoencoder"},
+    {"preset": "tiny", "width": 64, "batch": 2},
     {"preset": "small", "width": 16, "batch": 4}, {"preset": "fine", "size": 64, "width": 8, "batch": 4, "r1": 1.0},
     {"preset": "tiny", "objective": "wasserstein-gp"}])
 def test_the_estimate_is_near_to_what_the_arrays_take(asked):
@@ -67,11 +69,12 @@ def memory_of(monkeypatch, room):
 
 def test_a_run_that_cannot_fit_is_refused_with_the_largest_batch_that_would(train_small, tmp_path, monkeypatch):
     memory_of(monkeypatch, 200 * MIB)
-    outcome = train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 1, "--batch", 4096)
+    options = "--stage", "autoencoder", "--steps", 1, "--batch"
+    outcome = train_small(tmp_path / "run", *options, 4096)
     assert (outcome.code, outcome.out, len(outcome.err)) == (1, [], 1) and "200 MiB are there" in outcome.err[0]
     assert not (tmp_path / "run").exists()
     batch = int(outcome.err[0].split("--batch ")[1].split()[0])
-    fits, fails = (train_small(tmp_path / str(size), "--stage", "autoencoder", "--steps", 1, "--batch", size) for size in (batch, batch + 1))
+    fits, fails = (train_small(tmp_path / str(size), *options, size) for size in (batch, batch + 1))
     assert fits.code == 0 and fails.code == 1 and f"--batch {batch} would fit" in fails.err[0]
 
 
