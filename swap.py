@@ -10,14 +10,13 @@ x0,y0,...,x67,y67), a folder of extracted faces, or faceswap's alignments. What 
 import argparse
 import logging
 import pathlib
-import signal
 import sys
 import time
 
 import nn
 from data.animation import ANIMATION_SUFFIXES
 from data.blend import Blending
-from data.cli import Parser, number
+from data.cli import Parser, exit_code, interruptible, number
 from data.colour import TRANSFERS
 from data.faceset import FaceSetError
 from data.ffmpeg import VideoError
@@ -135,13 +134,13 @@ def main(arguments=None):
     logging.basicConfig(format="swap: %(message)s", level=logging.WARNING)
     if options.threads:
         nn.kernels.parallel.set_threads(options.threads)
-    before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        check_kinds(options.input, options.output)
-        blending = Blending(options.colour, options.seamless, options.sharpen, options.erode, options.feather, options.grain)
-        swapper = Swapper.load(options.run, blending, options.checkpoint)
-        task = Task(swapper, options.direction, options.faces, options.landmarks, options.preview, options.mark)
-        return (swap_folder if options.input.is_dir() else swap_one)(task, options.input, options.output)
+        with interruptible():
+            check_kinds(options.input, options.output)
+            blending = Blending(options.colour, options.seamless, options.sharpen, options.erode, options.feather, options.grain)
+            swapper = Swapper.load(options.run, blending, options.checkpoint)
+            task = Task(swapper, options.direction, options.faces, options.landmarks, options.preview, options.mark)
+            return (swap_folder if options.input.is_dir() else swap_one)(task, options.input, options.output)
     except SwapError as error:
         print(f"swap: {options.input}: {error}", file=sys.stderr)
         return 1
@@ -150,13 +149,7 @@ def main(arguments=None):
         return 1
     except KeyboardInterrupt as interruption:
         print("swap: interrupted; nothing half-written is left", file=sys.stderr)
-        return 143 if "SIGTERM" in interruption.args else 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminated(number, frame):
-    raise KeyboardInterrupt("SIGTERM")
+        return exit_code(interruption)
 
 
 if __name__ == "__main__":

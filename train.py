@@ -10,12 +10,13 @@ run folder that exists is continued. Ctrl-C saves and ends; starting again goes 
 import argparse
 import contextlib
 import dataclasses
+import os
 import shlex
 import signal
 import sys
 
 import nn
-from data.cli import Parser, number
+from data.cli import STOPPING, Parser, number
 from data.faceset import FaceSetError
 from data.finder import FinderError
 from data.image_io import PictureError
@@ -129,8 +130,8 @@ def _people(parser, given):
 
 
 class Interruption:
-    """SIGINT and SIGTERM end a loop after its step, once the loop has begun to ask; before that, or a second time, they
-    end the program at once."""
+    """SIGINT and SIGTERM end a loop after its step, once the loop has begun to ask; before that, at_once, or a second time,
+    they end the program where it is."""
 
     def __init__(self):
         self.signal = None
@@ -140,20 +141,38 @@ class Interruption:
         self._asked = True
         return self.signal is not None
 
+    @contextlib.contextmanager
+    def at_once(self):
+        """Context manager: within it nothing is left to save, so the first signal is enough."""
+        self._asked = False
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        yield
+
     def _note(self, number, frame):
         again = self.signal is not None
         self.signal = number
         if again or not self._asked:
             raise KeyboardInterrupt
+        with contextlib.suppress(RuntimeError, OSError):  # it may have come while such a line was being written
+            print("\ntrain: stops after this step and saves; once more: ends at once", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def listening(self):
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._note) for number in STOPPING}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _say(line):
+    """Print a line. Where that fails, for a closed pipe or a full disk, training goes on without words."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments=None):
@@ -168,7 +187,8 @@ def main(arguments=None):
     interruption = Interruption()
     try:
         with interruption.listening():
-            finished = session.train(request, say=lambda line: print(line, flush=True), stopped=interruption.requested)
+            finished = session.train(request, say=_say, stopped=interruption.requested,
+                                     at_once=interruption.at_once)
     except (RunError, FaceSetError, FinderError, PictureError, NotFiniteError, nn.DeviceError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1

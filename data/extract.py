@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.align import warp
-from data.cli import Parser, number
+from data.cli import Parser, exit_code, interruptible, number
 from data.corrections import CorrectionError, points_of, read_corrections
 from data.facefile import FaceRecord
 from data.facefolder import DROPPED, PUT_ASIDE, SHEET, ExtractError, FaceFolder
@@ -37,6 +37,7 @@ EVERY = 5  # frames of a clip
 FORMATS = ("png", "dfl", "fsa")
 _DUPLICATE = "duplicate"
 _GROUPED = 600  # faces that are grouped by all their likenesses
+_MANY = 1000  # faces: to arrange so many takes seconds
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ class Summary:
         return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.put_aside.most_common())
 
 
-def extract(given, folder, settings=Settings(), progress=lambda *state: None):
+def extract(given, folder, settings=Settings(), progress=lambda *state: None, say=lambda line: None):
     """Cut the faces of pictures or clips out into a folder.
 
     given:    path of a picture, a folder or a clip. folder: see FaceFolder.
     progress: called with the number of pictures looked at, about how many there are, and the number of faces kept.
+    say:      takes a line, where an interruption cannot end it at once.
     Returns (FaceFolder, Summary). Raises ExtractError where no good face is found: the folder then is as it was, or holds
     what was put aside. Whatever else is raised, and an interruption without settings.keep_part, leaves the folder as it was.
     """
@@ -96,27 +98,31 @@ def extract(given, folder, settings=Settings(), progress=lambda *state: None):
     summary, duplicates, likenesses = Summary(), Duplicates(), []
     faces.begin()
     try:
-        for shot in source:
-            found = _faces_of(shot, finder, settings.corrections)
-            summary.looked_at += 1
-            summary.without += not found
-            for landmarks, score in found:
-                reason = _reason(faces, duplicates, shot, landmarks, score, settings.smallest)
-                if reason == _DUPLICATE:
-                    summary.duplicates += 1
-                    continue
-                _keep(faces, shot, landmarks, score, reason, settings)
-                if reason is None:
-                    likenesses.append(identity.embed(shot.pixels, landmarks))
-            progress(summary.looked_at, source.expected, len(likenesses))
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and settings.keep_part and faces.gathered:
-            faces.finish(_people(likenesses))
-        else:
-            faces.abandon()
+        try:
+            for shot in source:
+                found = _faces_of(shot, finder, settings.corrections)
+                summary.looked_at += 1
+                summary.without += not found
+                for landmarks, score in found:
+                    reason = _reason(faces, duplicates, shot, landmarks, score, settings.smallest)
+                    if reason == _DUPLICATE:
+                        summary.duplicates += 1
+                        continue
+                    _keep(faces, shot, landmarks, score, reason, settings)
+                    if reason is None:
+                        likenesses.append(identity.embed(shot.pixels, landmarks))
+                progress(summary.looked_at, source.expected, len(likenesses))
+        except KeyboardInterrupt:
+            if settings.keep_part and faces.gathered:
+                if faces.gathered >= _MANY:
+                    say(f"interrupted; arranges the {faces.gathered} faces found so far; once more: ends at once")
+                faces.finish(_people(likenesses))
+            raise
+        summary.unreadable = source.unreadable
+        _conclude(faces, likenesses, summary, given)
+    except BaseException:
+        faces.abandon()
         raise
-    summary.unreadable = source.unreadable
-    _conclude(faces, likenesses, summary, given)
     return faces, summary
 
 
@@ -155,7 +161,6 @@ def _conclude(faces, likenesses, summary, given):
     """Arrange what was found by person. Raises ExtractError where there is nothing to arrange."""
     looked = _count(summary.looked_at, "picture") + " looked at" + _first(summary.unreadable)
     if not faces.gathered:
-        faces.abandon()
         raise ExtractError(
             f"no face found in {given} ({looked}); give pictures that show a face of {SMALLEST:.0f} pixels or more, "
             "upright, or say where it is (python -m data.extract --correct CSV)"
@@ -234,18 +239,19 @@ def _numbers(text):
 
 
 def main(arguments=None):
-    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 interrupted."""
+    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
     options = parse(arguments)
     try:
-        if options.drop and not drop(options):
-            return 0
-        run(options)
+        with interruptible():
+            if options.drop and not drop(options):
+                return 0
+            run(options)
     except (ExtractError, SourceError, CorrectionError, FinderError, *SourceFault, OSError) as error:
         print(f"extract: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print(f"extract: interrupted; what was found until then is in {options.folder}", file=sys.stderr)
-        return 130
+        return exit_code(interruption)
     return 0
 
 
@@ -271,6 +277,7 @@ def run(options):
             options.folder,
             settings,
             lambda done, expected, kept: line.show(done, expected, _count(kept, "face")),
+            lambda words: (line.end(), print(f"extract: {words}", file=sys.stderr, flush=True)),
         )
     finally:
         line.end()

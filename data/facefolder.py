@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from data.boxes import box_of, overlap
+from data.cli import undivided
 from data.facefile import read_face, read_record, write_face
 from data.formats import dfl_face, faceswap_face, write_dfl_jpeg, write_fsa
 from data.image_io import read_label, read_picture, save_picture, write_whole
@@ -154,14 +155,15 @@ class FaceFolder:
                 entry.face = self._to_dfl(entry.face)
             entry.face = f"person_{label + 1}/{entry.face}" if several else entry.face
         old, self.entries, self._fresh = self.entries or [], self._fresh, []
-        self._write_list()  # first: whatever happens now, the list names every file
-        for path in [*(self.path / entry.face for entry in old), *self._alignments()]:
-            path.unlink(missing_ok=True)
-        for entry in self.entries:
-            target = self.path / entry.face
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (self._staging / target.name).replace(target)
-        self._remove_staging()
+        with undivided():
+            self._write_list()  # first: whatever happens now, the list names every file
+            for path in [*(self.path / entry.face for entry in old), *self._alignments()]:
+                path.unlink(missing_ok=True)
+            for entry in self.entries:
+                target = self.path / entry.face
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (self._staging / target.name).replace(target)
+            self._remove_staging()
         self._remove_empty(old)
         if self._format == "fsa":
             self._write_alignments()

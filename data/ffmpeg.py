@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 
+from data.cli import undivided
+
 # A list of what may be opened, and not of what may not: new versions bring new formats.
 _DEMUXERS = (
     "mov mp4 m4a 3gp matroska webm avi mpeg mpegts mpegvideo asf flv live_flv ogg mxf gxf nut dv ivf h264 hevc m4v mjpeg "
@@ -45,13 +47,14 @@ def ask(name, arguments):
 
 def end(process, messages):
     """Kill a process, if it still runs, and release its pipes."""
-    process.kill()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            with contextlib.suppress(OSError):  # what still waits for a broken pipe is lost anyway
-                pipe.close()
-    process.wait()
-    messages.join()
+    with undivided():
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):  # what still waits for a broken pipe is lost anyway
+                    pipe.close()
+        process.wait()
+        messages.join()
 
 
 def plain(line):

@@ -18,6 +18,7 @@ import threading
 
 import numpy as np
 
+from data.cli import undivided
 from data.codecs import CONTAINERS, ENCODERS, MATRICES, ODD_SIZES, label_comment, usual_matrix, xmp_box
 from data.ffmpeg import GUARD, QUIET, VideoError, ask, end, place, start
 from data.image_io import PIXEL_LIMIT, DigitalSource
@@ -188,8 +189,9 @@ class VideoWriter:
             if kind is None:
                 self._complete()
         finally:  # also for an interruption that comes while the file is completed
-            end(self._process, self._messages)
-            self._part.unlink(missing_ok=True)
+            with undivided():  # and a second one leaves no half file either
+                end(self._process, self._messages)
+                self._part.unlink(missing_ok=True)
 
     def _complete(self):
         """All frames are written: let the encoder end, add the label, flush, and put the file in its place."""

@@ -233,24 +233,3 @@ def _initialise(layer):
     layer.weight.data = nn.init.glorot_uniform(shape) if linear else nn.init.he_uniform(shape, SLOPE)
     layer.bias.data = layer.bias.data * 0
     return layer
-
-
-PROGRAM_BYTES = 100 << 20  # Python and its libraries
-
-
-def training_bytes(model, batch):
-    """Expected peak memory of training, in bytes, from the shapes.
-
-    Always there: the program, and weights, their gradients, two moments and two averages. On top of it, the larger of two: in a
-    step, for 2 * batch faces, what each layer keeps and what ops compute in between (together 2.4 times the layers' outputs, by
-    measuring); while a checkpoint is saved, copies of weights, moments and averages.
-    """
-    weights = sum(p.size for p in model.parameters())
-    s, w = model.size, model.width
-    downs = sum((s >> k) ** 2 * (w << k - 1) for k in range(1, 5))
-    ups = sum((s >> k) ** 2 * 2 * c for k, c in ((3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)))  # before and after shuffling
-    sight = sum((s >> k) ** 2 * 5 * SIGHT_CHANNELS for k in (3, 2, 1)) + s * s * 7 if model.mask else 0
-    blocks = 2 * sum((s >> k) ** 2 * c for k, c in ((2, 2 * w), (1, w), (0, w // 2))) if model.residual else 0
-    pictures = s * s * (3 + 12 * (4 if model.mask else 3))
-    step = round(2 * batch * (2.4 * (downs + ups + sight + blocks) + pictures))
-    return PROGRAM_BYTES + 4 * (6 * weights + max(step, 5 * weights))

@@ -13,6 +13,7 @@ config.json describes them, untrained (build_model, build_discriminator) or with
 (load_drawing_model), to judge (load_discriminator), to start a pair from (load_base, also the one that comes with the project).
 What cannot be used is a RunError, one line.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ import PIL
 
 import nn
 from data.align import ALIGNMENT_VERSION
+from data.cli import undivided
 from data.image_io import write_whole
 from gan import base, fields
 from gan.autoencoder import ACTIVATIONS, FaceAutoencoder
@@ -55,9 +57,10 @@ class RunFolder:
 
     def clear(self):
         """Remove what a process that was killed left half written. To be called by the one that has the folder to itself."""
-        for folder in (self.path, self.history):
-            for file in [*folder.glob("*.part"), *folder.glob("checkpoint.new.npz")]:
-                file.unlink(missing_ok=True)
+        with self._writing(self.path):
+            for folder in (self.path, self.history):
+                for file in [*folder.glob("*.part"), *folder.glob("checkpoint.new.npz")]:
+                    file.unlink(missing_ok=True)
 
     def read_config(self):
         """The configuration as a dictionary, or None for a folder without one. Raises RunError if it is not readable."""
@@ -86,27 +89,46 @@ class RunFolder:
 
     def write(self, name, content):
         """Write a small file (bytes) whole. Raises RunError, and leaves the old file, where that fails."""
-        with _writing(self.path / name):
+        with self._writing(self.path / name):
             write_whole(self.path / name, content)
 
     def save(self, state):
         """Write a checkpoint and keep those before. It takes its place only once it has been read back from the disk. Raises
         RunError where that fails; the newest old one then still stands."""
         fresh = self.path / "checkpoint.new.npz"
-        with _writing(self.checkpoint):
+        with self._writing(self.checkpoint):
             try:
                 nn.save(fresh, state)
-                nn.load(fresh)
-                if self.checkpoint.exists():
-                    self._move_back()
-                    os.replace(self.checkpoint, self.previous)
-                os.replace(fresh, self.checkpoint)
+                nn.serialize.check(fresh)
+                with undivided():
+                    if self.checkpoint.exists():
+                        self._move_back()
+                        os.replace(self.checkpoint, self.previous)
+                    os.replace(fresh, self.checkpoint)
             except OSError:
                 if not self.checkpoint.exists() and self.previous.exists():
                     os.replace(self.previous, self.checkpoint)
                 raise
             finally:
                 fresh.unlink(missing_ok=True)
+
+    def unwritable(self, error, path=None):
+        """The RunError for an error that writing to `path`, or anything of the folder, has raised: an OSError, or a PictureError
+        that one has caused."""
+        if not self.path.is_dir():
+            return RunError(f"the run folder {self.path} is gone: it was moved, removed or replaced; put it back, or choose "
+                            "another --run")
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        return RunError(f"{path or self.path} could not be written ({getattr(cause, 'strerror', None) or cause}); what was saved "
+                        "before still stands")
+
+    @contextlib.contextmanager
+    def _writing(self, path):
+        """Turns a failed write into one line."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise self.unwritable(error, path) from error
 
     def _older(self):
         """Those before the previous one, newest first: the file's number says how many saves ago it was the previous one."""
@@ -134,21 +156,6 @@ class RunFolder:
         if damaged:
             raise RunError(f"no checkpoint in {self.path} can be read: {'; '.join(damaged)}; restore one or choose another --run")
         return None
-
-
-class _writing:
-    """Turns a failed write into one line."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __enter__(self):
-        pass
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, (OSError, ValueError)):
-            reason = getattr(error, "strerror", None) or error
-            raise RunError(f"{self.path} could not be written ({reason}); what was saved before still stands") from error
 
 
 def build_model(config):

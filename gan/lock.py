@@ -32,10 +32,12 @@ def only_one(folder):
             folder.clear()
             yield
     finally:
-        if is_new and set(folder.path.iterdir()) <= {path, folder.history} and not any(folder.history.iterdir()):
-            path.unlink(missing_ok=True)
-            folder.history.rmdir()
-            folder.path.rmdir()
+        if is_new:
+            with contextlib.suppress(OSError):  # somebody may have taken the folder away
+                if set(folder.path.iterdir()) <= {path, folder.history} and not any(folder.history.iterdir()):
+                    path.unlink(missing_ok=True)
+                    folder.history.rmdir()
+                    folder.path.rmdir()
 
 
 @contextlib.contextmanager

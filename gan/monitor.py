@@ -1,8 +1,10 @@
 """Watching a run: a progress line, metrics.csv, notes, sheets of faces. gan/plots.py draws the curves."""
 import collections
+import contextlib
 import csv
 import io
 import math
+import os
 import sys
 import time
 
@@ -115,8 +117,9 @@ class Metrics:
 
     def flush(self):
         """Hand everything to the disk."""
-        self._metrics.flush()
-        self._timing.flush()
+        for file in (self._metrics, self._timing):
+            file.flush()
+            os.fsync(file.fileno())
 
     def close(self):
         with self._timing, self._metrics:  # both, even if the disk is full
@@ -226,8 +229,9 @@ class Progress:
         self._shown, step = now, row["step"]
         left = f"  {duration((total - step) / rate)} left" if total and rate else ""
         line = f"step {step}/{total or '?'}  {rate:.1f} steps/s{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
-        self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError):  # training goes on where nobody can read it
+            self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
+            self._stream.flush()
 
     def end(self):
         """Leave the line standing; what is written next begins below it."""

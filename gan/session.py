@@ -15,9 +15,9 @@ import time
 
 import nn
 from data import faceset
-from gan import base, crowd, evaluate, monitor, plots, report, stages
+from data.image_io import PictureError
+from gan import base, crowd, evaluate, memory, monitor, plots, report, stages
 from gan.adversary import Adversary
-from gan.autoencoder import training_bytes
 from gan.batches import BatchMaker
 from gan.checkpoint import RunError, RunFolder, build_discriminator, build_model, load_base
 from gan.configuration import configure, recipe_of
@@ -37,19 +37,34 @@ _SPARE = 0.94  # of --minutes is for steps, the rest for previews and the last f
 _DISCRIMINATOR_SEED = 0x5EED  # keeps its first weights apart from the autoencoder's
 
 
-def train(request, say=print, stopped=lambda: False):
+def train(request, say=print, stopped=lambda: False, at_once=contextlib.nullcontext):
     """Train until the run's last step, or until stopped() is true. Returns True if the run is finished.
 
-    say: takes lines for the user. Raises RunError, FaceSetError, DeviceError or NotFiniteError with one line to show; RunError
-    too where another process trains in the run's folder.
+    say: takes lines for the user. at_once: makes a context manager, entered where all is saved and stopped() is not asked any
+    more. Raises RunError, FaceSetError, DeviceError or NotFiniteError with one line to show; RunError too where another process
+    trains in the run's folder.
     """
     folder = RunFolder(request.run, request.keep)
     with only_one(folder):
-        return _train(request, folder, say, stopped)
+        return _train(request, folder, say, stopped, at_once)
 
 
-def _train(request, folder, say, stopped):
+def _train(request, folder, say, stopped, at_once):
     began = time.monotonic()
+    ready = _ready(request, folder, say)
+    if ready is None:
+        return True
+    config, source, trainer = ready
+    session = _Session(folder, config, source, trainer, began, say)
+    try:
+        return session.run(stopped, at_once)
+    except (OSError, PictureError) as error:
+        raise folder.unwritable(error) from error
+
+
+def _ready(request, folder, say):
+    """What a session begins with: (configuration, whom it learns, Trainer); or None where the run is finished. What was read
+    from the checkpoint is not kept: that would be as much again as the network."""
     state = folder.load()
     step = 0 if state is None else step_of(state)
     config = configure(request, folder, step, has_adversary=state is not None and bool(part(state, "adversary")))
@@ -57,20 +72,16 @@ def _train(request, folder, say, stopped):
     if stages.place(config["plan"], step) is None:
         say(f"{folder.path} is finished: {step} steps. Continue with --steps above that or another --stage, or use another "
             "--run.")
-        return True
+        return None
+    _check_memory(config, folder, device, 0, step)  # before faces are gathered, which may take long and be in vain
     weights = _base_of(config, folder) if state is None and config["base"] is not None else None
     source = _gather(config, folder, say)
     _record(config, source, request.command, say)
+    _check_memory(config, folder, device, _canvas_bytes(source), step)
     trainer = _trainer(config, source, state, device, folder, weights)
     folder.write_config(config)
     _announce(trainer, config, source, device, say)
-    session = _Session(folder, config, source, trainer, began, say)
-    try:
-        finished = session.run(stopped)
-    except OSError as error:
-        raise RunError(f"the run folder {folder.path} cannot be written ({error.strerror or error}); the last checkpoint "
-                       "still stands") from error
-    return finished
+    return config, source, trainer
 
 
 def step_of(state):
@@ -165,10 +176,22 @@ def _new_adversary(config, recipe, device):
     return Adversary(build_discriminator(config).to(device), recipe)
 
 
+def _check_memory(config, folder, device, canvas_bytes, step):
+    """Raises RunError where a run on the CPU cannot fit."""
+    if device == "cpu":
+        try:
+            memory.check(config, canvas_bytes, step)
+        except ValueError as error:
+            raise RunError(f"{folder.path}: config.json describes no network ({error})") from error
+
+
+def _canvas_bytes(source):
+    return sum(faces.canvas.nbytes for faces in source.sets())
+
+
 def _announce(trainer, config, source, device, say):
     parameters = sum(p.size for p in trainer.model.parameters())
-    canvases = sum(faces.canvas.nbytes for faces in source.sets())
-    expected = training_bytes(trainer.model, config["batch"]) + canvases
+    expected = memory.expected_bytes(config, _canvas_bytes(source))
     say(f"preset {config['preset']}: {config['size']} px, width {config['width']}, {parameters:,} parameters, about "
         f"{expected / 2 ** 20:.0f} MiB, on {device}")
     if trainer.step:
@@ -183,11 +206,11 @@ class _Session:
         self.diagnosis = Diagnosis()
         self.costs = {}  # stage -> nn.profile of a step
         self.rollbacks = 0
-        self.saved = time.monotonic()
+        self.saved, self.saved_step = time.monotonic(), trainer.step
         self.began = began  # then of the stage
         self.stepping, self.steps = 0.0, 0  # seconds and steps of this stage in this session, without what is beside them
 
-    def run(self, stopped):
+    def run(self, stopped, at_once):
         trainer = self.trainer
         self.metrics = monitor.Metrics(self.folder.path, trainer.step)
         self.notes = monitor.Notes(self.folder.path, trainer.step)
@@ -203,7 +226,8 @@ class _Session:
                 if self.save() or stopped():
                     break
             if not self.place():
-                self.conclude()
+                with at_once():
+                    self.conclude()
         finally:
             self.progress.end()
             self.batches.close()
@@ -319,7 +343,9 @@ class _Session:
                                 self.trainer.model, self.source)
 
     def save(self):
-        """Write a checkpoint, unless held-out faces show that what was learned is lost: then go back. True if it was written."""
+        """Write a checkpoint, unless held-out faces show that what was learned is lost: then go back. True if all is written."""
+        if self.trainer.step == self.saved_step:
+            return True
         if self.lost():
             self.roll_back("held-out faces are drawn far worse than before")
             return False
@@ -333,9 +359,9 @@ class _Session:
         return self.trainer.collapsed(self.trainer.measure(self.source), self.metrics.curves["loss"])
 
     def write(self):
+        self.metrics.flush()  # first: rows beyond a checkpoint are cut off, but missing ones cannot be made up
         self.folder.save(self.trainer.state_dict())
-        self.metrics.flush()
-        self.rollbacks, self.saved = 0, time.monotonic()
+        self.rollbacks, self.saved, self.saved_step = 0, time.monotonic(), self.trainer.step
 
     def roll_back(self, reason):
         """Go back to the last good checkpoint, and on from there at half the rate.
@@ -352,7 +378,7 @@ class _Session:
         spent = self.metrics.elapsed()  # the steps that are taken back took their time too
         self.metrics.close()
         self.metrics = monitor.Metrics(self.folder.path, trainer.step, spent)
-        self.saved = time.monotonic()
+        self.saved, self.saved_step = time.monotonic(), None  # the lowered rate is not
         self.tell([f"{reason}: back to the checkpoint of step {trainer.step}, and on at {scale:g} times the learning rate"])
 
     def conclude(self):

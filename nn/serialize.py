@@ -43,7 +43,17 @@ def save(path, arrays):
 
 def load(path):
     """{name: array} of a file that `save` wrote. Raises FileNotFoundError, or FileFormatError if it is damaged."""
-    arrays = {}
+    return dict(_arrays(path))
+
+
+def check(path):
+    """Read a file that `save` wrote as `load` does and raise as it does, but keep no more than one array at a time."""
+    for _ in _arrays(path):
+        pass
+
+
+def _arrays(path):
+    """Yield (name, array)."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -52,12 +62,11 @@ def load(path):
                     raise zipfile.BadZipFile("its list of arrays is not as save writes it")
                 _check_sizes(archive, os.fstat(file.fileno()).st_size)
                 for name in names:
-                    arrays[name.removesuffix(".npy")] = _array(name, archive.read(name))
+                    yield name.removesuffix(".npy"), _array(name, archive.read(name))
         # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError; or its array may
         # claim more than there is memory.
         except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, KeyError, RuntimeError, OSError, MemoryError) as error:
             raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
-    return arrays
 
 
 def _check_sizes(archive, size):

@@ -3,8 +3,10 @@ are needed."""
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
+import os
 import shutil
 import signal
 from fractions import Fraction
@@ -18,7 +20,7 @@ from data.align import INNER, MEAN_FACE, apply, crop_transform, warp
 from data.animation import write_animation
 from data.boxes import box_of, overlap
 from data.facefile import read_face
-from data.facefolder import read_list
+from data.facefolder import FaceFolder, read_list
 from data.faceset import COVERAGE
 from data.formats import read_dfl, read_fsa
 from data.image_io import DigitalSource, read_label, read_picture, save_picture
@@ -297,27 +299,84 @@ def test_input_that_cannot_be_used(photos, tmp_path, given, words):
     assert not (tmp_path / "faces").exists()
 
 
-def interrupt_at(known, monkeypatch, k):
-    """The k-th call of the finder is interrupted."""
+def interrupt_at(known, monkeypatch, k, number=signal.SIGINT):
+    """The k-th call of the finder is interrupted, and there is none after it."""
     calls, find = [0], known.find
 
     def watched(pixels):
         calls[0] += 1
+        assert calls[0] <= k
         if calls[0] == k:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return find(pixels)
 
     monkeypatch.setattr(known, "find", watched)
 
 
-def test_an_interruption_keeps_what_was_found(photos, tmp_path, known, monkeypatch):
-    interrupt_at(known, monkeypatch, 4)  # after the landscape and two faces
+@pytest.mark.parametrize("number, expected", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_keeps_what_was_found(photos, tmp_path, known, monkeypatch, number, expected):
+    interrupt_at(known, monkeypatch, 4, number)  # after the landscape and two faces
     code, _, err = program(photos, tmp_path / "faces")
-    assert code == 130 and len(err) == 1 and "interrupted" in err[0]
+    assert code == expected and len(err) == 1 and "interrupted" in err[0]
     assert (
         faces_in(tmp_path / "faces") == ["00001_p0 0.png", "00002_p0 1.png"] and (tmp_path / "faces" / "faces.png").exists()
     )
     assert len(read_list(tmp_path / "faces")) == 2
+
+
+def test_where_many_faces_are_to_be_arranged_it_is_said(photos, tmp_path, known, monkeypatch):
+    monkeypatch.setattr(extract, "_MANY", 2)
+    interrupt_at(known, monkeypatch, 4)
+    code, _, err = program(photos, tmp_path / "faces")
+    assert code == 130 and len(err) == 2 and "arranges the 2 faces found so far; once more" in err[0]
+
+
+@pytest.mark.parametrize("owner, name", [(FaceFolder, "_write_list"), (FaceFolder, "_write_sheets"), (extract, "_people")])
+def test_a_second_interruption_ends_at_once_and_leaves_whole_faces(photos, tmp_path, known, monkeypatch, owner, name):
+    """While what was found is put into its place, that is done first; before, the faces of an earlier time stay."""
+    program(photos, tmp_path / "faces")
+    before = {path: path.read_bytes() for path in (tmp_path / "faces").rglob("*") if path.is_file()}
+    interrupt_at(known, monkeypatch, 4)
+    really = getattr(owner, name)
+
+    def again(*arguments):
+        if known.looked > 9:  # the first extraction looked at nine pictures
+            signal.raise_signal(signal.SIGTERM)
+        return really(*arguments)
+
+    monkeypatch.setattr(owner, name, again)
+    code, _, err = program(photos, tmp_path / "faces")
+    assert code == 143 and len(err) == 1 and "interrupted" in err[0]
+    after = {path: path.read_bytes() for path in (tmp_path / "faces").rglob("*") if path.is_file()}
+    if name == "_people":
+        assert after == before
+    else:
+        listed = {tmp_path / "faces" / entry.face for entry in read_list(tmp_path / "faces")}
+        assert len(listed) == 2 and {path for path in after if path.name[:2] == "00"} == listed
+    assert not (tmp_path / "faces" / ".extracting").exists()
+
+
+@pytest.mark.parametrize("folder", ["new", "faces"])
+def test_a_full_disk_is_one_line_and_leaves_the_earlier_faces_as_they_were(photos, tmp_path, monkeypatch, folder):
+    program(photos, tmp_path / "faces")
+    before = {path: path.read_bytes() for path in (tmp_path / "faces").rglob("*") if path.is_file()}
+
+    def full_disk(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    code, out, err = program(photos, tmp_path / folder)
+    assert (code, out, len(err)) == (1, [], 1) and "No space left" in err[0] and str(tmp_path / folder) in err[0]
+    assert {path: path.read_bytes() for path in (tmp_path / "faces").rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", photos.name]
+
+
+def test_a_folder_that_goes_while_faces_are_extracted_is_one_line(photos, tmp_path, known, monkeypatch):
+    find = known.find
+    monkeypatch.setattr(known, "find", lambda pixels: shutil.rmtree(tmp_path / "faces", ignore_errors=True) or find(pixels))
+    code, out, err = program(photos, tmp_path / "faces")
+    assert (code, out, len(err)) == (1, [], 1) and "does not exist" in err[0]
+    assert [path.name for path in tmp_path.iterdir()] == [photos.name]
 
 
 def test_an_error_leaves_the_earlier_faces_as_they_were(photos, tmp_path, known, monkeypatch):

@@ -1,5 +1,6 @@
 """What a run writes, and how one session continues another: bit for bit, with total, metrics and folder agreed."""
 import csv
+import hashlib
 import json
 import signal
 
@@ -10,8 +11,10 @@ import nn
 import train
 from data.image_io import PICTURE_SUFFIXES, DigitalSource, read_label, read_picture
 from gan import monitor, session
+from gan.batches import BatchMaker
 from gan.checkpoint import RunFolder, load_discriminator
 from gan.discriminator import UNetDiscriminator
+from gan.objectives import OBJECTIVES
 
 STEPS = 12  # of the small run
 PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
@@ -147,19 +150,42 @@ def test_a_signal_saves_and_going_on_ends_as_uninterrupted(small_run, train_smal
     assert_same_end(tmp_path / "run", small_run[0])
 
 
-@pytest.mark.parametrize("options", [
-    ("--objective", "wasserstein-gp", "--critic-turns", 2, "--noise", 0.1, "--spectral"),
-    ("--objective", "hinge", "--discriminator", "unet", "--r1", 1, "--warmup", 0, "--occluded", 0.5),
-])
-def test_a_run_that_stops_in_each_stage_ends_as_one_that_goes_straight(train_small, tmp_path, at_step, options):
-    assert train_small(tmp_path / "straight", *options, "--steps", STEPS).code == 0
-    for cut in (3, 8, 10):
+# With each objective what else may carry something from step to step.
+BESIDE = {"non-saturating": ("--r1", 1), "hinge": ("--discriminator", "unet", "--r1", 1, "--warmup", 0, "--occluded", 0.5),
+          "wasserstein-gp": ("--critic-turns", 2, "--noise", 0.1, "--spectral")}
+
+
+@pytest.fixture
+def batches_seen(monkeypatch):
+    """[(k, hash of the batch), ...] of the batches of the steps taken."""
+    seen, make = [], BatchMaker.__call__
+
+    def watched(self, k):
+        batches = make(self, k)
+        content = b"".join(array.tobytes() for batch in batches for array in batch)
+        seen.append((k, hashlib.sha256(content).hexdigest()))
+        return batches
+
+    monkeypatch.setattr(BatchMaker, "__call__", watched)
+    return seen
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_run_that_stops_in_each_stage_ends_as_one_that_goes_straight(train_small, tmp_path, at_step, batches_seen, monkeypatch,
+                                                                       objective):
+    """Weights, averages, the best of them, what the optimizers and the adversary remember, metrics.csv, and every batch."""
+    monkeypatch.setattr(session._Session, "preview", lambda self: None)  # pictures and figures take long
+    monkeypatch.setattr(session._Session, "conclude", lambda self: None)
+    options = ("--size", 16, "--objective", objective, *BESIDE.get(objective, ()), "--steps", STEPS)
+    assert train_small(tmp_path / "straight", *options).code == 0
+    for cut in (3, 8, 10):  # the next session begins within a stage, where one begins, and within another
         at_step(cut, lambda trainer: signal.raise_signal(signal.SIGINT))
-        assert train_small(tmp_path / "run", *(options if cut == 3 else ()), "--steps", STEPS).code == 130
+        assert train_small(tmp_path / "run", *(options if cut == 3 else ())).code == 130
         assert int(RunFolder(tmp_path / "run").load()["step"]) == cut
         at_step(cut, lambda trainer: None)
     assert train_small(tmp_path / "run").code == 0
     assert_same_end(tmp_path / "run", tmp_path / "straight")
+    assert batches_seen[:STEPS] == batches_seen[STEPS:] and [k for k, _ in batches_seen[STEPS:]] == list(range(STEPS))
 
 
 def test_a_second_signal_ends_at_once(train_small, tmp_path, at_step):
@@ -171,6 +197,75 @@ def test_a_second_signal_ends_at_once(train_small, tmp_path, at_step):
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
     assert outcome.code == 130 and "interrupted" in outcome.err[-1]
     assert int(RunFolder(tmp_path / "run").load()["step"]) == 0  # what was saved before the first step
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_when_all_is_saved_the_first_signal_ends_at_once(train_small, tmp_path, monkeypatch, number, code):
+    """The figures at the end take a while, and nothing is lost without them."""
+    monkeypatch.setattr(session.evaluate, "figures", lambda *arguments: signal.raise_signal(number) or pytest.fail("it went on"))
+    outcome = train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 2)
+    assert outcome.code == code and "interrupted" in outcome.err[-1] and int(RunFolder(tmp_path / "run").load()["step"]) == 2
+
+
+def test_a_signal_in_the_last_step_saves_and_leaves_the_figures_out(train_small, tmp_path, at_step, monkeypatch):
+    monkeypatch.setattr(session.evaluate, "figures", lambda *arguments: pytest.fail("it went on"))
+    at_step(2, lambda trainer: signal.raise_signal(signal.SIGTERM))
+    assert train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 2).code == 143
+    assert int(RunFolder(tmp_path / "run").load()["step"]) == 2
+
+
+def test_a_signal_while_a_checkpoint_is_written_writes_no_second_one(train_small, tmp_path, save_each_step, monkeypatch):
+    """And it is told at once that it was heard."""
+    save, saved = RunFolder.save, []
+
+    def interrupted(self, state):
+        saved.append(int(state["step"]))
+        if saved[-1] == 3:
+            signal.raise_signal(signal.SIGINT)
+        save(self, state)
+
+    monkeypatch.setattr(RunFolder, "save", interrupted)
+    outcome = train_small(tmp_path / "run", "--steps", STEPS)
+    assert outcome.code == 130 and saved == [0, 1, 2, 3] and any("once more: ends at once" in line for line in outcome.err)
+
+
+def test_the_rows_of_a_checkpoints_steps_are_on_the_disk_before_it(train_small, tmp_path, save_each_step, monkeypatch):
+    """Whoever is killed between the two has rows too many, which are cut off, never too few."""
+    save, found = RunFolder.save, []
+
+    def watched(self, state):
+        found.append((int(state["step"]), *(len(rows(self.path / name)) for name in ("metrics.csv", "timing.csv"))))
+        save(self, state)
+
+    monkeypatch.setattr(RunFolder, "save", watched)
+    assert train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 3).code == 0
+    assert found == [(step, step, step) for step in range(4)]
+
+
+@pytest.mark.parametrize("moment", ["write", "replace"])
+def test_a_second_signal_within_a_save_leaves_a_whole_checkpoint(train_small, tmp_path, at_step, monkeypatch, moment):
+    """While the file is written it is thrown away; where it takes its place, that is done first."""
+    owner = {"write": np.lib.format, "replace": session.RunFolder}[moment]
+    name = {"write": "write_array", "replace": "_move_back"}[moment]
+    really = getattr(owner, name)
+
+    def again(*arguments, **options):
+        if at_step.begun:
+            signal.raise_signal(signal.SIGINT)
+        return really(*arguments, **options)
+
+    at_step.begun = False
+    monkeypatch.setattr(owner, name, again)
+
+    def first(trainer):
+        at_step.begun = True
+        signal.raise_signal(signal.SIGINT)
+
+    at_step(5, first)
+    outcome = train_small(tmp_path / "run", "--steps", STEPS)
+    assert outcome.code == 130 and "interrupted" in outcome.err[-1]
+    assert int(RunFolder(tmp_path / "run").load()["step"]) == (0 if moment == "write" else 5)
+    assert (tmp_path / "run" / "checkpoint.npz").exists() and not [p for p in (tmp_path / "run").iterdir() if "new" in p.name]
 
 
 def test_handlers_of_signals_are_given_back(small_run, train_small):

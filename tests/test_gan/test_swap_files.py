@@ -1,6 +1,8 @@
 """swap.py on raw input: faces that have to be found, clips, previews. The finder here knows the truth, so that these tests say
 nothing of the networks; test_finder.py does."""
 import os
+import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -263,8 +265,48 @@ def test_an_interrupted_video_leaves_nothing_in_its_place(run_swap, clip, tmp_pa
     (tmp_path / "out.mp4").write_bytes(b"what was there before")
     before = sorted(tmp_path.iterdir())
     outcome = run_swap(clip, tmp_path / "out.mp4")
-    assert outcome.code == code and "interrupted" in outcome.err[-1]
+    assert outcome.code == code and "interrupted" in outcome.err[-1] and len(calls) == 2
     assert (tmp_path / "out.mp4").read_bytes() == b"what was there before" and sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("moment", ["kill", "unlink"])
+def test_a_second_signal_while_an_interrupted_video_is_cleared_away(run_swap, clip, tmp_path, monkeypatch, moment):
+    """The encoder is ended and its half file removed in any case."""
+    owner, came = {"kill": subprocess.Popen, "unlink": pathlib.Path}[moment], []
+    really, before = getattr(owner, moment), sorted(tmp_path.iterdir())
+
+    def interrupted(*arguments, **options):
+        came.append(0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def again(self, *arguments, **options):
+        if came and (moment == "kill" or ".part" in self.name):
+            came.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+        return really(self, *arguments, **options)
+
+    monkeypatch.setattr(gan.swapper.Swapper, "swap_many", interrupted)
+    monkeypatch.setattr(owner, moment, again)
+    outcome = run_swap(clip, tmp_path / "out.mp4")
+    assert outcome.code == 130 and len(outcome.err) == 1 and len(came) == {"kill": 3, "unlink": 2}[moment]
+    assert sorted(tmp_path.iterdir()) == before
+    if moment == "kill":
+        assert all(process.returncode is not None for process in came[1:])  # encoder and decoder
+
+
+@pytest.mark.parametrize("kind", ["png", "mp4"])
+def test_a_disk_that_is_full_is_one_line_and_leaves_what_was_there(run_swap, clip, made, tmp_path, kind):
+    """Here as a limit of a kilobyte a file, which ffmpeg has as well."""
+    save_picture(tmp_path / "clip.png", picture_of(made), DigitalSource.ALGORITHMIC)
+    (tmp_path / f"out.{kind}").write_bytes(b"what was there before")
+    files, before = sorted(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, before[1]))
+    try:
+        outcome = run_swap(tmp_path / f"clip.{kind}", tmp_path / f"out.{kind}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and f"cannot write {tmp_path / f'out.{kind}'}" in outcome.err[0]
+    assert (tmp_path / f"out.{kind}").read_bytes() == b"what was there before" and sorted(tmp_path.iterdir()) == files
 
 
 def test_a_clip_that_is_none(run_swap, tmp_path, ffmpeg):
