@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data import ffmpeg
+from data import ffmpeg, video
 from data.ffmpeg import GUARD
 from data.probe import VideoInfo, probe, read_video_label
 from data.video import VideoError, VideoWriter, read_frames
@@ -35,7 +35,9 @@ def commands(monkeypatch):
     monkeypatch.setattr(ffmpeg.shutil, "which", lambda name: f"/programs/{name}")
     monkeypatch.setattr(ffmpeg.subprocess, "run", run)
     monkeypatch.setattr(ffmpeg.subprocess, "Popen", start)
-    return found
+    video._encoders.cache_clear()  # they are those of this ffmpeg
+    yield found
+    video._encoders.cache_clear()
 
 
 def test_every_input_is_guarded_and_no_shell_is_asked(commands, tmp_path):
