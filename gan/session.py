@@ -29,7 +29,7 @@ from gan.training import NotFiniteError, warp_strength
 SAVE_SECONDS = 60
 HELD_OUT_EVERY = 100  # steps
 PROFILED_STEP = 10  # of a stage in a session: its layers are timed
-REPORTED_FROM = 20  # steps: before, faces are noise, and previews come every moment
+REPORTED_FROM = 20  # steps: before, there is a sheet at each preview, but neither plots nor a report: it comes every moment
 TIMED_STEPS = 20  # the first steps of a session or a stage, from which its speed is told
 ROLLBACKS = 5  # in a row, without a new checkpoint between: then the run gives up
 SLOWER = 0.5  # the rate after a rollback, of what it was
@@ -332,7 +332,8 @@ class _Session:
         with self.trainer.best_weights():
             sheet = self.source.sheet(self.trainer.model)
         monitor.save_preview(self.folder, sheet, self.trainer.step)
-        plots.save_plots(self.folder, self.metrics.curves, self.trainer.best_step)
+        if self.trainer.step >= REPORTED_FROM or not self.place():
+            plots.save_plots(self.folder, self.metrics.curves, self.trainer.best_step)
         if self.trainer.step >= REPORTED_FROM and self.place():  # after the last step, conclude writes it
             self.report()
 

@@ -22,14 +22,14 @@ from gan.trainer import part
 
 SOURCE = DigitalSource.TRAINED
 EXPERIMENTS = ("default", "stage-autoencoder", "adversarial-weight-0.2", "objective-least-squares", "warp-0", "width-24", "latent-64")
-PEOPLE, FACES, STEPS, SEED = (0, 1), 40, 100, 0
+PEOPLE, FACES, STEPS, SEED = (0, 1), 60, 240, 0
 SHOWN = 6
 
 
-def swept(folder, steps, names):
+def swept(folder, steps, names, workers):
     """The rows of results.csv of a sweep over networks of 32 pixels."""
     arguments = [folder, "--preset", "tiny", "--people", *PEOPLE, "--faces", FACES, "--seed", SEED, "--steps", steps,
-                 "--only", ",".join(names)]
+                 "--workers", workers, "--only", ",".join(names)]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
         code = sweep.main([str(argument) for argument in arguments])
     if code:
@@ -57,7 +57,7 @@ def experiment(fast=False):
     """The table of the sweep, some swaps of each setting, and what averaging the weights is worth, on the way and in the end."""
     names, steps = (EXPERIMENTS[::6], 12) if fast else (EXPERIMENTS, STEPS)
     with tempfile.TemporaryDirectory() as place:
-        rows = swept(place, steps, names)
+        rows = swept(place, steps, names, workers=1 if fast else 2)
         runs = {name: str(pathlib.Path(place, name)) for name in names}
         _, config = load_drawing_model(runs["default"])
         truth = evaluate.subjects_of(config, RunFolder(runs["default"])).truth(evaluate.TRUTH_FACES)
