@@ -22,7 +22,7 @@ from gan.trainer import part
 
 SOURCE = DigitalSource.TRAINED
 EXPERIMENTS = ("default", "stage-autoencoder", "adversarial-weight-0.2", "objective-least-squares", "warp-0", "width-24", "latent-64")
-PEOPLE, FACES, STEPS, SEED = (0, 1), 60, 240, 0
+PEOPLE, FACES, STEPS, SEED = (0, 1), 60, 200, 0
 SHOWN = 6
 
 
