@@ -72,7 +72,7 @@ def _start_and_kill(run, rng, first, took):
     hit, the lines it had printed, its exit code, the seconds)."""
     began, said = _stamp(run), run.path.with_suffix(".txt")
     said.unlink(missing_ok=True)
-    process = PROCESSES.Process(target=_train, args=(("--run", str(run.path), *OPTIONS), said))
+    process = PROCESSES.Process(target=_train, args=(("--run", str(run.path), *OPTIONS), said), daemon=True)
     with _LOCK:
         process.start()
     started, hit = time.monotonic(), "starting"
