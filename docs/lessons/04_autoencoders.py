@@ -13,9 +13,11 @@ from PIL import Image
 
 import nn
 import nn.functional as F
+from data.image_io import DigitalSource
 from data.synthetic import Person, random_pose, render_each
 from gan import chart
 
+SOURCE = DigitalSource.TRAINED  # a network gives the faces back
 PATCH, FACE = 8, 20  # sides in pixels
 NARROW, UNITS = 5, 64
 RHO, BETA, DECAY = 0.05, 0.15, 5e-4  # mean activity wanted, weight of the wish, weight decay
