@@ -55,9 +55,13 @@ def test_strips_of_a_picture_give_what_the_whole_gives(monkeypatch):
         whole = detector.detect(network, picture, 24, 0.3)
         monkeypatch.setattr(detector, "_STRIP", 120 * 64)
         strips = detector.detect(network, picture, 24, 0.3)
-    assert len(whole[1]) > 5
-    np.testing.assert_allclose(strips[0], whole[0], atol=1e-3)
-    np.testing.assert_allclose(strips[1], whole[1], atol=1e-5)
+    assert len(whole[1]) == len(strips[1]) > 5
+    np.testing.assert_allclose(strips[1], whole[1], atol=1e-5)  # from the surest on
+    # Two boxes of one score may stand in either order: sums are rounded otherwise.
+    twin = np.abs(strips[0][:, None] - whole[0]).max(axis=2).argmin(axis=1)
+    assert len(set(twin)) == len(twin)
+    np.testing.assert_allclose(strips[0], whole[0][twin], atol=1e-3)
+    np.testing.assert_allclose(strips[1], whole[1][twin], atol=1e-5)
 
 
 def test_boxes_within_boxes():
