@@ -80,7 +80,7 @@ def parse(arguments=None):
     against.add_argument("--warmup", metavar="N", type=number(int, 0), help="steps of the adversarial stage before the "
                          "adversary is listened to; over four times as many it comes in (default: a twentieth of the stage)")
     against.add_argument("--adversarial-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of the autoencoder's "
-                         f"step size in that stage (default: {recipe.adversarial_rate})")
+                         "step size in that stage (default: that of --learning-rate)")
     against.add_argument("--critic-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of the discriminator's "
                          f"(default: {recipe.critic_rate})")
     against.add_argument("--critic-turns", metavar="N", type=number(int, 1, 100), help="its steps for each of the "

@@ -15,7 +15,7 @@ from gan.training import Recipe
 STEPS_RENDERED = 1000  # under five minutes on two cores
 STEPS_PHOTOGRAPHED = 20_000
 STEPS_CROWD = 10_000
-STEPS_JUDGE = 400  # of the stage that trains the discriminator alone
+STEPS_JUDGE = 1000  # of the stage that trains the discriminator alone
 LIGHT_PHOTOGRAPHED = 2.5
 FACES_RENDERED = 300  # of each person
 OCCLUDED = 0.2  # of the faces of a batch
@@ -145,6 +145,8 @@ def _new(request, asked):
         steps = STEPS_CROWD if crowd else STEPS_PHOTOGRAPHED if photographed else STEPS_RENDERED
     plan = [["autoencoder", steps]] if request.stage else stages.whole_run(steps)
     config |= asked
+    if request.adversarial_rate is None:  # what is too fast for a network in one stage is too fast in the other
+        config["adversarial_rate"] = config["learning_rate"]
     config["base"] = None if asked.get("base") == "none" else asked.get("base") or _shipped_base(config)
     # Where an encoder was told outright to forget whom it sees, it needs no warp to do so; and two decoders that start alike
     # would soon teach it to tell the two people apart again, so it rests.

@@ -87,6 +87,12 @@ def test_what_was_asked_for_is_what_a_new_run_is(tmp_path):
     assert recipe.fading_warp and recipe.light == 1
 
 
+@pytest.mark.parametrize("asked, rate", [({}, 2e-3), ({"preset": "fine"}, 1e-3), ({"preset": "classic"}, 2e-4), ({"learning_rate": 5e-4}, 5e-4),
+                                         ({"preset": "fine", "adversarial_rate": 3e-4}, 3e-4)])
+def test_the_adversarial_stage_is_no_faster_than_the_first(tmp_path, asked, rate):
+    assert new(tmp_path, **asked)["adversarial_rate"] == rate
+
+
 def test_photographs_are_shown_in_more_lights_and_warped_to_the_end(tmp_path):
     recipe = recipe_of(new(tmp_path, a="anna", b="ben"))
     assert recipe.light == 2.5 and not recipe.fading_warp
@@ -184,7 +190,7 @@ def test_how_networks_are_trained_may_change(begun, name, value):
     (7, {"stage": "discriminator"}, PLAN[:2]),
     (7, {"stage": "discriminator", "steps": 9}, [PLAN[0], ["discriminator", 9]]),  # steps of the stage
     (12, {"stage": "adversarial", "steps": 9}, [*PLAN[:2], ["adversarial", 9]]),
-    (3, {"stage": "discriminator"}, [["autoencoder", 3], ["discriminator", 400]]),  # what was run, and then the other stage
+    (3, {"stage": "discriminator"}, [["autoencoder", 3], ["discriminator", 1000]]),  # what was run, and then the other stage
     (3, {"stage": "discriminator", "steps": 5}, [["autoencoder", 3], ["discriminator", 5]]),
     (7, {"stage": "adversarial"}, [PLAN[0], ["discriminator", 1], ["adversarial", 7]]),
     (12, {"stage": "autoencoder", "steps": 3}, [*PLAN, ["autoencoder", 3]]),
