@@ -42,7 +42,7 @@ _LONGEST_PACKET = 1 << 20  # bytes of a file in which a label is looked for
 _ICC_SPACE = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 # Suffix -> (Pillow's format, its options, can hold alpha, name of the option that takes the XMP packet; "" where it goes beside the file).
-_PNG = ("PNG", {}, True, "pnginfo")
+_PNG = ("PNG", {"compress_level": 4}, True, "pnginfo")  # a third of the usual level's time, for 3 % more bytes
 _JPEG = ("JPEG", {"quality": 95, "subsampling": 0}, False, "xmp")
 _TIFF = ("TIFF", {"compression": "tiff_deflate"}, True, "tiffinfo")
 _PPM = ("PPM", {}, False, "")

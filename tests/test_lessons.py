@@ -29,6 +29,8 @@ def rendered():
     """Runs of lesson 10 without plots and maps, and figures over 6 swaps: pictures are most of a small run's time. Gives the
     list of what is rendered for runs, (person, poses, size)."""
     made, render = [], subjects._rendered_set
+    subjects._rendered.cache_clear()  # other tests render the same people
+    subjects._truth.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=lambda *arguments: None))
         patch.setattr(latent, "latent_map", lambda model, source: (np.zeros((8, 8, 3), np.uint8), 0.5))
