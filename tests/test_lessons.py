@@ -29,8 +29,6 @@ def rendered():
     """Runs of lesson 10 without plots and maps, and figures over 6 swaps: pictures are most of a small run's time. Gives the
     list of what is rendered for runs, (person, poses, size)."""
     made, render = [], subjects._rendered_set
-    subjects._rendered.cache_clear()  # other tests render the same people
-    subjects._truth.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=lambda *arguments: None))
         patch.setattr(latent, "latent_map", lambda model, source: (np.zeros((8, 8, 3), np.uint8), 0.5))
@@ -41,12 +39,15 @@ def rendered():
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, _on_the_path):
+def found(tmp_path_factory, _on_the_path, rendered):
     """found(number) -> what a lesson found in its fast mode; each is run once."""
     results, folder = {}, tmp_path_factory.mktemp("lessons")
 
     def run(number):
         if number not in results:
+            subjects._rendered.cache_clear()  # others render the same people
+            subjects._truth.cache_clear()
+            rendered.clear()
             (file,) = FOLDER.glob(f"{number:02}_*.py")
             spec = importlib.util.spec_from_file_location(f"lesson_{number}", file)
             module = importlib.util.module_from_spec(spec)
