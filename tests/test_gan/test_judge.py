@@ -192,7 +192,8 @@ class TestCommand:
             assert named == str(source) and word in ("real", "synthesized") and person in ("(as A)", "(as B)")
             assert share == ">99 %" or 50 <= int(share.removesuffix(" %")) <= 99
             heat_map = tmp_path / "judged" / f"{source.name}.heat.png"
-            assert read_picture(heat_map).pixels.shape == (489, 1012, 3)
+            height, width, _ = read_picture(heat_map).pixels.shape
+            assert height == 489 and abs(width - 1012) <= 1  # the scale's numbers are a pixel narrower by matplotlib 3.11.0
             assert read_label(heat_map) == DigitalSource.COMPOSITE
 
     def test_as_json_with_a_folder_and_a_person(self, ask, people, tmp_path):
