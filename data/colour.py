@@ -30,7 +30,7 @@ _XYZ_OF_RGB = np.array([
 _XYZ_OF_RGB /= _XYZ_OF_RGB.sum(axis=1, keepdims=True)
 _RGB_OF_XYZ = np.linalg.inv(_XYZ_OF_RGB)
 _LAB_KNEE = 6 / 29  # CIE 1976: below it the cube root is continued by a straight line
-_GAIN_LIMIT = 2.0  # a face is not stretched further than this, nor flattened below its inverse: noise and blocks would show
+GAIN_LIMIT = 2.0  # a face is not stretched further than this, nor flattened below its inverse: noise and blocks would show
 _LEAST_SPREAD = 0.05  # Lab units, a tenth of the step of an 8-bit grey: a spread that small is rounding, not texture
 _CUT = 12.0  # Lab units: means farther than this from those remembered are of another shot, or another light
 
@@ -117,7 +117,7 @@ def statistics(lab, mask):
 def _diagonal_map(have, want):
     spread, wanted = np.sqrt(np.diag(have)), np.sqrt(np.diag(want))
     gain = np.where(spread > _LEAST_SPREAD, wanted / np.maximum(spread, _LEAST_SPREAD), 1.0)
-    return np.diag(np.clip(gain, 1 / _GAIN_LIMIT, _GAIN_LIMIT))
+    return np.diag(np.clip(gain, 1 / GAIN_LIMIT, GAIN_LIMIT))
 
 
 def _monge_kantorovich_map(have, want):
@@ -127,7 +127,7 @@ def _monge_kantorovich_map(have, want):
     root = _of_eigenvalues(have, np.sqrt)
     inverse = _of_eigenvalues(have, lambda values: 1 / np.sqrt(values))
     middle = _of_eigenvalues(root @ want @ root, lambda values: np.sqrt(np.maximum(values, 0)))
-    return _of_eigenvalues(inverse @ middle @ inverse, lambda gains: np.clip(gains, 1 / _GAIN_LIMIT, _GAIN_LIMIT))
+    return _of_eigenvalues(inverse @ middle @ inverse, lambda gains: np.clip(gains, 1 / GAIN_LIMIT, GAIN_LIMIT))
 
 
 def _of_eigenvalues(matrix, function):

@@ -8,11 +8,11 @@ ask for.
 """
 import nn
 import nn.functional as F
+from data.colour import GAIN_LIMIT
 from gan.spectrum import SpectrumMatch
 from gan.trainer import part
 from gan.training import Shown, noisy, persons, shown_as_drawn, shown_as_real, shown_together, train_discriminator
 
-_GAIN_LIMIT = 2.0  # as a swap's colours are matched: no further than this, nor below its inverse
 _TINY = 1e-6
 
 
@@ -98,7 +98,7 @@ def as_finished(drawn, pictures, mask):
     gan.swapper does, for a whole batch at once and on its device."""
     xp = nn.backend.array_module(drawn)
     (have, spread), (want, wanted) = _colours(drawn, mask), _colours(pictures, mask)
-    gain = xp.clip(wanted / xp.maximum(spread, _TINY), 1 / _GAIN_LIMIT, _GAIN_LIMIT)
+    gain = xp.clip(wanted / xp.maximum(spread, _TINY), 1 / GAIN_LIMIT, GAIN_LIMIT)
     blended = mask * xp.clip((drawn - have) * gain + want, 0, 1) + (1 - mask) * pictures
     return F.avg_pool2d(F.upsample(blended, 2, "bilinear"), 2)
 

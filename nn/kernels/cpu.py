@@ -32,8 +32,7 @@ def conv2d(x, w, b, stride, padding, slope):
     kh, kw, _, f = w.shape
     oh, ow = ((length + 2 * p - k) // s + 1 for length, p, k, s in zip((h, wd), padding, w.shape, stride))
     y = numpy.empty((n, oh, ow, f), x.dtype)
-    fewer = _has_fewer_products(w.shape, stride, y.shape)
-    thin = not fewer and stride == (1, 1) and 4 * f <= c and kh * kw > 1
+    fewer, thin, taken = _way(w.shape, stride, y.shape)
     matrix = winograd.filters(w) if fewer else w.transpose(0, 1, 3, 2).reshape(-1, c) if thin else w.reshape(-1, f)
 
     def work(part):
@@ -54,7 +53,6 @@ def conv2d(x, w, b, stride, padding, slope):
         if slope is not None:
             _leaky_relu(out, slope)
 
-    taken = 4 * (c + f) if fewer else kh * kw * (f if thin else c)
     parallel.run(work, _bands(n, oh, oh * ow * taken * y.itemsize, matrix.nbytes, whole=thin))
     return y
 
@@ -84,8 +82,7 @@ def conv2d_weight(x, y, stride, padding, size):
     n, h, wd, c = x.shape
     _, oh, ow, f = y.shape
     kh, kw = size
-    fewer = _has_fewer_products((kh, kw, c, f), stride, y.shape)
-    thin = not fewer and stride == (1, 1) and 4 * f <= c and kh * kw > 1
+    fewer, thin, taken = _way((kh, kw, c, f), stride, y.shape)
 
     def work(part):
         if fewer:
@@ -95,7 +92,6 @@ def conv2d_weight(x, y, stride, padding, size):
             return x[part].reshape(-1, c).T @ columns(y[part], size, (1, 1), margin, (h, wd))
         return columns(x[part], size, stride, padding, (oh, ow)).T @ y[part].reshape(-1, f)
 
-    taken = 4 * (c + f) if fewer else kh * kw * (f if thin else c)
     parts = parallel.run(work, _chunks(n, oh * ow * taken * x.itemsize, (16 if fewer else kh * kw) * c * f * x.itemsize))
     total = parts[0]
     for part in parts[1:]:  # always in this order, so that the sum's bits do not depend on which thread was first
@@ -105,6 +101,16 @@ def conv2d_weight(x, y, stride, padding, size):
     if thin:
         return numpy.ascontiguousarray(total.reshape(c, kh, kw, f)[:, ::-1, ::-1].transpose(1, 2, 0, 3))
     return total.reshape(kh, kw, c, f)
+
+
+def _way(weight_shape, stride, y_shape):
+    """Which way a convolution is worked out: (whether Winograd's, whether by copies of the thinner y, numbers that are gathered
+    for each pixel of y)."""
+    kh, kw, c, f = weight_shape
+    if _has_fewer_products(weight_shape, stride, y_shape):
+        return True, False, 4 * (c + f)
+    thin = stride == (1, 1) and 4 * f <= c and kh * kw > 1
+    return False, thin, kh * kw * (f if thin else c)
 
 
 def _has_fewer_products(weight_shape, stride, y_shape):
