@@ -20,7 +20,6 @@ import pathlib
 import re
 import shutil
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
@@ -31,6 +30,7 @@ from data.cli import undivided
 from data.facefile import read_face, read_record, write_face
 from data.formats import dfl_face, faceswap_face, write_dfl_jpeg, write_fsa
 from data.image_io import read_label, read_picture, save_picture, write_whole
+from data.pools import in_threads
 from data.sheet import TILE, draw_sheet, pages
 
 LIST, SHEET, PUT_ASIDE, DROPPED = "faces.csv", "faces.png", "sorted_out", "dropped"
@@ -216,12 +216,11 @@ class FaceFolder:
 
     def _write_sheets(self):
         groups, label = [], None
-        with ThreadPoolExecutor(4) as pool:
-            for person, entries in self.people().items():
-                tiles = list(pool.map(self._tile, entries))
-                label = next((made for _, made in tiles if made), label)
-                heading = f"person {person}: {len(entries)} face{'s' if len(entries) > 1 else ''}"
-                groups.append((heading, [(entry.number, tile) for entry, (tile, _) in zip(entries, tiles)]))
+        for person, entries in self.people().items():
+            tiles = in_threads(self._tile, entries)
+            label = next((made for _, made in tiles if made), label)
+            heading = f"person {person}: {len(entries)} face{'s' if len(entries) > 1 else ''}"
+            groups.append((heading, [(entry.number, tile) for entry, (tile, _) in zip(entries, tiles)]))
         names = []
         for k, page in enumerate(pages(groups), start=1):
             names.append(SHEET if k == 1 else f"{SHEET.removesuffix('.png')}_{k}.png")

@@ -11,10 +11,8 @@ are (68, 2) in pixels of the crop, x then y, pixel centres at integers.
 
 import csv
 import hashlib
-import os
 import pathlib
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy as np
 from data.align import INNER, MEAN_FACE, apply, crop_transform, invert, scale_of, warp
 from data.image_io import PictureError, list_pictures, read_picture
 from data.mask import face_hull, face_mask
+from data.pools import in_threads
 from data.sampling import read_bilinear
 from data.survey import report  # noqa: F401  the word on two sets belongs beside what makes them
 
@@ -123,7 +122,7 @@ def load_faces(folder, landmarks_csv, size, seed=0):
         raise FaceSetError(f"{table} has no usable row for the pictures in {folder}; its paths must be relative to the CSV"
                            + _first(skipped))  # fmt: skip
     rows.sort(key=lambda row: _natural(row[0]))
-    loaded = _in_threads(lambda row: _load_face(table.parent, row, size), rows)
+    loaded = in_threads(lambda row: _load_face(table.parent, row, size), rows)
     faces = [(row[0], face) for row, face in zip(rows, loaded) if not isinstance(face, str)]
     skipped += [(row[0], face) for row, face in zip(rows, loaded) if isinstance(face, str)]
     if len(faces) < LEAST_FACES:
@@ -140,7 +139,7 @@ def load_aligned(given, paths, read, size, seed=0, skipped=()):
     The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than
     4 are left.
     """
-    loaded = list(zip((path.name for path in paths), _in_threads(lambda path: _load_aligned(path, read, size), paths)))
+    loaded = list(zip((path.name for path in paths), in_threads(lambda path: _load_aligned(path, read, size), paths)))
     skipped = [*skipped, *((file, face) for file, face in loaded if isinstance(face, str))]
     faces = sorted((face for _, face in loaded if not isinstance(face, str)), key=lambda face: _natural(face["file"]))
     if len(faces) < LEAST_FACES:
@@ -189,7 +188,7 @@ def from_renders(name, renders, size, seed=0):
         digest = hashlib.sha256(pixels.tobytes()).hexdigest()
         return _cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest}
 
-    faces = _in_threads(face_of, renders)
+    faces = in_threads(face_of, renders)
     if len(faces) < LEAST_FACES:
         raise FaceSetError(f"{name} has {len(faces)} rendered faces, at least {LEAST_FACES} are needed")
     files = [f"{name}/{i:05d}" for i in range(len(faces))]
@@ -217,12 +216,6 @@ def joined(name, sets):
         name, sets[0].size, column("canvas"), column("landmarks"), column("transforms"), listed("files"), listed("digests"),
         column("groups", clips), column("train", faces), column("held_out", faces), listed("skipped"), listed("notes"),
     )  # fmt: skip
-
-
-def _in_threads(function, items):
-    """[function(item) for item in items], in the same order, on a few threads."""
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
 
 
 def read_landmarks(table, folder):

@@ -12,7 +12,6 @@ Batch k depends on (seed, purpose, k) alone. Legend: N faces, P side of a canvas
 import csv
 import os
 import pathlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,7 @@ from data.align import apply, crop_transform, invert, mirror_landmarks, warp
 from data.boxes import box_of, overlap
 from data.degrade import degrade
 from data.image_io import PictureError, read_picture
+from data.pools import in_threads
 from data.sampling import read_bilinear
 from data.scenes import background
 from data.synthetic import Person, random_pose, render
@@ -82,8 +82,7 @@ def load_bank(folder, left_out=()):
     rows = labelled(folder, False, left_out)
     if not rows:
         raise PictureError(f"{folder} holds no labelled pictures")
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        cut = list(pool.map(lambda row: _canvas(read_picture(pathlib.Path(folder) / row[0]).pixels, row[1]), rows))
+    cut = in_threads(lambda row: _canvas(read_picture(pathlib.Path(folder) / row[0]).pixels, row[1]), rows, os.cpu_count())
     people = np.array([person_of(file) for file, _ in rows])
     return Bank(np.stack([c for c, _ in cut]), np.stack([p for _, p in cut]), people, [file for file, _ in rows])
 

@@ -10,6 +10,7 @@ see `head.py`. A picture is drawn at twice its size, one colour a sample, and ea
 """
 
 import concurrent.futures
+import contextlib
 import csv
 import multiprocessing
 import os
@@ -21,12 +22,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from data import shading
-from data.cli import Parser, number
+from data.cli import Parser, number, undivided
 from data.head import PIVOT, Expression, grid_normals, project_landmarks
 from data.image_io import DigitalSource, PictureError, save_picture
 from data.mask import face_mask
 from data.patterns import bump, smoothstep
 from data.people import Person, Pose, random_pose  # noqa: F401  Pose belongs to what this file offers
+from data.pools import result
 from data.raster import rasterise, soft_shadow
 
 RENDERER_VERSION = 1
@@ -202,13 +204,17 @@ def _render_share(people, poses, size):
     return [render(person, pose, size) for person, pose in zip(people, poses)]
 
 
-def _start_workers(pool, *arguments):
-    """Begin to render with Ctrl-C held back, which the workers inherit: it goes to them too, and they would print their traces.
-
-    To be called in a thread of its own: the main thread could be interrupted while a worker is half started."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    return pool.map(_render_share, *arguments)
+@contextlib.contextmanager
+def _deaf_children():
+    """Context manager: processes started within it never hear Ctrl-C, which goes to them too: they would print their traces."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def render_many(person, poses, size, workers=None):
@@ -226,14 +232,15 @@ def render_each(people, poses, size, workers=None):
     if workers <= 1:
         return _render_share(people, poses, size)
     starts = range(0, len(poses), _SHARE)
-    shares = [people[k:k + _SHARE] for k in starts], [poses[k:k + _SHARE] for k in starts], [size] * len(starts)
     try:
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with undivided():  # a pool that is half made would lose its semaphores
+            pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        with pool:
             try:
-                with concurrent.futures.ThreadPoolExecutor(1) as starter:
-                    made = starter.submit(_start_workers, pool, *shares).result()
-                return [rendering for share in made for rendering in share]
-            except KeyboardInterrupt:
+                with undivided(), _deaf_children():
+                    shares = [pool.submit(_render_share, people[k:k + _SHARE], poses[k:k + _SHARE], size) for k in starts]
+                return [rendering for share in shares for rendering in result(share)]
+            except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
     except (OSError, concurrent.futures.BrokenExecutor):

@@ -3,6 +3,7 @@ import collections
 import concurrent.futures
 
 import nn
+from data.pools import result
 
 BATCHES_AHEAD = 3
 
@@ -26,7 +27,7 @@ class BatchMaker:
                 self._ahead[step] = self._thread.submit(self._source.batches, self._recipe, step, self._warp(step))
         for step in [step for step in self._ahead if step < k]:
             self._ahead.pop(step).cancel()
-        return self._on_device(self._ahead.pop(k).result())
+        return self._on_device(result(self._ahead.pop(k)))
 
     def renew(self):
         """Throw away what was made ahead: the warp is another one now."""
@@ -35,7 +36,7 @@ class BatchMaker:
 
     def extra(self, k, turn):
         """A further list of batches for step k, of other random numbers: `turn` counts them from 1."""
-        return self._on_device(self._thread.submit(self._source.batches, self._recipe, k, self._warp(k), turn).result())
+        return self._on_device(result(self._thread.submit(self._source.batches, self._recipe, k, self._warp(k), turn)))
 
     def _on_device(self, made):
         return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in made]

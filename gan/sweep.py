@@ -23,10 +23,11 @@ import threading
 from dataclasses import dataclass
 
 import nn
-from data.cli import Parser, number
+from data.cli import Parser, number, undivided
 from data.faceset import FaceSetError
 from data.finder import FinderError
 from data.image_io import PictureError
+from data.pools import finished
 from gan import evaluate, monitor, session, stages, sweep_results
 from gan.checkpoint import RunError, RunFolder, load_drawing_model
 from gan.configuration import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure
@@ -172,11 +173,13 @@ def run_all(todo, workers, threads, stop):
                 return
             yield job, row
         return
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=SPAWN, initializer=_begin_worker,
-                                                initargs=(threads, stop)) as pool:
-        running = {pool.submit(_work_in_process, job): job for job in todo}
+    with undivided():
+        pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=SPAWN, initializer=_begin_worker, initargs=(threads, stop))
+    with pool:
         try:
-            for done in concurrent.futures.as_completed(running):
+            with undivided():
+                running = {pool.submit(_work_in_process, job): job for job in todo}
+            for done in finished(running):
                 if done.result() is not None:
                     yield running[done], done.result()
         except BaseException:

@@ -5,8 +5,10 @@ The small run is trained once by train.py itself; a test that changes a run fold
 import contextlib
 import functools
 import io
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -157,10 +159,17 @@ def photographs(people, tmp_path):
 
 @pytest.fixture(scope="session")
 def start():
-    """start(*arguments) -> a process of the real program, with its text streams piped and a group of its own."""
+    """start(*arguments) -> context manager: a process of the real program, with its text streams piped and a group of its own,
+    which ends with the context."""
+    @contextlib.contextmanager
     def begin(*arguments):
-        return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, start_new_session=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, start_new_session=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):  # nothing is left of a program that has ended well
+                    os.killpg(process.pid, signal.SIGKILL)
     return begin
 
 

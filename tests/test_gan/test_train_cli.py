@@ -262,7 +262,7 @@ def test_the_program_itself_stops_at_a_signal_and_goes_on(start, small_options, 
 
 
 def children_of(pid):
-    """Process numbers of the children that a process has now, and what files each has loaded. Threads and children that end
+    """The command line of each child that a process has now, and what files it has loaded. Threads and children that end
     while they are looked at are left out."""
     children = []
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
@@ -270,20 +270,30 @@ def children_of(pid):
             children += (task / "children").read_text().split()
     for child in children:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield int(child), pathlib.Path(f"/proc/{child}/maps").read_text()
+            yield tuple(pathlib.Path(f"/proc/{child}/{name}").read_text() for name in ("cmdline", "maps"))
+
+
+def wait_for_child(process, is_awaited):
+    """Until the program has a child of which is_awaited(its command line, the files that it has loaded)."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(is_awaited(*child) for child in children_of(process.pid)):
+            return
+    raise AssertionError("no such child was seen")
+
+
+def wait_for_any_child(process):
+    """Until the pool of processes is being made: its first child, which keeps account of semaphores, is still being started."""
+    wait_for_child(process, lambda command, loaded: True)
 
 
 def wait_for_workers(process):
-    """Until the program has started processes to render with; they are then still loading their modules."""
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if any("numpy" in loaded for _, loaded in children_of(process.pid)):  # not earlier: then Python would not yet print a trace
-            return
-    raise AssertionError("no worker was seen")
+    """Until processes to render with load their modules. (Not earlier: then Python would not yet print a trace.)"""
+    wait_for_child(process, lambda command, loaded: "multiprocessing-fork" in command and "numpy" in loaded)
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists() or os.cpu_count() < 2, reason="needs /proc and two cores")
-@pytest.mark.parametrize("wait", [lambda process: read_until(process.stdout, "rendering"), wait_for_workers])
+@pytest.mark.parametrize("wait", [lambda process: read_until(process.stdout, "rendering"), wait_for_any_child, wait_for_workers])
 def test_a_signal_while_people_are_rendered_is_one_line(start, tmp_path, wait):
     with start("train.py", "--run", tmp_path / "run", "--faces", 5000) as process:
         wait(process)
