@@ -17,7 +17,7 @@ What makes it fast:
 """
 import numpy
 
-from nn.kernels import parallel, winograd
+from nn.kernels import parallel, products, winograd
 
 CHUNK_BYTES = 1 << 22  # columns of this size stay near a core, and are worth a call
 PRODUCT = 1 << 22  # multiplications from which a product is worth cutting up
@@ -40,14 +40,14 @@ def conv2d(x, w, b, stride, padding, slope):
         out = y[pictures, rows]
         if fewer:
             seen, ((above, _), left) = _rows_under(x[pictures], rows, kh, 1, padding)
-            winograd.outputs(winograd.tiles(seen, (above, left), out.shape[1:3]) @ matrix, out)
+            winograd.outputs(winograd.tiles(seen, (above, left), out.shape[1:3]), matrix, out)
         elif thin:
             planes = matrix @ x[pictures].reshape(-1, c).T  # (kh*kw*F, n*H*W): whole pictures, one for each tap and channel
             _sum_planes(planes.reshape(kh, kw, f, -1, h, wd), padding, out)
         else:
             seen, margin = _rows_under(x[pictures], rows, kh, stride[0], padding)
             seen = columns(seen, (kh, kw), stride, margin, (rows.stop - rows.start, ow))
-            numpy.matmul(seen, matrix, out=out.reshape(-1, f))
+            products.tall(seen, matrix, out.reshape(-1, f))
         if b is not None:
             out += b
         if slope is not None:
@@ -97,7 +97,7 @@ def conv2d_weight(x, y, stride, padding, size):
     for part in parts[1:]:  # always in this order, so that the sum's bits do not depend on which thread was first
         total += part
     if fewer:
-        return winograd.taps(total, c, f)
+        return winograd.taps(total)
     if thin:
         return numpy.ascontiguousarray(total.reshape(c, kh, kw, f)[:, ::-1, ::-1].transpose(1, 2, 0, 3))
     return total.reshape(kh, kw, c, f)

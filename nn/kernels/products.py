@@ -1,0 +1,39 @@
+"""Matrix products in blocks, for operands that are long on one side and short on the other.
+
+A BLAS first copies its operands into an order of its own, which takes as long as the product itself where one side is short.
+OpenBLAS leaves that out for products of few multiplications; and numpy.matmul takes many of them in one call.
+"""
+import numpy
+
+FEW = 10 ** 6  # multiplications up to which OpenBLAS copies nothing (interface/gemm.c and its permit of small kernels)
+BLOCK = 2048  # columns of a block at the most: it stays in the cache
+ROWS = 64  # of a block at the least: where the BLAS copies all the same, w is not copied too often
+
+
+def wide(matrix, x):
+    """matrix (M, K) @ x (K, N), M and K small -> (M, N)."""
+    m, n = len(matrix), x.shape[1]
+    y = numpy.empty((m, n), x.dtype)
+    block = min(BLOCK, FEW // matrix.size // 16 * 16)
+    whole = n // block * block
+    if whole:
+        blocks = (n // block, block)
+        numpy.matmul(matrix, x[:, :whole].reshape(-1, *blocks).swapaxes(0, 1), out=y[:, :whole].reshape(m, *blocks).swapaxes(0, 1))
+    if whole < n:
+        numpy.matmul(matrix, x[:, whole:], out=y[:, whole:])
+    return y
+
+
+def tall(x, w, y):
+    """y (..., M, N) = x (..., M, K) @ w (..., K, N), into y."""
+    m, (k, n) = x.shape[-2], w.shape[-2:]
+    block = FEW // (k * n)
+    if block < ROWS or m <= block:
+        numpy.matmul(x, w, out=y)
+        return
+    whole = m // block * block
+    blocks = (m // block, block)
+    numpy.matmul(x[..., :whole, :].reshape(*x.shape[:-2], *blocks, k), w[..., None, :, :],
+                 out=y[..., :whole, :].reshape(*y.shape[:-2], *blocks, n))
+    if whole < m:
+        numpy.matmul(x[..., whole:, :], w, out=y[..., whole:, :])
