@@ -86,11 +86,11 @@ def conv2d_weight(x, y, stride, padding, size):
 
     def work(part):
         if fewer:
-            return winograd.tiles(x[part], padding, (oh, ow)).swapaxes(1, 2) @ winograd.shares(y[part])
+            return products.across(winograd.tiles(x[part], padding, (oh, ow)), winograd.shares(y[part]))
         if thin:  # patches of y around each pixel of x, the taps in reverse order
             margin = kh - 1 - padding[0], kw - 1 - padding[1]
-            return x[part].reshape(-1, c).T @ columns(y[part], size, (1, 1), margin, (h, wd))
-        return columns(x[part], size, stride, padding, (oh, ow)).T @ y[part].reshape(-1, f)
+            return products.across(x[part].reshape(-1, c), columns(y[part], size, (1, 1), margin, (h, wd)))
+        return products.across(columns(x[part], size, stride, padding, (oh, ow)), y[part].reshape(-1, f))
 
     parts = parallel.run(work, _chunks(n, oh * ow * taken * x.itemsize, (16 if fewer else kh * kw) * c * f * x.itemsize))
     total = parts[0]

@@ -6,8 +6,9 @@ OpenBLAS leaves that out for products of few multiplications; and numpy.matmul t
 import numpy
 
 FEW = 10 ** 6  # multiplications up to which OpenBLAS copies nothing (interface/gemm.c and its permit of small kernels)
-BLOCK = 2048  # columns of a block at the most: it stays in the cache
-ROWS = 64  # of a block at the least: where the BLAS copies all the same, w is not copied too often
+BLOCK = 2048  # columns of a block of `wide` at the most: it stays in the cache
+SUMMED = 128  # rows of a block of `across`: fewer would leave much to add up
+ROWS = 64  # of a block of `tall` at the least: where the BLAS copies all the same, w is not copied too often
 
 
 def wide(matrix, x):
@@ -37,3 +38,18 @@ def tall(x, w, y):
                  out=y[..., :whole, :].reshape(*y.shape[:-2], *blocks, n))
     if whole < m:
         numpy.matmul(x[..., whole:, :], w, out=y[..., whole:, :])
+
+
+def across(x, y):
+    """x.T @ y: x (..., N, K) and y (..., N, F), N large -> (..., K, F)."""
+    (n, k), f = x.shape[-2:], y.shape[-1]
+    xt = x.swapaxes(-1, -2)
+    if k * f * SUMMED > FEW or n < 2 * SUMMED:
+        return xt @ y
+    whole = n // SUMMED * SUMMED
+    blocks = (n // SUMMED, SUMMED)
+    total = (x[..., :whole, :].reshape(*x.shape[:-2], *blocks, k).swapaxes(-1, -2)
+             @ y[..., :whole, :].reshape(*y.shape[:-2], *blocks, f)).sum(-3)
+    if whole < n:
+        total += xt[..., whole:] @ y[..., whole:, :]
+    return total

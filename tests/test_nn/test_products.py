@@ -26,3 +26,12 @@ def test_tall(lead, k, n, blocks):
     y = np.full((*lead, m, n), np.nan, np.float32)
     products.tall(x, w, y)
     np.testing.assert_allclose(y, np.einsum("...mk,...kn->...mn", x, w), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+@pytest.mark.parametrize("k,f", [(75, 32), (32, 64), (200, 100), (1, 1)])
+@pytest.mark.parametrize("n", [0, 1, products.SUMMED, 2 * products.SUMMED, 5 * products.SUMMED + 7])
+def test_across(lead, k, f, n):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(*lead, n, k)).astype(np.float32), random.normal(size=(*lead, n, f)).astype(np.float32)
+    np.testing.assert_allclose(products.across(x, y), np.einsum("...nk,...nf->...kf", x, y), rtol=1e-4, atol=1e-4)
