@@ -184,8 +184,8 @@ class MatMul(Function):
 
     def backward(self, gy):
         x, w = self.kept
-        return (sum_to(gy @ _swap(w), x.shape) if self.needs[0] else None,
-                sum_to(_swap(x) @ gy, w.shape) if self.needs[1] else None)
+        return (sum_to(MatMul.apply(gy, _swap(w)), x.shape) if self.needs[0] else None,
+                sum_to(MatMul.apply(_swap(x), gy), w.shape) if self.needs[1] else None)
 
 
 def _swap(x):

@@ -5,7 +5,7 @@ So broadcast_to and sum_to are each other's backward, and every broadcasting op 
 """
 import math
 
-from nn import backend
+from nn import backend, kernels
 from nn.functional.shape import reshape
 from nn.tensor import Function, operand
 
@@ -26,12 +26,20 @@ def _kept_shape(shape, axes):
     return tuple(1 if a in axes else n for a, n in enumerate(shape))
 
 
+def _sum(x, axes):
+    """x summed over axes, which vanish."""
+    if x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
+        return kernels.select(x).sum_rows(x)
+    return backend.as_array(x.sum(axis=axes))
+
+
 class Sum(Function):
     """y = sum of x over axes."""
 
     def forward(self, x, axes, keepdims):
         self.shape, self.axes = x.shape, axes
-        return backend.as_array(x.sum(axis=axes, keepdims=keepdims))
+        y = _sum(x, axes)
+        return y.reshape(_kept_shape(x.shape, axes)) if keepdims else y
 
     def backward(self, gy):
         return broadcast_to(reshape(gy, _kept_shape(self.shape, self.axes)), self.shape)
@@ -69,7 +77,7 @@ class SumTo(Function):
         self.shape = x.shape
         lead = x.ndim - len(shape)
         axes = tuple(range(lead)) + tuple(lead + a for a, n in enumerate(shape) if n == 1 and x.shape[lead + a] != 1)
-        return backend.as_array(x.sum(axis=axes)).reshape(shape)
+        return _sum(x, axes).reshape(shape)
 
     def backward(self, gy):
         return broadcast_to(gy, self.shape)

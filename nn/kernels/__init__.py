@@ -10,6 +10,7 @@ Both take float32 and float64, and both pass the same tests. `use_kernels` choos
     conv2d_transpose(y, w, b, stride, padding, size) -> x
     conv2d_weight(x, y, stride, padding, size) -> w
     matmul(x, w) -> y
+    sum_rows(x) -> y
     separable(x, rows, columns) -> y
     leaky_relu_backward(gy, y, slope) -> gx
     adam(p, g, m, v, rate, beta1, beta2, eps)        in place

@@ -15,9 +15,11 @@ What makes it fast:
     Winograd       a kernel of 3 x 3 with stride 1 on many channels takes fewer multiplications: winograd.py.
     Fused          bias and leaky ReLU are applied to a chunk while it is in the cache.
 """
+import math
+
 import numpy
 
-from nn.kernels import parallel, products, winograd
+from nn.kernels import parallel, plain, products, winograd
 
 CHUNK_BYTES = 1 << 22  # columns of this size stay near a core, and are worth a call
 PRODUCT = 1 << 22  # multiplications from which a product is worth cutting up
@@ -33,7 +35,7 @@ def conv2d(x, w, b, stride, padding, slope):
     oh, ow = ((length + 2 * p - k) // s + 1 for length, p, k, s in zip((h, wd), padding, w.shape, stride))
     y = numpy.empty((n, oh, ow, f), x.dtype)
     fewer, thin, taken = _way(w.shape, stride, y.shape)
-    matrix = winograd.filters(w) if fewer else w.transpose(0, 1, 3, 2).reshape(-1, c) if thin else w.reshape(-1, f)
+    matrix = _filters(w) if fewer else w.transpose(0, 1, 3, 2).reshape(-1, c) if thin else w.reshape(-1, f)
 
     def work(part):
         pictures, rows = part
@@ -62,8 +64,7 @@ def conv2d_transpose(y, w, b, stride, padding, size):
     n, oh, ow, f = y.shape
     kh, kw, c, _ = w.shape
     if stride == (1, 1) and f <= 4 * c and all(k > p for k, p in zip((kh, kw), padding)):
-        turned = numpy.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
-        return conv2d(y, turned, b, stride, (kh - 1 - padding[0], kw - 1 - padding[1]), None)
+        return conv2d(y, w[::-1, ::-1].transpose(0, 1, 3, 2), b, stride, (kh - 1 - padding[0], kw - 1 - padding[1]), None)
     x = numpy.empty((n, *size, c), y.dtype)
     matrix = w.reshape(-1, f).T
 
@@ -93,14 +94,31 @@ def conv2d_weight(x, y, stride, padding, size):
         return products.across(columns(x[part], size, stride, padding, (oh, ow)), y[part].reshape(-1, f))
 
     parts = parallel.run(work, _chunks(n, oh * ow * taken * x.itemsize, (16 if fewer else kh * kw) * c * f * x.itemsize))
-    total = parts[0]
-    for part in parts[1:]:  # always in this order, so that the sum's bits do not depend on which thread was first
-        total += part
+    total = _total(parts)
     if fewer:
         return winograd.taps(total)
     if thin:
         return numpy.ascontiguousarray(total.reshape(c, kh, kw, f)[:, ::-1, ::-1].transpose(1, 2, 0, 3))
     return total.reshape(kh, kw, c, f)
+
+
+def _filters(w):
+    """winograd.filters(w), on all threads."""
+    c, f = w.shape[2:]
+    matrix = numpy.empty((16, c * f), w.dtype)
+
+    def work(part):
+        winograd.filters(w[:, :, part], matrix[:, part.start * f:part.stop * f])
+
+    parallel.run(work, _chunks(c, w[:, :, :1].nbytes, 0))
+    return matrix.reshape(16, c, f)
+
+
+def _total(parts):
+    """The sum of arrays, in the first of them; always in this order, so that its bits do not depend on which thread was first."""
+    for part in parts[1:]:
+        parts[0] += part
+    return parts[0]
 
 
 def _way(weight_shape, stride, y_shape):
@@ -219,6 +237,16 @@ def matmul(x, w):
 
     parallel.run(work, [slice(a, b) for a, b in zip(edges, edges[1:]) if b > a])
     return y
+
+
+def sum_rows(x):
+    """As plain.sum_rows; NumPy adds short rows one by one, a BLAS does not."""
+    if x.dtype not in (numpy.float32, numpy.float64):
+        return plain.sum_rows(x)
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    ones = numpy.ones(len(rows), x.dtype)
+    parts = _cut(len(rows), parallel.thread_count() if rows.size > BLOCK else 1)
+    return _total(parallel.run(lambda part: ones[part] @ rows[part], parts))
 
 
 def separable(x, rows, columns):

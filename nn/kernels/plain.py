@@ -63,6 +63,11 @@ def matmul(x, w):
     return x @ w
 
 
+def sum_rows(x):
+    """x (..., C) -> (C,): the sum over all axes but the last."""
+    return x.sum(axis=tuple(range(x.ndim - 1)))
+
+
 def separable(x, rows, columns):
     """x (N, H, W, C), rows (OH, H), columns (OW, W) -> y (N, OH, OW, C)."""
     n, h, w, c = x.shape

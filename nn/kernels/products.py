@@ -11,10 +11,9 @@ SUMMED = 128  # rows of a block of `across`: fewer would leave much to add up
 ROWS = 64  # of a block of `tall` at the least: where the BLAS copies all the same, w is not copied too often
 
 
-def wide(matrix, x):
-    """matrix (M, K) @ x (K, N), M and K small -> (M, N)."""
+def wide(matrix, x, y):
+    """y (M, N) = matrix (M, K) @ x (K, N), M and K small, into y, which is returned."""
     m, n = len(matrix), x.shape[1]
-    y = numpy.empty((m, n), x.dtype)
     block = min(BLOCK, FEW // matrix.size // 16 * 16)
     whole = n // block * block
     if whole:

@@ -29,12 +29,14 @@ def _along_both_axes(matrix, dtype):
 
 def _ahead(matrix, x):
     """From x (K*K, ...) to (M*M, ...) by a matrix (M, K) along both axes."""
-    return products.wide(_along_both_axes(matrix, x.dtype), x.reshape(len(x), -1))
+    x = x.reshape(len(x), -1)
+    return products.wide(_along_both_axes(matrix, x.dtype), x, numpy.empty((len(matrix) ** 2, x.shape[1]), x.dtype))
 
 
 def _back(matrix, x):
     """The adjoint of _ahead: from (M*M, ...) to (K*K, ...)."""
-    return products.wide(_along_both_axes(matrix, x.dtype).T, x.reshape(len(x), -1))
+    x = x.reshape(len(x), -1)
+    return products.wide(_along_both_axes(matrix, x.dtype).T, x, numpy.empty((len(matrix[0]) ** 2, x.shape[1]), x.dtype))
 
 
 def tiles(x, margin, size):
@@ -51,9 +53,9 @@ def tiles(x, margin, size):
     return _ahead(_X, pixels.reshape(16, -1)).reshape(16, -1, c)
 
 
-def filters(w):
-    """w (3, 3, C, F) as the second factors of the products: (16, C, F)."""
-    return _ahead(_G, w.reshape(9, -1)).reshape(16, *w.shape[2:])
+def filters(w, factors):
+    """Fill the second factors of the products (16, C*F) from w (3, 3, C, F)."""
+    products.wide(_along_both_axes(_G, w.dtype), w.reshape(9, -1), factors)
 
 
 def taps(factors):

@@ -82,3 +82,15 @@ def test_a_thread_keeps_the_memory_of_its_arrays():
         list(thread.map(work, range(10)))
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     assert faults < 10 * (8 << 20) / resource.getpagesize() / 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.bool_])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 40, 40, 3), (4, 16, 16, 64), (0, 4), (4, 0), (70000, 1)])
+def test_the_sum_of_rows(shape, dtype, threads):
+    x = (np.random.default_rng(0).random(shape) * 3).astype(dtype)
+    y = cpu.sum_rows(x)
+    assert y.dtype == plain.sum_rows(x).dtype and y.shape == shape[-1:]
+    np.testing.assert_allclose(y, plain.sum_rows(x.astype(np.float64)), rtol=1e-5 if dtype == np.float32 else 1e-10)
+    np.testing.assert_array_equal(y, cpu.sum_rows(x))
+    if x.ndim == 4:
+        np.testing.assert_allclose(cpu.sum_rows(x.swapaxes(1, 2)[:, ::2]), x.swapaxes(1, 2)[:, ::2].astype(np.float64).sum((0, 1, 2)), rtol=1e-5)

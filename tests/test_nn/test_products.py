@@ -11,7 +11,7 @@ from nn.kernels import products
 def test_wide(m, k, n, dtype):
     random = np.random.default_rng(0)
     matrix, x = random.normal(size=(m, k)).astype(dtype), random.normal(size=(k, n)).astype(dtype)
-    y = products.wide(matrix, x)
+    y = products.wide(matrix, x, np.full((m, n + 3), np.nan, dtype)[:, :n])
     assert y.dtype == dtype and y.shape == (m, n)
     np.testing.assert_allclose(y, np.einsum("mk,kn->mn", matrix, x), rtol=1e-4, atol=1e-5)
 
