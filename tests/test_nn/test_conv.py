@@ -189,6 +189,35 @@ def test_winograds_way_is_taken_where_it_is_the_faster_one(monkeypatch, size, we
     np.testing.assert_allclose(y, plain.conv2d(x, w, None, (stride, stride), (1, 1), None), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size, kernel, stride, padding, taken", [
+    ((6, 8), (5, 5), (2, 2), (2, 2), True), ((2, 2), (5, 5), (2, 2), (2, 2), True), ((7, 8), (5, 5), (2, 2), (2, 2), False),
+    ((6, 9), (5, 5), (2, 2), (2, 2), False), ((6, 8), (5, 5), (2, 2), (1, 1), False), ((6, 8), (5, 5), (2, 1), (2, 2), False),
+    ((6, 8), (4, 4), (2, 2), (2, 2), False)])
+def test_the_adjoint_by_phases_is_the_adjoint(monkeypatch, size, kernel, stride, padding, taken):
+    for name in ("WINOGRAD_CHANNELS", "WINOGRAD_TILES", "PHASE_PIXELS"):
+        monkeypatch.setattr(cpu, name, 1)
+    called = []
+    monkeypatch.setattr(cpu, "_phase_filter", lambda w, real=cpu._phase_filter: called.append(w) or real(w))
+    rng = np.random.default_rng(0)
+    x, w, b = rng.standard_normal((4, *size, 3)), rng.standard_normal((*kernel, 3, 5)), rng.standard_normal(3)
+    y = plain.conv2d(x, w, None, stride, padding, None)
+    for bias in (None, b):
+        np.testing.assert_allclose(cpu.conv2d_transpose(y, w, bias, stride, padding, size),
+                                   plain.conv2d_transpose(y, w, bias, stride, padding, size), rtol=1e-10, atol=1e-12)
+    assert bool(called) == taken
+
+
+@pytest.mark.parametrize("shape, taken", [((16, 16, 16, 64), True), ((32, 4, 4, 256), False), ((16, 32, 32, 16), False)])
+def test_phases_are_for_large_maps_of_many_channels(monkeypatch, shape, taken):
+    called = []
+    monkeypatch.setattr(cpu, "_phase_filter", lambda w, real=cpu._phase_filter: called.append(w) or real(w))
+    rng = np.random.default_rng(0)
+    y, w = rng.standard_normal(shape, np.float32), rng.standard_normal((5, 5, shape[3] // 2, shape[3]), np.float32) / 30
+    given = y, w, None, (2, 2), (2, 2), (2 * shape[1], 2 * shape[2])
+    np.testing.assert_allclose(cpu.conv2d_transpose(*given), plain.conv2d_transpose(*given), rtol=1e-4, atol=1e-4)
+    assert bool(called) == taken
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [7, 3 * cpu.BLOCK + 5])
 def test_the_optimizers_twins_agree(dtype, size):
