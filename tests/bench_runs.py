@@ -152,7 +152,8 @@ def ready(options):
 
 
 def _step_seconds(trainer, source, plan, number):
-    """Mean seconds of a step of a plan's stage, from its beginning to its end."""
+    """Seconds of a step of a plan's stage, the median of some from its beginning to its end: a machine that stands still for once
+    must not count for all."""
     stage, steps = plan[number]
     times = []
     for k in range(-2, READY_STEPS):  # two to warm up
@@ -162,4 +163,4 @@ def _step_seconds(trainer, source, plan, number):
         began = time.perf_counter()
         trainer.train_step(at, batches)
         times.append(time.perf_counter() - began)
-    return statistics.mean(times[2:])
+    return statistics.median(times[2:])
