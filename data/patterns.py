@@ -17,8 +17,11 @@ def noise(x, y):
     fx, fy = x - i, y - j
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
     i, j = i.astype(np.int32) & 127, j.astype(np.int32) & 127
-    i1, j1 = (i + 1) & 127, (j + 1) & 127
-    return ((_NOISE[j, i] * (1 - fx) + _NOISE[j, i1] * fx) * (1 - fy) + (_NOISE[j1, i] * (1 - fx) + _NOISE[j1, i1] * fx) * fy)
+    i1, j1 = (i + 1) & 127, ((j + 1) & 127) * 128
+    j = j * 128
+    left, top = 1 - fx, _NOISE.take(j + i)  # one place in the whole table is looked up faster than a row and a column
+    top = top * left + _NOISE.take(j + i1) * fx
+    return top * (1 - fy) + (_NOISE.take(j1 + i) * left + _NOISE.take(j1 + i1) * fx) * fy
 
 
 def dots(x, y):

@@ -12,8 +12,7 @@ def rasterise(xy, z, triangles, size):
 
     Returns (samples, triangle, weights): flat sample indices that are covered, the triangle there, its barycentric weights (n, 3).
     """
-    corner = xy[triangles]                                          # (T, 3, 2)
-    (ax, ay), (bx, by), (cx, cy) = (corner[:, k].T for k in range(3))
+    (ax, ay), (bx, by), (cx, cy) = ([xy[:, axis].take(triangles[:, k]) for axis in (0, 1)] for k in range(3))
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
     left, right = np.ceil(np.minimum(np.minimum(ax, bx), cx)), np.floor(np.maximum(np.maximum(ax, bx), cx))
     top, bottom = np.ceil(np.minimum(np.minimum(ay, by), cy)), np.floor(np.maximum(np.maximum(ay, by), cy))
@@ -22,23 +21,26 @@ def rasterise(xy, z, triangles, size):
     high = np.minimum(bottom, size - 1).astype(np.int32) - top + 1
     kept = np.flatnonzero((area > 1e-6) & (wide > 0) & (high > 0))
 
-    # Every sample of every bounding box, in one list: box k owns wide * high consecutive entries.
-    counts = (wide * high)[kept]
-    box = np.repeat(np.arange(len(kept), dtype=np.int32), counts)
-    local = np.arange(len(box), dtype=np.int32) - np.repeat(np.cumsum(counts, dtype=np.int32) - counts, counts)
-    row = local // wide[kept][box]
-    px = left[kept][box] + local - row * wide[kept][box]
-    py = top[kept][box] + row
+    # Every row of every bounding box, in one list: box k owns high consecutive ones. What is the same all along a row is worked out
+    # here, once: triangles are small, but their samples are many.
+    (ax, ay, bx, by, cx, cy), inverse = (column.take(kept) for column in (ax, ay, bx, by, cx, cy)), 1 / area[kept]
+    box, row = _unrolled(high[kept])
+    row += top[kept][box]
+    dy = row.astype(np.float32) - ay[box]
+    across_b, down_b = ((cy - ay) * inverse)[box], dy * ((cx - ax) * inverse)[box]
+    across_c, down_c = ((by - ay) * inverse)[box], dy * ((bx - ax) * inverse)[box]
 
-    inverse = 1 / area[kept]
-    dx, dy = px.astype(np.float32) - ax[kept][box], py.astype(np.float32) - ay[kept][box]
-    wb = dx * ((cy - ay)[kept] * inverse)[box] - dy * ((cx - ax)[kept] * inverse)[box]
-    wc = dy * ((bx - ax)[kept] * inverse)[box] - dx * ((by - ay)[kept] * inverse)[box]
+    # Every sample of every row.
+    line, px = _unrolled(wide[kept][box])
+    px += left[kept][box].take(line)
+    dx = px.astype(np.float32) - ax[box].take(line)
+    wb = dx * across_b.take(line) - down_b.take(line)
+    wc = down_c.take(line) - dx * across_c.take(line)
     inside = np.flatnonzero((wb > -1e-4) & (wc > -1e-4) & (wb + wc < 1.0001))
-    box, wb, wc = box[inside], wb[inside], wc[inside]
-    pixel = py[inside] * size + px[inside]
-    za, zb, zc = (z[triangles[kept, k]] for k in range(3))
-    depth = za[box] + wb * (zb - za)[box] + wc * (zc - za)[box]
+    line, wb, wc = line.take(inside), wb.take(inside), wc.take(inside)
+    box, pixel = box.take(line), (row * size).take(line) + px.take(inside)
+    za, zb, zc = (z.take(triangles[:, k].take(kept)) for k in range(3))
+    depth = za.take(box) + wb * (zb - za).take(box) + wc * (zc - za).take(box)
 
     nearest = np.full(size * size, -np.inf, np.float32)
     np.maximum.at(nearest, pixel, depth)
@@ -49,6 +51,13 @@ def rasterise(xy, z, triangles, size):
     hit = owner[samples]
     weights = np.stack([1 - wb[hit] - wc[hit], wb[hit], wc[hit]], -1).astype(np.float32)
     return samples, kept[box[hit]], weights
+
+
+def _unrolled(counts):
+    """For each k in turn counts[k] entries: (k of each entry, its number among those of k), int32."""
+    first = np.cumsum(counts, dtype=np.int32) - counts
+    owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return owner, np.arange(len(owner), dtype=np.int32) - first.take(owner)
 
 
 def _blur(grid, passes=2):

@@ -174,7 +174,7 @@ def _visible(vertex, triangles, grid, z, size, material=None):
     """Rasterise and interpolate: samples, their depth, and the vertex columns there (with the material as the last one)."""
     samples, triangle, weights = rasterise(grid, z, triangles, size)
     corners = triangles[triangle]
-    at = sum(vertex[corners[:, k]] * weights[:, k:k + 1] for k in range(3))
+    at = sum(vertex.take(corners[:, k], axis=0) * weights[:, k:k + 1] for k in range(3))
     depth = (z[corners] * weights).sum(1)
     at[:, 13] = np.clip(at[:, 13], 0, 1)                           # weights may lie a hair outside the triangle
     normal = shading.unit(at[:, 3:6])
@@ -192,7 +192,8 @@ def render(person, pose, size):
     colour, cover = _draw(face, pose, camera, fine)
     straight = colour / np.maximum(cover, np.float32(1e-3))[:, None]         # the display curve works on colours without coverage
     layer = np.concatenate([shading.to_srgb(straight) * cover[:, None], cover[:, None]], 1)
-    layer = layer.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 4).mean((1, 3))
+    layer = layer.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING, 4)
+    layer = sum(layer[:, i, :, j] for i in range(_SUPERSAMPLING) for j in range(_SUPERSAMPLING)) / _SUPERSAMPLING ** 2
     image = layer[..., :3] + shading.background(pose, size) * (1 - layer[..., 3:])
     turn = rotation(pose.yaw, pose.pitch, 0)
     found = project_landmarks(face, lambda points: (points - PIVOT) @ turn.T)

@@ -10,7 +10,7 @@ import numpy as np
 from data.augment import make_batch
 from data.faceset import FaceSet, evenly, from_renders
 from data.given import faces_of
-from data.synthetic import Person, random_pose, render_many
+from data.synthetic import Person, random_pose, render_each
 from gan import monitor
 
 HELD_OUT_FACES = 64
@@ -84,14 +84,14 @@ def rendered(people, count, size, seed):
 
 @functools.lru_cache(maxsize=1)
 def _rendered(people, count, size, seed):
-    sets = [_rendered_set(person, _poses(seed, _PURPOSE_POSES, side, count), size) for side, person in enumerate(people)]
+    sets = _rendered_sets(people, [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)], size)
     return Subjects(*sets, people=people, seed=seed)
 
 
 @functools.lru_cache(maxsize=2)  # a run's: for its previews, and for its figures
 def _truth(people, count, size, seed):
     poses = _poses(seed, _PURPOSE_TRUTH, 0, count)
-    crops = [_rendered_set(person, poses, size).crops(range(count)) for person in people]
+    crops = [faces.crops(range(count)) for faces in _rendered_sets(people, [poses, poses], size)]
     return Truth(*crops[0], *crops[1])
 
 
@@ -109,5 +109,10 @@ def _poses(seed, purpose, side, count):
     return [random_pose(np.random.default_rng([seed, purpose, side, k])) for k in range(count)]
 
 
-def _rendered_set(person, poses, size):
-    return from_renders(f"rendered person {person}", render_many(Person(person), poses, round(size * DETAIL)), size)
+def _rendered_sets(people, poses, size):
+    """A face set of each of two people, in that person's list of poses. Both are rendered at once: the processes that render
+    take half a second to start."""
+    renders = render_each([Person(person) for person, listed in zip(people, poses) for _ in listed], sum(poses, []),
+                          round(size * DETAIL))
+    parts = renders[:len(poses[0])], renders[len(poses[0]):]
+    return [from_renders(f"rendered person {person}", part, size) for person, part in zip(people, parts)]

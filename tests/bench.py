@@ -2,22 +2,28 @@
 
     python tests/bench.py step --preset classic --width 32 --batch 16 --json
     python tests/bench.py layers --preset classic --width 32
+    python tests/bench.py forward --preset classic --width 32 --batch 100
     python tests/bench.py compare --peer 'python other.py --width 32' -- --preset classic --width 32
+    python tests/bench.py compare --peer 'python other.py --batch 100' -- forward --preset classic --width 32 --batch 100
+    python tests/bench.py growth
+    python tests/bench.py train --preset small --steps 300
     python tests/bench.py batches --batch 16
     python tests/bench.py find --size 1920x1080
 
 `step` is one training step of the arrangement alone: random pictures, mean absolute error, Adam. The data's share, DSSIM and
 the masks are left out, so that any library can be asked to do exactly this. `layers` says where its time goes, layer by layer.
-`compare` runs it and another program's in turns, for machines waver, and prints the ratio. `batches` is the making of one batch of each
-person, in milliseconds of one core. `find` is the search for faces in a picture with two rendered people on a landscape.
+`forward` draws faces as a swap does, by the encoder and one decoder, without gradients. `compare` runs either and another program's in
+turns, for machines waver, and prints the ratio. `growth` is a Markdown table of the step's time, memory and arithmetic against the batch,
+the width and the side of the faces. `train` runs train.py with the options that it is given, and then the steps of its stages on
+ready-made batches: the ratio is the share of their rate that the whole run reaches; and it says how long the first step takes to come
+(bench_runs.py). `batches` is the making of one batch of each person, in milliseconds of one core. `find` is the search for faces in a
+picture with two rendered people on a landscape.
 """
 import argparse
 import json
 import pathlib
 import resource
-import shlex
 import statistics
-import subprocess
 import sys
 import time
 
@@ -34,6 +40,7 @@ from data.scenes import Layer, compose, landscape  # noqa: E402
 from data.synthetic import Person, random_pose, render  # noqa: E402
 from gan.autoencoder import FaceAutoencoder  # noqa: E402
 from gan.presets import PRESETS  # noqa: E402
+from tests import bench_runs  # noqa: E402
 
 WARM_UP = 5
 
@@ -89,7 +96,7 @@ def picture_with_faces(width, height):
 
 
 def bench_find(options):
-    """Measure the search for faces and print its line. Returns the exit code."""
+    """Measure the search for faces and print its line."""
     if options.threads:
         nn.kernels.parallel.set_threads(options.threads)
     width, height = options.size
@@ -97,8 +104,7 @@ def bench_find(options):
     times = measure(lambda: finder.find(picture), options.steps)
     print(json.dumps({"ms_per_picture": round(statistics.median(times), 1), "min_ms": round(min(times), 1),
                       "size": f"{width}x{height}", "faces": len(finder.find(picture)),
-                      "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))
-    return 0
+                      "peak_mb": peak_megabytes()}))
 
 
 def reference_model(options):
@@ -118,20 +124,22 @@ def described(options, model):
 
 
 def bench_step(options):
-    """Measure the training step and print its line. Returns the exit code."""
+    """Measure the training step and print its line."""
     model, device = reference_model(options)
-    times = measure(make_step(model, options.batch, device), options.steps)
+    step = make_step(model, options.batch, device)
+    times = measure(step, options.steps)
     line = {"ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2),
             "params": sum(p.size for p in model.parameters()), "device": device,
-            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+            "peak_mb": peak_megabytes()}
+    if options.arithmetic:
+        line["gflop"] = bench_runs.rounded(arithmetic(step))
     if not options.json:
         print(described(options, model))
     print(json.dumps(line))
-    return 0
 
 
 def bench_layers(options):
-    """Print what each layer costs in one training step, the mean over so many. Returns the exit code."""
+    """Print what each layer costs in one training step, the mean over so many."""
     model, device = reference_model(options)
     step = make_step(model, options.batch, device)
     for _ in range(WARM_UP):
@@ -144,39 +152,37 @@ def bench_layers(options):
     print(described(options, model))
     print("\n".join(found.table(options.steps)))
     print(f"in layers {1e3 * found.seconds() / options.steps:.1f} ms, the step as a whole {1e3 * whole:.1f} ms")
-    return 0
 
 
-def bench_compare(options):
-    """Run our step and the peer's command in turns; print the ratio of the medians, round by round. Returns the exit code."""
-    ours = [sys.executable, __file__, "step", *options.ours, "--json"]
-    ratios = []
-    for number in range(1, options.rounds + 1):
-        lines = []
-        for command in (ours, shlex.split(options.peer)):
-            done = subprocess.run(command, capture_output=True, text=True)
-            try:
-                lines.append(json.loads(done.stdout.strip().splitlines()[-1]))
-                lines[-1]["ms_per_step"] + 0
-            except (IndexError, KeyError, TypeError, ValueError):
-                reason = (done.stderr.strip().splitlines() or ["it printed no JSON line with ms_per_step"])[-1]
-                print(f"bench: {shlex.join(command)} failed ({reason})", file=sys.stderr)
-                return 1
-        ratios.append(lines[0]["ms_per_step"] / lines[1]["ms_per_step"])
-        print(f"round {number}: ours {lines[0]['ms_per_step']:.1f} ms, peer {lines[1]['ms_per_step']:.1f} ms, ratio {ratios[-1]:.3f}",
-              flush=True)
-    memory = {name: line["peak_mb"] for name, line in zip(("ours", "peer"), lines) if "peak_mb" in line}
-    found = {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-    print(json.dumps({**{name: float(f"{ratio:.4g}") for name, ratio in found.items()},
-                      "rounds": options.rounds, "peak_mb": memory}))
-    return 0
+def bench_forward(options):
+    """Measure the drawing of faces, as a swap does it, and print its line."""
+    model, device = reference_model(options)
+    faces = np.random.default_rng(0).random((options.batch, model.size, model.size, 3), dtype=np.float32)
+    times = measure(lambda: model.draw(faces, "a", "b"), options.steps)
+    if not options.json:
+        print(f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces, {options.kernels} kernels, "
+              f"{nn.kernels.parallel.thread_count()} threads")
+    print(json.dumps({"ms_per_pass": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "device": device,
+                      "faces_per_second": round(1e3 * options.batch / statistics.median(times)), "peak_mb": peak_megabytes()}))
+
+
+def arithmetic(step):
+    """Billions of floating-point operations of a step, in convolutions and matrix products by their definitions: a multiplication
+    and its addition are two."""
+    with nn.profile() as found:
+        step()
+    return 2e-9 * sum(cost.forward_multiplications + cost.backward_multiplications for cost in found.costs.values())
+
+
+def peak_megabytes():
+    """The most memory that this process has had."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def bench_batches(options):
-    """Measure the making of batches and print its line. Returns the exit code."""
+    """Measure the making of batches and print its line."""
     times = batch_milliseconds(options.size, options.batch, options.steps)
     print(json.dumps({"core_ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2)}))
-    return 0
 
 
 def _size(text):
@@ -196,6 +202,27 @@ def _of_the_step(command):
     command.add_argument("--threads", type=int)
 
 
+def _of_runs(commands):
+    """The commands of bench_runs.py."""
+    compare = commands.add_parser("compare", help="one training step, or forward pass, and another program's, in turns")
+    compare.add_argument("--peer", required=True, metavar="COMMAND", help="prints a JSON line with ms_per_step (forward: ms_per_pass)")
+    compare.add_argument("--rounds", type=int, default=5, metavar="N")
+    compare.add_argument("ours", nargs=argparse.REMAINDER, metavar="...", help="arguments of step, or forward and its own, behind --")
+    growth = commands.add_parser("growth", help="a table of what the step costs as it grows")
+    growth.add_argument("--preset", choices=PRESETS, default="classic")
+    growth.add_argument("--batches", type=int, nargs="*", default=(4, 8, 16, 32), metavar="N")
+    growth.add_argument("--widths", type=int, nargs="*", default=(16, 32, 64), metavar="W")
+    growth.add_argument("--sizes", type=int, nargs="*", default=(64, 96, 128, 192, 256), metavar="PX")
+    growth.add_argument("--steps", type=int, default=5, help="measured steps of each row")
+    growth.add_argument("--threads", type=int)
+    train = commands.add_parser("train", help="train.py, with the options that it is given, against its own steps", allow_abbrev=False)
+    train.add_argument("--rounds", type=int, default=1, metavar="N")
+    train.add_argument("--threads", type=int)
+    ready = commands.add_parser("ready", help="the steps of a run on ready-made batches")
+    ready.add_argument("run", metavar="RUN")
+    ready.add_argument("--threads", type=int)
+
+
 def parse(arguments=None):
     """The command line as a namespace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -203,12 +230,13 @@ def parse(arguments=None):
     step = commands.add_parser("step", help="one training step")
     _of_the_step(step)
     step.add_argument("--json", action="store_true", help="print the JSON line alone")
+    step.add_argument("--arithmetic", action="store_true", help="count its floating-point operations as well")
+    forward = commands.add_parser("forward", help="faces drawn as in a swap")
+    _of_the_step(forward)
+    forward.add_argument("--json", action="store_true", help="print the JSON line alone")
     layers = commands.add_parser("layers", help="each layer of one training step")
     _of_the_step(layers)
-    compare = commands.add_parser("compare", help="one training step and another program's, in turns")
-    compare.add_argument("--peer", required=True, metavar="COMMAND", help="prints a JSON line with ms_per_step")
-    compare.add_argument("--rounds", type=int, default=5, metavar="N")
-    compare.add_argument("ours", nargs=argparse.REMAINDER, metavar="...", help="arguments of step, behind --")
+    _of_runs(commands)
     batches = commands.add_parser("batches", help="a batch of each person")
     batches.add_argument("--size", type=int, default=64, help="side of the faces")
     batches.add_argument("--batch", type=int, default=16, help="faces of each person")
@@ -217,23 +245,29 @@ def parse(arguments=None):
     find.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="of the picture (default: 640x480)")
     find.add_argument("--steps", type=int, default=15, help="measured searches")
     find.add_argument("--threads", type=int)
-    options = parser.parse_args(arguments)
+    options, others = parser.parse_known_args(arguments)
+    if options.command == "train":
+        options.ours = others
+    elif others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     if options.command == "compare":
         options.ours = [each for each in options.ours if each != "--"]
     return options
 
 
-COMMANDS = {"step": bench_step, "layers": bench_layers, "compare": bench_compare, "batches": bench_batches, "find": bench_find}
+COMMANDS = {"step": bench_step, "layers": bench_layers, "forward": bench_forward, "batches": bench_batches, "find": bench_find,
+            "compare": bench_runs.compare, "growth": bench_runs.growth, "train": bench_runs.train, "ready": bench_runs.ready}
 
 
 def main(arguments=None):
     """Command line. Returns the exit code."""
     options = parse(arguments)
     try:
-        return COMMANDS[options.command](options)
-    except nn.DeviceError as error:
+        COMMANDS[options.command](options)
+    except (nn.DeviceError, bench_runs.Failed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ def _on_the_path():
 def rendered():
     """Runs of lesson 10 without plots and maps, and figures over 6 swaps: pictures are most of a small run's time. Gives the
     list of what is rendered for runs, (person, poses, size)."""
-    made, render = [], subjects._rendered_set
+    made, render = [], subjects._rendered_sets
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=lambda *arguments: None))
         patch.setattr(latent, "latent_map", lambda model, source: (np.zeros((8, 8, 3), np.uint8), 0.5))
         patch.setattr(evaluate, "TRUTH_FACES", 6)
-        patch.setattr(subjects, "_rendered_set", lambda person, poses, size: made.append((person, len(poses), size))
-                      or render(person, poses, size))
+        patch.setattr(subjects, "_rendered_sets", lambda people, poses, size: made.extend(
+            (person, len(listed), size) for person, listed in zip(people, poses)) or render(people, poses, size))
         yield made
 
 

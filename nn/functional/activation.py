@@ -71,8 +71,8 @@ class Sigmoid(Function):
 
     def forward(self, x):
         xp = backend.array_module(x)
-        e = xp.exp(-abs(x))  # never overflows
-        y = xp.where(x >= 0, xp.ones_like(e), e) / (1 + e)
+        e = xp.exp(-abs(x))  # never overflows, and is at most 1
+        y = xp.maximum(e, x >= 0) / (1 + e)
         self.keep(y)
         return y
 

@@ -4,9 +4,12 @@ import json
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
+import nn
 from gan.autoencoder import FaceAutoencoder
+from tests import bench_runs
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,103 @@ def test_a_peer_that_does_not_answer(bench, program, tmp_path, content):
     (tmp_path / "peer.py").write_text(content)
     outcome = program(bench.main, "compare", "--peer", f"{sys.executable} {tmp_path / 'peer.py'}", "--", *SMALL[1:])
     assert outcome.code == 1 and len(outcome.err) == 1 and "peer.py failed" in outcome.err[0]
+
+
+FORWARD = ("forward", *SMALL[1:])
+
+
+def test_a_forward_pass_is_a_swaps_drawing(bench, program, monkeypatch):
+    seen = []
+
+    def draw(self, faces, person, side):
+        seen.append((faces.shape, person != side))
+        return drawn(self, faces, person, side)
+
+    drawn = FaceAutoencoder.draw
+    monkeypatch.setattr(FaceAutoencoder, "draw", draw)
+    outcome = program(bench.main, *FORWARD, "--json")
+    line = json.loads(outcome.out[0])
+    assert outcome.code == 0 and len(outcome.out) == 1 and seen == [((2, 32, 32, 3), True)] * (bench.WARM_UP + 2)
+    assert 0 < line["min_ms"] <= line["ms_per_pass"] and line["peak_mb"] > 10
+    assert line["faces_per_second"] == pytest.approx(2000 / line["ms_per_pass"], abs=0.51, rel=1e-2)
+    assert "2 faces" in program(bench.main, *FORWARD).out[0]
+
+
+def test_forward_passes_in_turns(bench, program, tmp_path):
+    peer = tmp_path / "peer.py"
+    peer.write_text('print(\'{"ms_per_pass": 1000000}\')')
+    outcome = program(bench.main, "compare", "--rounds", 1, "--peer", f"{sys.executable} {peer}", "--", *FORWARD)
+    assert outcome.code == 0 and 0 < json.loads(outcome.out[-1])["ratio"] < 0.1
+    peer.write_text('print(\'{"ms_per_step": 1000000}\')')  # of another measurement
+    outcome = program(bench.main, "compare", "--rounds", 1, "--peer", f"{sys.executable} {peer}", "--", *FORWARD)
+    assert outcome.code == 1 and "no JSON line with ms_per_pass" in outcome.err[0]
+
+
+def test_the_arithmetic_of_a_step_is_that_of_its_definition(bench):
+    layer = nn.Conv2d(3, 5, 3)
+    layer.weight.name = "conv.weight"
+    x = nn.Tensor(np.ones((2, 8, 8, 3), np.float32))
+    forward = 2 * 6 * 6 * 3 * 3 * 3 * 5  # pictures, places, taps, channels in and out
+    assert bench.arithmetic(lambda: layer(x).sum().backward()) == pytest.approx(2e-9 * 2 * forward)  # and the weights' gradient
+    x = nn.Tensor(np.ones((2, 8, 8, 3), np.float32), requires_grad=True)
+    assert bench.arithmetic(lambda: layer(x).sum().backward()) == pytest.approx(2e-9 * 3 * forward)
+
+
+def test_growth_varies_one_thing_at_a_time(bench, program, monkeypatch):
+    def last_line(command, key):
+        options = dict(zip(command[3::1], command[4::1]))
+        batch, width, size = (int(options[f"--{name}"]) for name in ("batch", "width", "size"))
+        assert "--arithmetic" in command and key == "gflop"
+        return {"ms_per_step": 1000 * batch, "gflop": batch * width, "peak_mb": size}
+
+    monkeypatch.setattr(bench_runs, "last_line", last_line)
+    outcome = program(bench.main, "growth", "--batches", 4, 16, "--widths", 32, 64, "--sizes", 64, 256)
+    assert outcome.code == 0 and outcome.out[2:] == [
+        "| 4 | 32 | 64 | 4,000 | 128.0 | 31.25 | 64 |", "| 16 | 32 | 64 | 16,000 | 512.0 | 31.25 | 64 |",
+        "| 16 | 64 | 64 | 16,000 | 1,024.0 | 15.62 | 64 |", "| 16 | 32 | 256 | 16,000 | 512.0 | 31.25 | 256 |"]
+
+
+def test_growth_runs_the_step(bench, program):
+    outcome = program(bench.main, "growth", "--preset", "tiny", "--batches", 2, "--widths", "--sizes", "--steps", 1)
+    cells = outcome.out[2].split("|")
+    assert outcome.code == 0 and len(outcome.out) == 3 and [int(cell) for cell in cells[1:4]] == [2, 32, 64]
+    assert float(cells[4]) > 0 and float(cells[5]) > 0 and int(cells[7]) > 10
+
+
+def test_a_run_against_its_own_steps(bench, program, small_options):
+    outcome = program(bench.main, "train", *small_options, "--steps", 12, "--threads", 1)
+    assert outcome.code == 0, outcome.err
+    line = json.loads(outcome.out[-1])
+    assert len(outcome.out) == 2 and line["rounds"] == 1 and line["first_step_s"] > 0.1
+    assert line["ratio"] == pytest.approx(line["ready_seconds"] / line["seconds"], rel=0.01)
+
+
+def test_ready_made_steps_are_those_of_each_stage(bench, program, small_run, monkeypatch):
+    taken, steps = [], bench_runs.Trainer.train_step
+
+    def train_step(self, place, batches):
+        assert batches(0) is batches(1) is batches.extra(0, 1)
+        taken.append((place.stage, place.step))
+        return steps(self, place, batches)
+
+    times = iter(np.cumsum([0] + [5, 5] * 1000))
+    monkeypatch.setattr(bench_runs.Trainer, "train_step", train_step)
+    monkeypatch.setattr(bench_runs.time, "perf_counter", lambda: float(next(times)))
+    outcome = program(bench.main, "ready", small_run[0])
+    assert outcome.code == 0 and json.loads(outcome.out[0])["seconds"] == 5 * 11  # of twelve steps, all but the first
+    assert [stage for stage, _ in taken[::14]] == ["autoencoder", "discriminator", "adversarial"] and len(taken) == 3 * 14
+    assert {step for stage, step in taken if stage == "autoencoder"} == set(range(7))
+
+
+def test_the_time_of_a_run_begins_with_its_second_step(tmp_path):
+    (tmp_path / "timing.csv").write_text("step,seconds\r\n1,1.500\r\n2,2.000\r\n3,4.250\r\n")
+    assert bench_runs._seconds_after_first(tmp_path / "timing.csv") == 2.75
+
+
+def test_a_run_that_fails(bench, program):
+    outcome = program(bench.main, "train", "--size", 17)
+    assert outcome.code == 1 and len(outcome.err) == 1 and "--size should be a multiple of 16" in outcome.err[0]
+
+
+def test_other_measurements_know_their_options(bench, program):
+    assert program(bench.main, *SMALL, "--faces", 3).code == 2

@@ -451,6 +451,15 @@ def test_the_same_command_makes_the_same_run(small_run, train_small, tmp_path):
     assert_same_end(tmp_path / "run", small_run[0])
 
 
+def test_the_same_number_of_threads_makes_the_same_bits(train_small, tmp_path, monkeypatch):
+    shared, run = [], nn.kernels.parallel.run
+    monkeypatch.setattr(nn.kernels.parallel, "run", lambda work, parts: shared.append(len(parts) > 1) or run(work, parts))
+    for name in ("first", "second"):
+        assert train_small(tmp_path / name, "--steps", 3, "--threads", 3, "--width", 16, "--batch", 8).code == 0
+    assert nn.kernels.parallel.thread_count() == 3 and sum(shared) > 100
+    assert_same_end(tmp_path / "first", tmp_path / "second")
+
+
 def test_plain_kernels_train_too(small_run, train_small, tmp_path):
     assert train_small(tmp_path / "run", "--steps", 3, "--kernels", "plain").code == 0
     plain, fast = rows(tmp_path / "run" / "metrics.csv"), rows(small_run[0] / "metrics.csv")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nn
 import swap
 from data.image_io import DigitalSource, read_label, read_picture
 
@@ -62,6 +63,12 @@ def one_error(outcome, code, *words):
 def difference(path, image):
     """Mean difference of a picture file from an image, 0 to 255."""
     return np.abs(read_picture(path).pixels.astype(int) - np.asarray(image)).mean()
+
+
+def test_threads_are_set(run_swap, photo, tmp_path):
+    count = nn.kernels.parallel.thread_count() + 1
+    assert run_swap(photo.add("face.png"), tmp_path / "out.png", "--threads", count).code == 0
+    assert nn.kernels.parallel.thread_count() == count
 
 
 @pytest.mark.parametrize("direction", ["ab", "ba"])

@@ -28,6 +28,14 @@ def photo(people):
     return read_picture(people / row[0]).pixels, np.array(row[3:], np.float64).reshape(68, 2)
 
 
+def test_a_swap_keeps_no_books_for_gradients(swapper, photo, monkeypatch):
+    drawn, draw_as = [], type(swapper.model).draw_as
+    monkeypatch.setattr(type(swapper.model), "draw_as", lambda *arguments: drawn.append(draw_as(*arguments)) or drawn[-1])
+    swapper.swap(*photo)
+    assert len(drawn) == 1 and not drawn[0].requires_grad
+    assert draw_as(swapper.model, np.zeros((1, 32, 32, 3), np.float32), "a", "b").requires_grad  # the swap's doing, not the network's
+
+
 def placed(photo, height, width, left, top, scale=1):
     """The photo within a larger noisy picture: (picture, landmarks)."""
     pixels, landmarks = photo

@@ -1,7 +1,10 @@
 """Large products are cut into parts, one a thread: the parts must make the whole, whichever side is cut."""
 import concurrent.futures
 import ctypes
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -58,14 +61,46 @@ def test_the_same_thread_count_gives_the_same_bits(threads):
     np.testing.assert_array_equal(cpu.matmul(x, w), cpu.matmul(x, w))
 
 
-def test_numpys_own_blas_is_held_to_one_thread():
+def blas_threads():
+    """How many threads each OpenBLAS of NumPy's has; none where it has another BLAS."""
     root = pathlib.Path(np.__file__).resolve().parent
     counts = []
     for path in [*root.parent.glob("numpy.libs/*openblas*"), *root.glob(".dylibs/*openblas*")]:
         library = ctypes.CDLL(str(path))
         counts += [getattr(library, name)() for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")
                    if hasattr(library, name)]
-    assert all(count == 1 for count in counts)
+    return counts
+
+
+def test_numpys_own_blas_is_held_to_one_thread():
+    assert all(count == 1 for count in blas_threads())
+
+
+def in_a_new_process(code, **environment):
+    """What a Python process prints that runs `code` in this folder."""
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True,
+                          cwd=pathlib.Path(__file__).parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_blas_is_held_whatever_the_environment_says():
+    """Also where NumPy has used its threads before the library is imported, and where the library's own threads are set."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    code = (f"import sys; sys.path[:0] = [{str(root)!r}]; import numpy as np; x = np.ones((600, 600)); x @ x\n"
+            "from test_kernels import blas_threads; import nn; nn.kernels.parallel.set_threads(2)\nprint(*blas_threads())")
+    found = in_a_new_process(code, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2")
+    assert found.split() == ["1"] * len(blas_threads())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are Linux's to give")
+def test_as_many_threads_as_there_are_cores_for_this_process():
+    """Not as the machine has: a container or taskset may leave it fewer."""
+    assert parallel._available_cores() == len(os.sched_getaffinity(0))
+    root = pathlib.Path(__file__).resolve().parents[2]
+    core = min(os.sched_getaffinity(0))
+    assert in_a_new_process(f"import os, sys; os.sched_setaffinity(0, [{core}]); sys.path[:0] = [{str(root)!r}]; import nn\n"
+                            "print(nn.kernels.parallel.thread_count())") == "1"
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="memory is glibc's to keep")
