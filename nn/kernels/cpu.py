@@ -46,8 +46,7 @@ def conv2d(x, w, b, stride, padding, slope):
             seen, ((above, _), left) = _rows_under(x[pictures], rows, kh, 1, padding)
             winograd.outputs(winograd.tiles(seen, (above, left), out.shape[1:3]), matrix, out)
         elif thin:
-            planes = matrix @ x[pictures].reshape(-1, c).T  # (kh*kw*F, n*H*W): whole pictures, one for each tap and channel
-            _sum_planes(planes.reshape(kh, kw, f, -1, h, wd), padding, out)
+            _by_planes(x[pictures], matrix, (kh, kw), padding, out)
         else:
             seen, margin = _rows_under(x[pictures], rows, kh, stride[0], padding)
             seen = columns(seen, (kh, kw), stride, margin, (rows.stop - rows.start, ow))
@@ -57,7 +56,8 @@ def conv2d(x, w, b, stride, padding, slope):
         if slope is not None:
             _leaky_relu(out, slope)
 
-    parallel.run(work, _bands(n, oh, oh * ow * taken * y.itemsize, matrix.nbytes, whole=thin))
+    nearness = 3 if thin else 1  # planes are walked through for each tap: they should stay nearest to the core
+    parallel.run(work, _bands(n, oh, oh * ow * taken * nearness * y.itemsize, matrix.nbytes, whole=thin))
     return y
 
 
@@ -232,18 +232,20 @@ def _fold(patches, stride, padding, x):
                   column:column + (right - left - 1) * stride[1] + 1:stride[1]] += patches[:, top:bottom, left:right, p, q]
 
 
-def _sum_planes(planes, padding, y):
-    """y[n, i, j, f] = sum over taps of planes[p, q, f, n, i + p - padding, j + q - padding]."""
-    kh, kw, f, n, h, w = planes.shape
-    oh, ow = y.shape[1:3]
-    total = numpy.zeros((f, n, oh, ow), y.dtype)
-    for p in range(kh):
-        top, bottom = _overlap(p, padding[0], 1, h, oh)
-        for q in range(kw):
-            left, right = _overlap(q, padding[1], 1, w, ow)
-            row, column = top + p - padding[0], left + q - padding[1]
-            total[..., top:bottom, left:right] += planes[p, q, ..., row:row + bottom - top, column:column + right - left]
-    y[...] = total.transpose(1, 2, 3, 0)
+def _by_planes(x, matrix, kernel_size, padding, y):
+    """Fill y (n, OH, OW, F), F small, from x by matrix (kh*kw*F, C): one plane for each tap and channel, and their sum, each shifted
+    by its tap. With the zeros around x in them, planes are shifted as a whole: by one run of memory."""
+    (kh, kw), (n, oh, ow, f) = kernel_size, y.shape
+    x = _pad(x, padding)
+    _, h, w, c = x.shape
+    planes = numpy.empty((len(matrix), n * h * w), x.dtype)
+    products.wide(matrix, numpy.ascontiguousarray(x.reshape(-1, c).T), planes)
+    planes = planes.reshape(kh * kw, f, -1)
+    total = planes[0]  # the first tap is not shifted
+    for tap in range(1, kh * kw):
+        shift = tap // kw * w + tap % kw
+        total[:, :n * h * w - shift] += planes[tap, :, shift:]
+    y[...] = total.reshape(f, n, h, w)[:, :, :oh, :ow].transpose(1, 2, 3, 0)
 
 
 def _leaky_relu(y, slope):

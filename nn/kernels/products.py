@@ -15,7 +15,7 @@ def wide(matrix, x, y):
     """y (M, N) = matrix (M, K) @ x (K, N), M and K small, into y, which is returned."""
     m, n = len(matrix), x.shape[1]
     block = min(BLOCK, FEW // matrix.size // 16 * 16)
-    whole = n // block * block
+    whole = n // block * block if block else 0
     if whole:
         blocks = (n // block, block)
         numpy.matmul(matrix, x[:, :whole].reshape(-1, *blocks).swapaxes(0, 1), out=y[:, :whole].reshape(m, *blocks).swapaxes(0, 1))

@@ -242,7 +242,7 @@ def spied(monkeypatch, name):
 
 def test_each_shape_takes_its_way(monkeypatch):
     """Copies are made of the side with fewer channels, and a turned kernel replaces folding where the stride is 1."""
-    planes, columns, folds = (spied(monkeypatch, name) for name in ("_sum_planes", "columns", "_fold"))
+    planes, columns, folds = (spied(monkeypatch, name) for name in ("_by_planes", "columns", "_fold"))
 
     def ways(operation, shape):
         x, w, _, y, settings = make(SHAPES[shape])
