@@ -21,6 +21,7 @@ Strides, paddings and sizes are pairs (vertical, horizontal); b and slope may be
 """
 import numpy
 
+from nn import backend
 from nn.kernels import cpu, cuda, plain
 
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -73,6 +74,20 @@ class use_precision:
 
     def __exit__(self, *error):
         cuda.precision = self._before
+
+
+def check_precision(name, device):
+    """Raises DeviceError where a precision of use_precision would have no effect, or cannot be had, on 'cpu' or 'cuda'."""
+    if name == "float32":
+        return
+    if device == "cpu":
+        raise backend.DeviceError(f"{name}: only a GPU computes so; use --precision float32, or --device cuda")
+    if _chosen is plain:
+        raise backend.DeviceError(f"{name}: plain kernels compute in float32; use --kernels fast, or --precision float32")
+    capability = backend.load_cupy().cuda.Device().compute_capability  # "90" for 9.0
+    if int(capability) < 80:
+        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0, this one's is {capability[:-1]}.{capability[-1]}; "
+                                  "use --precision float32")
 
 
 def select(array):

@@ -177,10 +177,15 @@ inline float of_b(const host::Fiber* lanes, int k, int column) { return float_of
 #endif
 
 static void host::multiply(Fiber* lanes) {
+    float a[16][DEEP], b[8][DEEP];
+    for (int k = 0; k < DEEP; k++) {
+        for (int row = 0; row < 16; row++) a[row][k] = of_a(lanes, row, k);
+        for (int column = 0; column < 8; column++) b[column][k] = of_b(lanes, k, column);
+    }
     for (int row = 0; row < 16; row++)
         for (int column = 0; column < 8; column++) {
             float sum = 0;
-            for (int k = 0; k < DEEP; k++) sum += of_a(lanes, row, k) * of_b(lanes, k, column);
+            for (int k = 0; k < DEEP; k++) sum += a[row][k] * b[column][k];
             lanes[row % 8 * 4 + column / 2].c[row / 8 * 2 + column % 2] += sum;
         }
 }

@@ -43,7 +43,7 @@ def compiled(code, options):
                     f"host::launch(dims, {in_step}, [&] {{ {name}({names}); }}); }}")
     path = pathlib.Path(_folder.name) / f"{len(list(pathlib.Path(_folder.name).iterdir()))}.so"
     command = ["g++", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", *options, "-x", "c++", "-", "-o", str(path)]
-    done = subprocess.run(command, input="\n".join(text), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, input="\n".join(text), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(path))
 

@@ -2,6 +2,7 @@
 runs them (cuda_on_host.py); and that NVIDIA's compiler takes them."""
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -303,6 +304,21 @@ def test_a_precision_is_chosen_for_a_while():
         nn.kernels.use_precision("half")
 
 
+def test_a_precision_is_refused_where_it_would_have_no_effect(monkeypatch):
+    module = StrictModule()
+    monkeypatch.setattr(backend, "load_cupy", lambda: module)
+    for device in ("cpu", "cuda"):
+        nn.kernels.check_precision("float32", device)
+    nn.kernels.check_precision("bf16", "cuda")
+    with pytest.raises(nn.DeviceError, match="^tf32: only a GPU computes so; use --precision float32, or --device cuda$"):
+        nn.kernels.check_precision("tf32", "cpu")
+    with nn.use_kernels("plain"), pytest.raises(nn.DeviceError, match="^bf16: plain kernels compute in float32; use --kernels fast, or"):
+        nn.kernels.check_precision("bf16", "cuda")
+    monkeypatch.setattr(module, "cuda", SimpleNamespace(Device=lambda: SimpleNamespace(compute_capability="75")), raising=False)
+    with pytest.raises(nn.DeviceError, match="^bf16: needs a GPU of compute capability 8.0, this one's is 7.5; use --precision float32$"):
+        nn.kernels.check_precision("bf16", "cuda")
+
+
 def test_every_kernel_is_named_here():
     """One that is added must be launched by a test."""
     names = {name for file in FILES for name in kernels_of(cuda.source(file))}
@@ -319,7 +335,7 @@ def test_nvidias_compiler_takes_it(file, options, arch, tmp_path):
     (tmp_path / "kernel.cu").write_text(cuda.source(file))
     command = ["nvcc", "-std=c++17", *options, f"-arch={arch}", "-cubin", "-Xptxas", "-v", "-Werror", "all-warnings", "-o",
                str(tmp_path / "kernel.cubin"), str(tmp_path / "kernel.cu")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     frames = [line.strip() for line in done.stderr.splitlines() if "stack frame" in line]
     assert frames and all(line.startswith("0 bytes stack frame, 0 bytes spill") for line in frames), frames
