@@ -86,8 +86,8 @@ def check_precision(name, device):
         raise backend.DeviceError(f"{name}: plain kernels compute in float32; use --kernels fast, or --precision float32")
     capability = backend.load_cupy().cuda.Device().compute_capability  # "90" for 9.0
     if int(capability) < 80:
-        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0, this one's is {capability[:-1]}.{capability[-1]}; "
-                                  "use --precision float32")
+        found = f"{capability[:-1]}.{capability[-1]}"
+        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0, this one's is {found}; use --precision float32")
 
 
 def select(array):

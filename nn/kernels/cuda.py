@@ -21,10 +21,11 @@ from nn.kernels import plain
 precision = "float32"  # of convolutions; nn.kernels.use_precision sets it
 FOLDER = pathlib.Path(__file__).parent / "cuda"
 COLUMN_BYTES = 1 << 28  # columns of a part of a batch
-TILE, DEPTH = 64, 32  # of cuda/tensor_core.cuh: a block's sums are TILE x TILE, and DEPTH products deep
+TILE, DEPTH, THREADS = 64, 32, 128  # of cuda/tensor_core.cuh: a block's threads make TILE x TILE sums, DEPTH products at a time
 BLOCKS = 512  # that keep a large card at work; not asked of the card, so that it does not change the order of a sum
 WARPS = 8  # of a block whose warps take a row each
 _NONE = numpy.uint64(0)  # the pointer to nothing
+_long = numpy.int64  # for what a kernel takes as a long long: ints are passed as int
 
 
 def conv2d(x, w, b, stride, padding, slope):
@@ -40,9 +41,9 @@ def conv2d(x, w, b, stride, padding, slope):
         return y
     xp, matrix = backend.array_module(x), w.reshape(-1, f)
     for part, columns in _columns(x, (kh, kw), stride, padding, size):
-        xp.matmul(columns, matrix, out=y[part].reshape(-1, f))
+        xp.dot(columns, matrix, out=y[part].reshape(-1, f))
     if b is not None or slope is not None:
-        _launch_rows("activation", "bias_leaky_relu", y.size // f, y, _or_none(b), numpy.int64(y.size // f), f, _slope(slope))
+        _launch_rows("activation", "bias_leaky_relu", y.size // f, y, _or_none(b), _long(y.size // f), f, _slope(slope))
     return y
 
 
@@ -63,7 +64,7 @@ def conv2d_transpose(y, w, b, stride, padding, size):
     for part in _parts(n, oh * ow * kh * kw * c):
         columns = y[part].reshape(-1, f) @ matrix  # (pictures*OH*OW, kh*kw*C)
         pixels = x[part].size // c
-        _launch_rows("columns", "fold_columns", pixels, columns, _or_none(b), x[part], numpy.int64(pixels), *size, c, oh, ow, kh,
+        _launch_rows("columns", "fold_columns", pixels, columns, _or_none(b), x[part], _long(pixels), *size, c, oh, ow, kh,
                      kw, *stride, *padding)
     return x
 
@@ -95,9 +96,9 @@ def separable(x, rows, columns):
     n, h, w, c = x.shape
     oh, ow = rows.shape[0], columns.shape[0]
     lower = _empty(x, (n, oh, w, c))
-    _launch_each("separable", "along_axis", lower.size, _contiguous(x), _contiguous(rows), lower, numpy.int64(lower.size), h, oh, w * c)
+    _launch_each("separable", "along_axis", lower.size, _contiguous(x), _contiguous(rows), lower, _long(lower.size), h, oh, w * c)
     y = _empty(x, (n, oh, ow, c))
-    _launch_each("separable", "along_axis", y.size, lower, _contiguous(columns), y, numpy.int64(y.size), w, ow, c)
+    _launch_each("separable", "along_axis", y.size, lower, _contiguous(columns), y, _long(y.size), w, ow, c)
     return y
 
 
@@ -106,7 +107,7 @@ def leaky_relu_backward(gy, y, slope):
     if not _usual(gy, y) or gy.shape != y.shape:
         return plain.leaky_relu_backward(gy, y, slope)
     gx = _empty(gy, gy.shape)
-    _launch_each("activation", "leaky_relu_backward", gx.size, _contiguous(gy), _contiguous(y), gx, numpy.int64(gx.size), float(slope))
+    _launch_each("activation", "leaky_relu_backward", gx.size, _contiguous(gy), _contiguous(y), gx, _long(gx.size), float(slope))
     return gx
 
 
@@ -114,15 +115,15 @@ def adam(p, g, m, v, rate, beta1, beta2, eps):
     """As plain.adam."""
     if not _usual(p, g, m, v) or not _all_contiguous(p, m, v):
         return plain.adam(p, g, m, v, rate, beta1, beta2, eps)
-    _launch_each("optimizer", "adam", p.size, p, _contiguous(g), m, v, numpy.int64(p.size), float(rate), float(1 - beta1), float(1 - beta2),
-                 float(eps))
+    settings = float(rate), float(1 - beta1), float(1 - beta2), float(eps)
+    _launch_each("optimizer", "adam", p.size, p, _contiguous(g), m, v, _long(p.size), *settings)
 
 
 def move_towards(average, p, share):
     """As plain.move_towards."""
     if not _usual(average, p) or not _all_contiguous(average):
         return plain.move_towards(average, p, share)
-    _launch_each("optimizer", "move_towards", p.size, average, _contiguous(p), numpy.int64(p.size), float(share))
+    _launch_each("optimizer", "move_towards", p.size, average, _contiguous(p), _long(p.size), float(share))
 
 
 def _columns(x, kernel_size, stride, padding, size):
@@ -135,8 +136,8 @@ def _columns(x, kernel_size, stride, padding, size):
         pictures = x[part]
         rows = len(pictures) * size[0] * size[1]
         columns = _empty(x, (rows, length))
-        _launch_rows("columns", "gather_columns", rows, pictures, columns, numpy.int64(rows), h, w, c, *size, *kernel_size, *stride,
-                     *padding)
+        _launch_rows("columns", "gather_columns", rows, pictures, columns, _long(rows), h, w, c, *size, *kernel_size,
+                     *stride, *padding)
         yield part, columns
 
 
@@ -152,8 +153,9 @@ def _convolve(x, w, b, slope, y, steps, corner, turn=1, first=(0, 0), apart=(1, 
     n, h, wd, c = x.shape
     size = [-(-(length - start) // gap) for length, start, gap in zip(y.shape[1:3], first, apart)]
     places = n * size[0] * size[1]
-    _launch("convolution", "convolve", (-(-places // TILE), -(-f // TILE)), (128,), _contiguous(x), _contiguous(w), _or_none(b), y,
-            numpy.int64(places), h, wd, c, f, kh, kw, turn, *size, *steps, *corner, *y.shape[1:3], *first, *apart, _slope(slope))
+    grid = -(-places // TILE), -(-f // TILE)
+    _launch("convolution", "convolve", grid, (THREADS,), _contiguous(x), _contiguous(w), _or_none(b), y, _long(places), h, wd, c, f,
+            kh, kw, turn, *size, *steps, *corner, *y.shape[1:3], *first, *apart, _slope(slope))
 
 
 def _convolve_back(y, w, b, x, stride, padding):
@@ -178,12 +180,12 @@ def _convolve_weight(x, y, stride, padding, size):
     share = -(-places // (parts * DEPTH)) * DEPTH
     parts = -(-places // share)
     sums = _empty(x, (parts, *size, c, f))
-    _launch("convolution", "convolve_weight", (*tiles, parts), (128,), _contiguous(x), _contiguous(y), sums, numpy.int64(places),
-            numpy.int64(share), h, wd, c, f, *size, oh, ow, *stride, *padding)
+    _launch("convolution", "convolve_weight", (*tiles, parts), (THREADS,), _contiguous(x), _contiguous(y), sums, _long(places),
+            _long(share), h, wd, c, f, *size, oh, ow, *stride, *padding)
     if parts == 1:
         return sums[0]
     w = _empty(x, (*size, c, f))
-    _launch_each("convolution", "sum_parts", w.size, sums, w, numpy.int64(w.size), parts)
+    _launch_each("convolution", "sum_parts", w.size, sums, w, _long(w.size), parts)
     return w
 
 
@@ -228,7 +230,7 @@ def _launch_rows(file, name, rows, *arguments):
 
 
 def _launch(file, name, grid, block, *arguments):
-    """Run a kernel. Arrays must be contiguous; ints are passed as int, floats as float, and NumPy's scalars as what they are."""
+    """Run a kernel. Arrays must be contiguous; ints are passed as int, floats as float, and NumPy's scalars as they are."""
     if 0 in grid:
         return
     arguments = tuple(numpy.int32(a) if type(a) is int else numpy.float32(a) if type(a) is float else a for a in arguments)

@@ -15,7 +15,7 @@ from tests.test_nn.cuda_on_host import HostModule
 # Functions that nn/ uses and CuPy has (docs.cupy.dev, "Comparison table"). Another one must be looked up there first.
 FUNCTIONS = {
     "abs", "add", "arange", "array", "asarray", "ascontiguousarray", "broadcast_to", "clip", "concatenate", "divmod",
-    "empty", "exp", "expm1", "eye", "kron", "log", "log1p", "matmul", "maximum", "minimum", "ones_like", "pad", "result_type",
+    "dot", "empty", "exp", "expm1", "eye", "kron", "log", "log1p", "maximum", "minimum", "ones_like", "pad", "result_type",
     "sign", "sqrt", "stack", "tanh", "where", "zeros", "zeros_like",
 }
 METHODS = {

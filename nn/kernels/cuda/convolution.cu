@@ -25,7 +25,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve(
         long long place = (long long)blockIdx.x * TILE + m, n = place / across / down;
         int j = place % across, i = place / across % down;
         picture[m] = n * height * width * channels;
-        target[m] = ((n * out_height + first_down + (long long)i * apart_down) * out_width + first_right + j * apart_right) * filters;
+        long long out_row = n * out_height + first_down + i * apart_down;
+        target[m] = (out_row * out_width + first_right + j * apart_right) * filters;
         row[m] = place < places ? i * step_down + top : OUTSIDE;
         column[m] = j * step_right + left;
     }

@@ -1,4 +1,5 @@
-// Products of small matrices by tensor cores: operands rounded to TF32, or to bfloat16 where BFLOAT16 is defined, sums in float32.
+// Products of small matrices by tensor cores: operands rounded to TF32, or to bfloat16 where BFLOAT16 is defined; sums in
+// float32.
 //
 // A warp's 32 threads hold the matrices together, each thread a few 32-bit words of them. A word is one TF32 number, or two
 // bfloat16 that stand side by side in a row. Counted in words, both instructions then place them alike:
