@@ -87,7 +87,8 @@ def check_precision(name, device):
     capability = backend.load_cupy().cuda.Device().compute_capability  # "90" for 9.0
     if int(capability) < 80:
         found = f"{capability[:-1]}.{capability[-1]}"
-        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0, this one's is {found}; use --precision float32")
+        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0, this one's is {found}; use --precision "
+                                  "float32")
 
 
 def select(array):

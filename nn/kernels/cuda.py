@@ -154,8 +154,8 @@ def _convolve(x, w, b, slope, y, steps, corner, turn=1, first=(0, 0), apart=(1, 
     size = [-(-(length - start) // gap) for length, start, gap in zip(y.shape[1:3], first, apart)]
     places = n * size[0] * size[1]
     grid = -(-places // TILE), -(-f // TILE)
-    _launch("convolution", "convolve", grid, (THREADS,), _contiguous(x), _contiguous(w), _or_none(b), y, _long(places), h, wd, c, f,
-            kh, kw, turn, *size, *steps, *corner, *y.shape[1:3], *first, *apart, _slope(slope))
+    _launch("convolution", "convolve", grid, (THREADS,), _contiguous(x), _contiguous(w), _or_none(b), y, _long(places), h, wd, c,
+            f, kh, kw, turn, *size, *steps, *corner, *y.shape[1:3], *first, *apart, _slope(slope))
 
 
 def _convolve_back(y, w, b, x, stride, padding):

@@ -16,7 +16,8 @@ import pytest
 
 HEADER = pathlib.Path(__file__).parent / "cuda_on_host.h"
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
-SCALARS = {"int": (numpy.int32, ctypes.c_int), "float": (numpy.float32, ctypes.c_float), "long long": (numpy.int64, ctypes.c_longlong)}
+SCALARS = {"int": (numpy.int32, ctypes.c_int), "float": (numpy.float32, ctypes.c_float),
+           "long long": (numpy.int64, ctypes.c_longlong)}
 _folder = tempfile.TemporaryDirectory(prefix="cuda_on_host_")  # of the compiled libraries, for as long as the process lives
 
 
