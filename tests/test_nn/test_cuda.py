@@ -1,5 +1,6 @@
 """The kernels in CUDA C against the definitions of plain.py: on a GPU where there is one, and on the CPU, where a stand-in for
 CuPy runs them (cuda_on_host.py); and that NVIDIA's compiler takes them."""
+import re
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -335,14 +336,17 @@ def test_every_kernel_is_named_here():
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("file, options", [*((file, ()) for file in FILES), ("convolution", ("-DBFLOAT16",))])
 def test_nvidias_compiler_takes_it(file, options, arch, tmp_path):
-    """And keeps every thread's sums in registers: what it calls a stack frame would be memory, hundreds of times slower."""
+    """And keeps every thread's sums in registers: what it calls a stack frame would be memory, hundreds of times slower. And
+    shared memory can be read by words: elsewhere an address between them would end the program."""
     (tmp_path / "kernel.cu").write_text(cuda.source(file))
-    command = ["nvcc", "-std=c++17", *options, f"-arch={arch}", "-cubin", "-Xptxas", "-v", "-Werror", "all-warnings", "-o",
-               str(tmp_path / "kernel.cubin"), str(tmp_path / "kernel.cu")]
+    command = ["nvcc", "-std=c++17", *options, f"-arch={arch}", "-cubin", "-Xptxas", "-v", "-Werror", "all-warnings", "--keep",
+               "--keep-dir", str(tmp_path), "-o", str(tmp_path / "kernel.cubin"), str(tmp_path / "kernel.cu")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     frames = [line.strip() for line in done.stderr.splitlines() if "stack frame" in line]
     assert frames and all(line.startswith("0 bytes stack frame, 0 bytes spill") for line in frames), frames
+    aligned = re.findall(r"^\s*\.shared \.align (\d+)", (tmp_path / "kernel.ptx").read_text(), re.M)
+    assert bool(aligned) == (file == "convolution") and min(map(int, aligned), default=4) >= 4
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")

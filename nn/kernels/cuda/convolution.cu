@@ -17,7 +17,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve(
         int filters, int kernel_height, int kernel_width, int turn, int down, int across, int step_down, int step_right,
         int top, int left, int out_height, int out_width, int first_down, int first_right, int apart_down, int apart_right,
         float slope) {
-    __shared__ Operand a[TILE][PITCH], b[TILE][PITCH];
+    alignas(4) __shared__ Operand a[TILE][PITCH], b[TILE][PITCH];  // read by words
     __shared__ long long picture[TILE], target[TILE];  // where in x a place's picture begins, and where in y its sums go
     __shared__ int row[TILE], column[TILE];            // the pixel under a place's tap (0, 0)
     if (threadIdx.x < TILE) {
@@ -65,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve_weight(
         const float* x, const float* y, float* parts, long long places, long long share, int height, int width, int channels,
         int filters, int kernel_height, int kernel_width, int down, int across, int step_down, int step_right, int top,
         int left) {
-    __shared__ Operand a[TILE][PITCH], b[TILE][PITCH];
+    alignas(4) __shared__ Operand a[TILE][PITCH], b[TILE][PITCH];  // read by words
     __shared__ long long picture[DEPTH];
     __shared__ int row[DEPTH], column[DEPTH];
     int depth = kernel_height * kernel_width * channels;
