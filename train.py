@@ -93,6 +93,8 @@ def parse(arguments=None):
     against.add_argument("--spectral", action="store_true", default=None, help="with spectral normalisation")
     how = parser.add_argument_group("how to compute")
     how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    how.add_argument("--precision", choices=nn.kernels.PRECISIONS, help="of a GPU's convolutions: tf32 and bf16 round what is "
+                     "multiplied to 11 and 8 binary digits, and are faster (default: the run's, float32 for a new one)")
     how.add_argument("--kernels", choices=("fast", "plain"), default="fast", help="plain: the short definitions in "
                      "nn/kernels/plain.py, to read and to change")
     how.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="CPU threads (default: all cores)")

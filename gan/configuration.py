@@ -59,6 +59,7 @@ class Request:
     warp: float | None = None
     rest: float | None = None
     occluded: float | None = None
+    precision: str | None = None  # of a GPU's convolutions, of nn.kernels.PRECISIONS
     keep: int = 1  # checkpoints beside the newest
     device: str = "auto"
 
@@ -71,6 +72,8 @@ FIXED_WITH_ADVERSARY = ("discriminator", "spectral")
 # How the networks are trained: may be said anew with each stage.
 TUNABLE = ("objective", "adversarial_weight", "adversarial_rate", "critic_rate", "critic_turns", "r1", "noise", "warmup",
            "warp", "rest", "occluded")
+# How a GPU computes: may be said anew with each session. A run of before there was a choice has none, which is float32.
+COMPUTED = ("precision",)
 
 
 def configure(request, folder, step, has_adversary=False):
@@ -78,7 +81,8 @@ def configure(request, folder, step, has_adversary=False):
 
     step: steps that the run has taken. has_adversary: whether it has an adversary by now. Raises RunError where request and
     run do not fit."""
-    fixed, free = (FIXED + FIXED_WITH_ADVERSARY, TUNABLE) if has_adversary else (FIXED, TUNABLE + FIXED_WITH_ADVERSARY)
+    fixed, free = FIXED, TUNABLE + COMPUTED
+    fixed, free = (fixed + FIXED_WITH_ADVERSARY, free) if has_adversary else (fixed, free + FIXED_WITH_ADVERSARY)
     asked = {name: getattr(request, name) for name in fixed + free if getattr(request, name) is not None}
     config = folder.read_config()
     if config is not None and asked.get("base") == "none":
@@ -107,6 +111,11 @@ def recipe_of(config):
     if config["people"] is None:
         recipe = dataclasses.replace(recipe, light=LIGHT_PHOTOGRAPHED, fading_warp=False)
     return recipe
+
+
+def precision_of(config):
+    """How exactly a GPU convolves in a run: a name for nn.kernels.use_precision."""
+    return config.get("precision", "float32")
 
 
 def _difference(name, kept, asked, config):
@@ -138,7 +147,7 @@ def _new(request, asked):
               "a": None, "b": None, "landmarks": None, "crowd": None, "base": None,
               "people": (2 * seed, 2 * seed + 1) if rendered_pair else None,
               "faces": FACES_RENDERED if rendered_pair else None,
-              "adversarial_weight": recipe.weight, "occluded": OCCLUDED,
+              "adversarial_weight": recipe.weight, "occluded": OCCLUDED, "precision": "float32",
               **{name: getattr(recipe, name) for name in TUNABLE if name not in ("adversarial_weight", "occluded")}}
     steps = request.steps
     if steps is None and request.minutes is None:

@@ -6,6 +6,7 @@ import math
 
 from gan.objectives import OBJECTIVES
 from gan.stages import STAGES
+from nn.kernels import PRECISIONS
 
 
 def faults(config):
@@ -61,5 +62,6 @@ FIELDS = {
     "adversarial_rate": _number(1e-9, 10), "critic_rate": _number(1e-9, 10), "critic_turns": _whole(1, 100), "r1": _number(0, 1e6),
     "noise": _number(0, 10), "warmup": _maybe(_whole(0, 10**12)), "warp": _number(0, 3), "rest": _number(0, 1),
     "occluded": _number(0, 1)}
-# There once the run has begun.
-LATER = {"commands": _list_of(_text), "learned_from": lambda value: isinstance(value, dict), "crowd_people": _whole(1, 10**6)}
+# There once the run has begun, or not at all.
+LATER = {"precision": lambda value: isinstance(value, str) and value in PRECISIONS,
+         "commands": _list_of(_text), "learned_from": lambda value: isinstance(value, dict), "crowd_people": _whole(1, 10**6)}

@@ -20,7 +20,7 @@ from gan import base, crowd, evaluate, memory, monitor, plots, report, stages
 from gan.adversary import Adversary
 from gan.batches import BatchMaker
 from gan.checkpoint import RunError, RunFolder, build_discriminator, build_model, load_base
-from gan.configuration import configure, recipe_of
+from gan.configuration import configure, precision_of, recipe_of
 from gan.diagnosis import Diagnosis
 from gan.lock import only_one
 from gan.trainer import Trainer, part
@@ -57,7 +57,8 @@ def _train(request, folder, say, stopped, at_once):
     config, source, trainer = ready
     session = _Session(folder, config, source, trainer, began, say)
     try:
-        return session.run(stopped, at_once)
+        with nn.kernels.use_precision(precision_of(config)):
+            return session.run(stopped, at_once)
     except (OSError, PictureError) as error:
         raise folder.unwritable(error) from error
 
@@ -73,6 +74,7 @@ def _ready(request, folder, say):
         say(f"{folder.path} is finished: {step} steps. Continue with --steps above that or another --stage, or use another "
             "--run.")
         return None
+    nn.kernels.check_precision(precision_of(config), device)
     _check_memory(config, folder, device, 0, step)  # before faces are gathered, which may take long and be in vain
     weights = _base_of(config, folder) if state is None and config["base"] is not None else None
     source = _gather(config, folder, say)

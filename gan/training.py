@@ -140,7 +140,9 @@ def train_autoencoder(model, optimizer, batches):
 def reconstruction(redrawn):
     """The loss of [(drawn, target, mask)], summed over the people as a Tensor, and its terms as Losses."""
     sides = [objectives.reconstruction(*each) for each in redrawn]
-    return sum(side.total for side in sides), Losses(*(sum(x.item() for x in term) / len(sides) for term in zip(*sides)))
+    found = _numbers(x for term in zip(*sides) for x in term)
+    terms = (found[k:k + len(sides)] for k in range(0, len(found), len(sides)))
+    return sum(side.total for side in sides), Losses(*(sum(term) / len(sides) for term in terms))
 
 
 def train_discriminator(network, optimizer, recipe, real, made, k):
@@ -165,9 +167,10 @@ def train_discriminator(network, optimizer, recipe, real, made, k):
         objectives.clip_weights(network.parameters(), objective.clip)
     with nn.no_grad():
         scores_real, scores_made = face_score(real_maps, real.mask), face_score(made_maps, made.mask)
-    return Duel(loss.item(), scores_real.mean().item(), scores_made.mean().item(),
-                accuracy(scores_real.data, scores_made.data, objective.threshold), norm,
-                None if penalty is None else penalty.item())
+        figures = [loss, scores_real.mean(), scores_made.mean(), *(() if penalty is None else (penalty,))]
+    critic, mean_real, mean_made, *taken = _numbers(figures)
+    told = accuracy(scores_real.data, scores_made.data, objective.threshold)
+    return Duel(critic, mean_real, mean_made, told, norm, taken[0] if taken else None)
 
 
 def train_generator(model, optimizer, recipe, redrawn, network, weight):
@@ -268,6 +271,11 @@ def _norm_of_each(pictures):
     """The mean over pictures (N, S, S, 3) of each one's Euclidean norm, times N: what one face alone would be pushed by."""
     xp = nn.backend.array_module(pictures)
     return float(xp.sqrt((pictures * pictures).sum(axis=(1, 2, 3))).sum())
+
+
+def _numbers(values):
+    """The floats of arrays or Tensors of one number each."""
+    return nn.backend.numbers(*(value.data if isinstance(value, nn.Tensor) else value for value in values))
 
 
 def _check_loss(loss):

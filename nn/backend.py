@@ -86,6 +86,13 @@ def to_numpy(array):
     return array if isinstance(array, numpy.ndarray) else array.get()
 
 
+def numbers(*arrays):
+    """The floats of arrays of one number each. From a device they come by one copy: each waits until the device has done all
+    that it was given."""
+    xp = array_module(*arrays)
+    return [float(a) for a in arrays] if xp is numpy else xp.stack(arrays).get().tolist()
+
+
 def to_device(array, device):
     """The array on 'cpu' or 'cuda' (itself, if it is there already)."""
     if device == "cpu":

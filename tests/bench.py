@@ -113,6 +113,8 @@ def reference_model(options):
     if options.threads:
         nn.kernels.parallel.set_threads(options.threads)
     preset, device = PRESETS[options.preset], nn.choose_device(options.device)
+    nn.kernels.check_precision(options.precision, device)
+    nn.kernels.use_precision(options.precision)
     nn.manual_seed(0)
     return FaceAutoencoder(options.size or preset.size, options.width or preset.width, preset.mask).to(device), device
 
@@ -120,7 +122,7 @@ def reference_model(options):
 def described(options, model):
     """What is measured, in words."""
     return (f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces of each person, "
-            f"{options.kernels} kernels, {nn.kernels.parallel.thread_count()} threads")
+            f"{options.kernels} kernels, {options.precision}, {nn.kernels.parallel.thread_count()} threads")
 
 
 def bench_step(options):
@@ -199,6 +201,7 @@ def _of_the_step(command):
     command.add_argument("--steps", type=int, default=15, help="measured steps")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     command.add_argument("--kernels", choices=("fast", "plain"), default="fast")
+    command.add_argument("--precision", choices=nn.kernels.PRECISIONS, default="float32", help="of a GPU's convolutions")
     command.add_argument("--threads", type=int)
 
 

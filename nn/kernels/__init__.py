@@ -1,10 +1,12 @@
-"""The array code behind convolution and the optimizers, in two versions with one interface.
+"""The array code behind convolution and the optimizers, in three versions with one interface.
 
     plain.py   the definitions, for arrays of any module: what to read, and to change
     cpu.py     the same results for NumPy arrays, fast: columns and GEMM, chunks in the cache, threads; and
     winograd.py, how it convolves with fewer multiplications
+    cuda.py    the same results for CuPy arrays, by kernels in CUDA C: the folder cuda/
 
-Both take float32 and float64, and both pass the same tests. `use_kernels` chooses.
+All take float32 and float64, and all are held to the same results by tests. `use_kernels` chooses between plain and fast,
+`use_precision` how exactly a GPU convolves.
 
     conv2d(x, w, b, stride, padding, slope) -> y
     conv2d_transpose(y, w, b, stride, padding, size) -> x
@@ -18,10 +20,13 @@ Both take float32 and float64, and both pass the same tests. `use_kernels` choos
 
 Strides, paddings and sizes are pairs (vertical, horizontal); b and slope may be None.
 """
-from nn.kernels import cpu, plain
 import numpy
 
-_chosen = cpu
+from nn import backend
+from nn.kernels import cpu, cuda, plain
+
+PRECISIONS = ("float32", "tf32", "bf16")
+_chosen = cpu  # or plain
 
 
 class use_kernels:
@@ -45,6 +50,50 @@ class use_kernels:
         _chosen, cpu.forced_chunks = self._before
 
 
+class use_precision:
+    """How exactly convolutions of float32 arrays are worked out on a GPU: 'float32' (at the start), 'tf32' or 'bf16'. As a
+    context manager, for a while only. Nothing else changes: the CPU, float64, dense layers and plain kernels keep theirs.
+
+    Tensor cores multiply numbers of fewer digits, many times faster. Each operand is rounded to them, the products are summed
+    in float32. So each output errs by at most so much of the sum of its products' sizes, |x| * |w|, beside float32's own error:
+
+        float32   24 binary digits   nothing more
+        tf32      11                 2**-10, a thousandth
+        bf16       8                 2**-7, a hundred-and-twenty-eighth
+
+    Errors of both signs meet in that sum, so they are usually far smaller. Weights, activations and gradients are stored in
+    float32. And both kinds have float32's range of exponents: a small gradient is rounded, never lost. So a loss need not be
+    scaled up to save its gradients, as it must for float16, which ends at 6e-8."""
+
+    def __init__(self, name):
+        if name not in PRECISIONS:
+            raise ValueError(f"use_precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
+        self._before, cuda.precision = cuda.precision, name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        cuda.precision = self._before
+
+
+def check_precision(name, device):
+    """Raises DeviceError where a precision of use_precision would have no effect, or cannot be had, on 'cpu' or 'cuda'."""
+    if name == "float32":
+        return
+    if device == "cpu":
+        raise backend.DeviceError(f"{name}: only a GPU computes so; use --precision float32, or --device cuda")
+    if _chosen is plain:
+        raise backend.DeviceError(f"{name}: plain kernels compute in float32; use --kernels fast, or --precision float32")
+    capability = backend.load_cupy().cuda.Device().compute_capability  # "90" for 9.0
+    if int(capability) < 80:
+        found = f"{capability[:-1]}.{capability[-1]}"
+        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0, this one's is {found}; use --precision "
+                                  "float32")
+
+
 def select(array):
     """The kernels to use for this array."""
-    return _chosen if type(array) is numpy.ndarray else plain
+    if _chosen is plain:
+        return plain
+    return cpu if type(array) is numpy.ndarray else cuda

@@ -56,6 +56,12 @@ def test_cuda_without_cupy(bench, program, monkeypatch):
     assert outcome.code == 1 and len(outcome.err) == 1 and "CuPy is not installed" in outcome.err[0]
 
 
+def test_a_precision_that_only_a_gpu_has_is_refused(bench, program):
+    outcome = program(bench.main, *SMALL, "--precision", "tf32")
+    assert (outcome.code, outcome.out) == (1, [])
+    assert outcome.err == ["bench: tf32: only a GPU computes so; use --precision float32, or --device cuda"]
+
+
 def test_finding_faces(bench, program):
     outcome = program(bench.main, "find", "--size", "160x120", "--steps", "1")
     line = json.loads(outcome.out[0])

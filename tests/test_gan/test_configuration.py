@@ -6,7 +6,7 @@ import pytest
 import train
 from gan import configuration, stages
 from gan.checkpoint import RunError, RunFolder
-from gan.configuration import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure, recipe_of
+from gan.configuration import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure, precision_of, recipe_of
 from gan.presets import PRESETS
 from gan.training import Recipe
 
@@ -254,6 +254,19 @@ def test_rendered_people_from_a_base_are_not_warped_and_the_encoder_rests(tmp_pa
     config = new(tmp_path, base="runs/base", a="anna", b="ben")
     assert (config["warp"], config["rest"]) == (1.0, 0.0)
     assert new(tmp_path)["warp"] == 1 and new(tmp_path, crowd=6)["warp"] == 0 and new(tmp_path, crowd="people")["warp"] == 1
+
+
+def test_the_precision_is_kept_and_may_be_said_anew(tmp_path, begun):
+    assert precision_of(new(tmp_path)) == "float32"
+    folder = begun(precision="bf16")
+    assert precision_of(continued(folder, 3)) == "bf16" and precision_of(continued(folder, 3, precision="tf32")) == "tf32"
+    config = folder.read_config()
+    for wrong in ("float16", 1, None, []):
+        folder.write_config(config | {"precision": wrong})
+        assert "lacks a usable value of precision" in refused(folder.read_config)
+    del config["precision"]  # a run of before there was a choice
+    folder.write_config(config)
+    assert precision_of(continued(folder, 3)) == "float32"
 
 
 def test_each_option_of_the_program_is_asked_for():

@@ -1,4 +1,6 @@
 """Training and drawing on a device: on the stand-in for CuPy everything runs, and gives what the CPU gives."""
+import json
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from gan.discriminator import DISCRIMINATORS
 from gan.trainer import Trainer
 from gan.training import Recipe
 from nn import backend
+from tests.test_nn.cuda_on_host import HostModule
 from tests.test_nn.strict_array import StrictArray, StrictModule
 
 PLAN = [["autoencoder", 2], ["discriminator", 2], ["adversarial", 2]]
@@ -63,6 +66,33 @@ def test_training_on_a_device_gives_what_the_cpu_gives(faces, stand_in, kind, sp
     state = on_device.state_dict()
     for name, array in on_cpu.state_dict().items():
         np.testing.assert_array_equal(state[name], array, err_msg=name)
+
+
+def test_training_through_the_kernels_is_training(faces, stand_in):
+    """The kernels in CUDA C, run on the CPU, against those of the CPU: the same losses but for the order of sums."""
+    plan = [["autoencoder", 1], ["discriminator", 1], ["adversarial", 1]]
+    on_cpu, losses = trained(faces, "cpu", "patch", objective="hinge", r1=1.0, plan=plan)
+    on_device, device_losses = trained(faces, "cuda", "patch", objective="hinge", r1=1.0, plan=plan)
+    for found, expected in zip(device_losses, losses):
+        for part in ("losses", "duel"):
+            numbers = [vars(getattr(step, part)).values() if getattr(step, part) else () for step in (found, expected)]
+            for a, b in zip(*numbers):
+                assert (a, b) == (None, None) or a == pytest.approx(b, rel=1e-3)
+
+
+def test_a_lower_precision_trains_too(stand_in, monkeypatch, train_small, tmp_path):
+    """bf16 from the command line to the kernels, and into config.json; on the CPU the run then asks for float32."""
+    monkeypatch.setattr(nn, "choose_device", lambda name: "cuda" if name == "cuda" else "cpu")
+    monkeypatch.setattr(HostModule, "launched", [])
+    run, small = tmp_path / "run", ("--faces", 8, "--size", 16, "--width", 2, "--batch", 1, "--stage", "autoencoder")
+    outcome = train_small(run, *small, "--steps", 1, "--device", "cuda", "--precision", "bf16")
+    assert outcome.code == 0, outcome.err
+    assert {"convolve", "convolve_weight"} <= set(HostModule.launched) and "gather_columns" not in HostModule.launched
+    assert json.loads((run / "config.json").read_text())["precision"] == "bf16"
+    assert nn.kernels.cuda.precision == "float32"
+    outcome = train_small(run, *small, "--steps", 2, "--device", "cpu")
+    assert outcome.err == ["train: bf16: only a GPU computes so; use --precision float32, or --device cuda"]
+    assert train_small(run, *small, "--steps", 2, "--device", "cpu", "--precision", "float32").code == 0
 
 
 def test_a_state_saved_on_one_device_goes_on_on_the_other(faces, stand_in):

@@ -2,16 +2,20 @@
 
 A StrictArray holds a NumPy array and refuses what CuPy's arrays refuse: to turn into a NumPy array unasked, and to
 meet one in an operator, an index or a function. Only `asarray` and `array` take NumPy arrays, only `.get()` gives them
-back. The module has no functions but those of CuPy that are named here, and reductions give arrays, never numbers.
+back. The module has no functions but those of CuPy that are named here, and reductions give arrays, never numbers. Kernels in
+CUDA C run on the CPU (cuda_on_host.py).
 """
 import operator
+from types import SimpleNamespace
 
 import numpy
+
+from tests.test_nn.cuda_on_host import HostModule
 
 # Functions that nn/ uses and CuPy has (docs.cupy.dev, "Comparison table"). Another one must be looked up there first.
 FUNCTIONS = {
     "abs", "add", "arange", "array", "asarray", "ascontiguousarray", "broadcast_to", "clip", "concatenate", "divmod",
-    "empty", "exp", "expm1", "eye", "kron", "log", "log1p", "maximum", "minimum", "ones_like", "pad", "result_type",
+    "dot", "empty", "exp", "expm1", "eye", "kron", "log", "log1p", "maximum", "minimum", "ones_like", "pad", "result_type",
     "sign", "sqrt", "stack", "tanh", "where", "zeros", "zeros_like",
 }
 METHODS = {
@@ -157,6 +161,8 @@ class StrictModule:
     """What backend.load_cupy() gives in the tests."""
 
     ndarray = StrictArray
+    RawModule = HostModule
+    cuda = SimpleNamespace(Device=lambda: SimpleNamespace(compute_capability="80"))
 
     def __getattr__(self, name):
         if name not in FUNCTIONS:

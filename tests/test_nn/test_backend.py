@@ -71,6 +71,17 @@ def test_arrays_know_their_module(monkeypatch):
     assert backend.as_array(there) is there and backend.to_numpy(here) is here and backend.to_numpy(there) == here
 
 
+def test_numbers_leave_a_device_together(monkeypatch):
+    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, StrictModule())
+    copies, get = [], StrictArray.get
+    monkeypatch.setattr(StrictArray, "get", lambda self: copies.append(self) or get(self))
+    monkeypatch.delattr(StrictArray, "__float__")
+    values = [np.float32(0.1), np.float32(1e30), np.float32(-3)]
+    there = [StrictArray(np.asarray(v)) for v in values]
+    assert backend.numbers(*there) == backend.numbers(*map(np.asarray, values)) == [float(v) for v in values]
+    assert len(copies) == 1
+
+
 def test_importing_the_library_loads_neither_cupy_nor_matplotlib():
     code = "import sys, nn; nn.Linear(1, 1)([1.0]); print([m for m in ('cupy', 'matplotlib') if m in sys.modules])"
     root = pathlib.Path(nn.__file__).parents[1]

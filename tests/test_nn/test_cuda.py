@@ -1,0 +1,376 @@
+"""The kernels in CUDA C against the definitions of plain.py: on a GPU where there is one, and on the CPU, where a stand-in for
+CuPy runs them (cuda_on_host.py); and that NVIDIA's compiler takes them."""
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nn
+from nn import backend, kernels
+from nn.kernels import cuda, plain
+from tests.test_nn.cuda_on_host import HostModule, kernels_of
+from tests.test_nn.strict_array import StrictArray, StrictModule
+
+FILES = sorted(path.stem for path in cuda.FOLDER.glob("*.cu"))
+# Of the sum of the products' sizes. 2**-7 for bfloat16 holds for operands' errors of 2**-8 each, and their product's of 2**-16.
+BOUNDS = {"float32": 0, "tf32": 2 ** -10 + 2 ** -22, "bf16": 2 ** -7 + 2 ** -16}
+FLOAT32 = 1e-5  # of the same sum: what sums in float32 err by
+
+# (N, H, W), (C, F), (kh, kw), stride, padding
+SHAPES = {
+    "square": ((3, 6, 6), (3, 4), (3, 3), (1, 1), (1, 1)),
+    "strided": ((3, 7, 6), (3, 4), (5, 4), (2, 3), (2, 1)),
+    "leftover_pixels": ((3, 8, 9), (2, 3), (3, 2), (3, 2), (0, 1)),
+    "many_tiles": ((1, 8, 9), (37, 70), (3, 3), (1, 1), (1, 1)),
+    "many_tiles_strided": ((1, 11, 13), (33, 66), (3, 5), (2, 2), (1, 2)),
+    "whole_tiles": ((1, 8, 8), (32, 64), (1, 1), (1, 1), (0, 0)),
+    "one_to_one": ((3, 4, 5), (1, 1), (2, 3), (1, 1), (0, 0)),
+    "many_to_one": ((3, 5, 4), (8, 1), (5, 3), (1, 1), (2, 1)),
+    "one_pixel": ((3, 4, 5), (8, 2), (1, 1), (1, 1), (0, 0)),
+    "one_pixel_strided": ((2, 5, 7), (3, 2), (1, 1), (2, 3), (0, 0)),
+    "stride_above_kernel": ((2, 9, 9), (3, 2), (2, 2), (4, 3), (1, 2)),
+    "wide_padding": ((3, 3, 4), (8, 2), (2, 1), (1, 1), (3, 2)),
+    "whole_picture": ((3, 4, 5), (2, 3), (4, 5), (1, 1), (0, 0)),
+    "many_places": ((5, 20, 21), (3, 5), (3, 3), (1, 1), (1, 1)),
+    "no_picture": ((0, 6, 6), (3, 4), (3, 3), (1, 1), (1, 1)),
+}
+every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+every_precision = pytest.mark.parametrize("precision", BOUNDS)
+
+
+@pytest.fixture(params=["on_the_cpu", "on_a_gpu"])
+def xp(request, monkeypatch):
+    """The stand-in for CuPy, or CuPy."""
+    if request.param == "on_a_gpu":
+        if backend.choose_device("auto") == "cpu":
+            pytest.skip("no GPU")
+        return backend.load_cupy()
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    module = StrictModule()
+    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+    monkeypatch.setattr(backend, "load_cupy", lambda: module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def launched(monkeypatch):
+    """The names of the kernels that a test launches, wherever they run."""
+    names, launch = [], cuda._launch
+    monkeypatch.setattr(cuda, "_launch", lambda file, name, *rest: names.append(name) or launch(file, name, *rest))
+    return names
+
+
+def make(shape):
+    """x, w, b, y, and (stride, padding): y has the shape of conv(x, w)."""
+    (n, h, wd), (c, f), (kh, kw), stride, padding = shape
+    rng = np.random.default_rng(0)
+    oh, ow = (h + 2 * padding[0] - kh) // stride[0] + 1, (wd + 2 * padding[1] - kw) // stride[1] + 1
+    shapes = (n, h, wd, c), (kh, kw, c, f), (f,), (n, oh, ow, f)
+    return *(rng.standard_normal(s).astype(np.float32) for s in shapes), (stride, padding)
+
+
+def check(xp, name, arrays, rest, bound, bias=None, slope=()):
+    """A convolution of cuda.py gives what plain.py gives of float64 arrays, within `bound` of the sum of the products' sizes."""
+    wide = [a.astype(np.float64) for a in arrays]
+    biased = () if bias is False else (bias,)
+    expected = getattr(plain, name)(*wide, *biased, *rest, *slope)
+    sizes = getattr(plain, name)(*map(abs, wide), *(None if b is None else abs(b) for b in biased), *rest, *[None for _ in slope])
+    there = [xp.asarray(a) for a in (*arrays, *(b for b in biased if b is not None))]
+    found = getattr(cuda, name)(*there[:2], *(None if b is None else there[2] for b in biased), *rest, *slope)
+    assert type(found) is xp.ndarray and found.dtype == np.float32 and found.shape == expected.shape
+    error = abs(found.get() - expected)
+    assert (error <= (bound + FLOAT32) * sizes + 1e-30).all(), (error / (sizes + 1e-30)).max()
+
+
+@every_precision
+@every_shape
+def test_convolutions_are_those_of_their_definition(xp, shape, precision, launched):
+    x, w, b, y, geometry = make(shape)
+    backwards = np.linspace(-1, 1, x.shape[3], dtype=np.float32)
+    with nn.kernels.use_precision(precision):
+        check(xp, "conv2d", (x, w), geometry, BOUNDS[precision], None, (None,))
+        for slope in (None, 0.0, 1.5):
+            check(xp, "conv2d", (x, w), geometry, BOUNDS[precision] * (slope or 1), b, (slope,))
+        check(xp, "conv2d_transpose", (y, w), (*geometry, x.shape[1:3]), BOUNDS[precision], None)
+        check(xp, "conv2d_transpose", (y, w), (*geometry, x.shape[1:3]), BOUNDS[precision], backwards)
+        check(xp, "conv2d_weight", (x, y), (*geometry, w.shape[:2]), BOUNDS[precision], False)
+    ways = {"gather_columns", "fold_columns"} if precision == "float32" else {"convolve", "convolve_weight"}
+    assert bool(ways & set(launched)) == (x.size > 0)
+
+
+def rounded(a, precision):
+    """float32 numbers to the nearest with 11 or 8 binary digits, as float64."""
+    mantissa, exponent = np.frexp(a.astype(np.float64))
+    scale = 2.0 ** {"tf32": 11, "bf16": 8}[precision]
+    whole = np.rint(mantissa * scale) if precision == "bf16" else np.trunc(mantissa * scale + np.copysign(0.5, mantissa))
+    return np.ldexp(whole / scale, exponent)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("shape", ["many_tiles_strided", "strided", "many_places"])
+def test_only_the_operands_are_rounded(xp, shape, precision):
+    """The sums are those of the rounded operands, as exact as float32's: so they are summed in float32."""
+    x, w, _, y, geometry = make(SHAPES[shape])
+    low = [rounded(a, precision) for a in (x, w, y)]
+    cases = [("conv2d", (0, 1), (None, *geometry, None)), ("conv2d_transpose", (2, 1), (None, *geometry, x.shape[1:3])),
+             ("conv2d_weight", (0, 2), (*geometry, w.shape[:2]))]
+    with nn.kernels.use_precision(precision):
+        for name, chosen, rest in cases:
+            found = getattr(cuda, name)(*(xp.asarray((x, w, y)[k]) for k in chosen), *rest).get()
+            expected = getattr(plain, name)(*(low[k] for k in chosen), *rest)
+            sizes = getattr(plain, name)(*(abs(low[k]) for k in chosen), *rest)
+            assert (abs(found - expected) <= FLOAT32 * sizes).all()
+
+
+def test_a_large_batch_is_gathered_in_parts(xp, monkeypatch, launched):
+    x, w, b, y, geometry = make(((5, 6, 6), (3, 4), (3, 3), (1, 1), (1, 1)))
+    monkeypatch.setattr(cuda, "COLUMN_BYTES", 2 * 4 * 6 * 6 * 27 + 8)  # of two pictures
+    check(xp, "conv2d", (x, w), geometry, 0, b, (0.1,))
+    check(xp, "conv2d_transpose", (y, w), (*geometry, x.shape[1:3]), 0)
+    check(xp, "conv2d_weight", (x, y), (*geometry, w.shape[:2]), 0, False)
+    assert launched == ["gather_columns"] * 3 + ["bias_leaky_relu"] + ["fold_columns"] * 3 + ["gather_columns"] * 3
+
+
+@every_precision
+def test_any_layout_of_memory(xp, precision):
+    """Pictures kept as (N, C, H, W), weights backwards, every second row of y."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 5, 6), (2, 3, 3, 4), (2, 8, 4, 4))]
+
+    def turned(planes, w, y):
+        return planes.transpose(0, 2, 3, 1), w[::-1], y[:, ::2]
+    here, there, geometry = turned(*arrays), turned(*map(xp.asarray, arrays)), ((1, 1), (0, 0))
+    assert not any(a.flags.c_contiguous for a in there)
+    with nn.kernels.use_precision(precision):
+        for name, chosen, rest in [("conv2d", (0, 1), (None, *geometry, None)), ("conv2d_weight", (0, 2), (*geometry, (2, 3))),
+                                   ("conv2d_transpose", (2, 1), (None, *geometry, (5, 6)))]:
+            found = getattr(cuda, name)(*(there[k] for k in chosen), *rest).get()
+            wide = [here[k].astype(np.float64) for k in chosen]
+            error, sizes = abs(found - getattr(plain, name)(*wide, *rest)), getattr(plain, name)(*map(abs, wide), *rest)
+            assert (error <= (BOUNDS[precision] + FLOAT32) * sizes).all()
+
+
+def test_numpys_whole_numbers_are_numbers(xp):
+    x, w, _, y, _ = make(SHAPES["strided"])
+    geometry = tuple(np.array([2, 3])), tuple(np.array([2, 1]))
+    for precision in BOUNDS:
+        with nn.kernels.use_precision(precision):
+            check(xp, "conv2d", (x, w), geometry, BOUNDS[precision], None, (None,))
+            check(xp, "conv2d_transpose", (y, w), (*geometry, tuple(np.array(x.shape[1:3]))), BOUNDS[precision])
+            check(xp, "conv2d_weight", (x, y), (*geometry, tuple(np.array(w.shape[:2]))), BOUNDS[precision], False)
+
+
+@every_precision
+def test_the_same_bits_every_time(xp, precision):
+    x, w, b, y, geometry = make(SHAPES["many_places"])
+    x, w, b, y = map(xp.asarray, (x, w, b, y))
+
+    def run():
+        return [a.get().tobytes() for a in (cuda.conv2d(x, w, b, *geometry, 0.1), cuda.conv2d_weight(x, y, *geometry, (3, 3)),
+                                            cuda.conv2d_transpose(y, w, None, *geometry, x.shape[1:3]))]
+    with nn.kernels.use_precision(precision):
+        assert run() == run()
+
+
+def test_the_weight_gradient_is_shared_out(xp, monkeypatch, launched):
+    """To many blocks or to one: the places are the same, up to a share that ends within a tile."""
+    x, w, _, y, geometry = make(SHAPES["many_places"])
+    for blocks in (1, 2, 3, 7, 512):
+        monkeypatch.setattr(cuda, "BLOCKS", blocks)
+        with nn.kernels.use_precision("tf32"):
+            check(xp, "conv2d_weight", (x, y), (*geometry, w.shape[:2]), BOUNDS["tf32"], False)
+    assert launched.count("convolve_weight") == 5 and launched.count("sum_parts") == 4
+
+
+@every_precision
+def test_what_is_not_finite_stays_so(xp, precision):
+    x, w = np.ones((1, 2, 3, 1), np.float32), np.ones((1, 1, 1, 2), np.float32)
+    x[0, 0] = np.array([np.nan, np.inf, -np.inf])[:, None]
+    with nn.kernels.use_precision(precision):
+        for slope, low in ((None, -np.inf), (0.0, 0), (0.2, -np.inf)):
+            y = cuda.conv2d(xp.asarray(x), xp.asarray(w), None, (1, 1), (0, 0), slope).get()
+            np.testing.assert_array_equal(y[0, 0, :, 0], [np.nan, np.inf, low])
+            np.testing.assert_array_equal(y[0, 1], 1)
+
+
+@pytest.mark.parametrize("size", [1, 255, 70_000])
+def test_optimizers_are_those_of_their_definition(xp, size, launched):
+    rng = np.random.default_rng(0)
+    for name, count, settings in [("adam", 4, (0.01, 0.9, 0.99, 1e-8)), ("move_towards", 2, (0.3,))]:
+        expected = [rng.uniform(0.1, 1, size).astype(np.float32) for _ in range(count)]
+        there, steps = [xp.asarray(a.copy()) for a in expected], [xp.asarray(np.repeat(a, 2))[::2] for a in expected]
+        getattr(plain, name)(*expected, *settings)
+        for arrays in (there, steps):
+            getattr(cuda, name)(*arrays, *settings)
+            for found, right in zip(arrays, expected):
+                np.testing.assert_allclose(found.get(), right, rtol=1e-5)
+    assert launched == (["adam", "move_towards"] if size > 1 else ["adam"] * 2 + ["move_towards"] * 2)
+
+
+def test_every_element_is_reached_from_a_small_grid(xp):
+    """As where there are more elements than a grid has threads."""
+    a, b = (np.arange(2000, dtype=np.float32) + k for k in (0, 1))
+    there = xp.asarray(a.copy())
+    cuda._launch("optimizer", "move_towards", (2,), (256,), there, xp.asarray(b), np.int64(2000), 0.5)
+    np.testing.assert_array_equal(there.get(), a + 0.5)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 4, 5), (0, 3)])
+def test_the_slope_of_a_leaky_relu(xp, shape):
+    rng = np.random.default_rng(0)
+    gy, y = (np.asarray(rng.standard_normal(shape), np.float32) for _ in "ab")
+    y[y > 1] = 0
+    for slope in (0.0, 0.2, 1.5):
+        found = cuda.leaky_relu_backward(xp.asarray(gy), xp.asarray(y), slope)
+        assert type(found) is xp.ndarray and found.shape == shape
+        np.testing.assert_array_equal(found.get(), plain.leaky_relu_backward(gy, y, np.float32(slope)))
+
+
+@pytest.mark.parametrize("sizes", [(3, 6, 5, 3, 4, 7), (1, 1, 1, 1, 1, 1), (2, 9, 40, 33, 18, 80), (0, 3, 3, 2, 3, 3)])
+def test_sums_by_rows_and_columns(xp, sizes, launched):
+    n, h, w, c, oh, ow = sizes
+    rng = np.random.default_rng(0)
+    x, rows, columns = (rng.standard_normal(s).astype(np.float32) for s in ((n, h, w, c), (h, oh), (w, ow)))
+    rows[rng.random(rows.shape) < 0.5] = 0
+    found = cuda.separable(xp.asarray(x), xp.asarray(rows).T, xp.asarray(columns).T)
+    expected = np.einsum("hi,wj,nhwc->nijc", rows, columns, x.astype(np.float64))
+    assert type(found) is xp.ndarray and found.dtype == np.float32
+    np.testing.assert_allclose(found.get(), expected, rtol=1e-4, atol=1e-5)
+    assert launched == ["along_axis"] * 2 * (n > 0)
+
+
+def test_float64_is_left_to_the_definitions(xp, launched):
+    x, w, b, y, geometry = make(SHAPES["strided"])
+    wide = [a.astype(np.float64) for a in (x, w, b, y)]
+    x, w, b, y = map(xp.asarray, wide)
+    with nn.kernels.use_precision("bf16"):
+        found = cuda.conv2d(x, w, b, *geometry, 0.2), cuda.conv2d_transpose(y, w, None, *geometry, (7, 6))
+        np.testing.assert_allclose(found[0].get(), plain.conv2d(*wide[:3], *geometry, 0.2), rtol=1e-12)
+        found += (cuda.conv2d_weight(x, y, *geometry, (5, 4)), cuda.separable(x, x[0, :, :, 0].T, x[0, :, :, 0]),
+                  cuda.leaky_relu_backward(y, y, 0.1))
+        assert {a.dtype for a in found} == {np.dtype(np.float64)}
+        cuda.adam(x, x, x, abs(x), 0.1, 0.9, 0.9, 1e-8)
+    assert not launched
+
+
+def test_a_network_learns_as_on_the_cpu(xp, launched):
+    """Layers, gradients to second order and the optimizer: through the kernels the same numbers as through those of the CPU."""
+    def run(device_array):
+        nn.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2, padding=1, activation=nn.LeakyReLU(0.1)),
+                              nn.ConvTranspose2d(6, 5, 4, stride=2, padding=1), nn.Upsample(2, "bilinear"), nn.AvgPool2d(2),
+                              nn.Conv2d(5, 3, 3, padding=1))
+        for parameter in model.parameters():
+            parameter.data = device_array(parameter.data)
+        optimizer = nn.optim.Adam(model.parameters(), 1e-2)
+        average = nn.optim.ExponentialMovingAverage(model.parameters())
+        picture = device_array(np.random.default_rng(0).random((2, 8, 8, 3), np.float32))
+        losses = []
+        for _ in range(3):
+            x = nn.Tensor(picture, requires_grad=True)
+            optimizer.zero_grad()
+            drawn = model(x)
+            (slope,) = nn.grad((drawn * drawn).sum(), [x], create_graph=True)
+            loss = (drawn * drawn).mean() + (slope * slope).mean()
+            loss.backward()
+            optimizer.step()
+            average.update()
+            losses.append(loss.item())
+        return losses, [backend.to_numpy(a) for a in average.averages]
+
+    losses, averages = run(xp.asarray)
+    expected, expected_averages = run(lambda array: array)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for found, right in zip(averages, expected_averages):
+        np.testing.assert_allclose(found, right, atol=1e-4)
+    assert set(launched) == {"gather_columns", "fold_columns", "bias_leaky_relu", "leaky_relu_backward", "along_axis", "adam",
+                             "move_towards"}
+
+
+def test_kernels_are_chosen_by_array_and_name(xp):
+    there, here = xp.asarray([1.0]), np.ones(1)
+    assert kernels.select(there) is cuda and kernels.select(here) is kernels.cpu
+    with nn.use_kernels("plain"):
+        assert kernels.select(there) is kernels.select(here) is plain
+
+
+def test_a_precision_is_chosen_for_a_while():
+    assert cuda.precision == "float32"
+    with nn.kernels.use_precision("bf16"):
+        with nn.kernels.use_precision("tf32"):
+            assert cuda.precision == "tf32"
+        assert cuda.precision == "bf16"
+    assert cuda.precision == "float32"
+    with pytest.raises(ValueError, match="use_precision: expected one of float32, tf32, bf16, got 'half'"):
+        nn.kernels.use_precision("half")
+
+
+def test_a_precision_is_refused_where_it_would_have_no_effect(monkeypatch):
+    module = StrictModule()
+    monkeypatch.setattr(backend, "load_cupy", lambda: module)
+    for device in ("cpu", "cuda"):
+        nn.kernels.check_precision("float32", device)
+    nn.kernels.check_precision("bf16", "cuda")
+    with pytest.raises(nn.DeviceError, match="^tf32: only a GPU computes so; use --precision float32, or --device cuda$"):
+        nn.kernels.check_precision("tf32", "cpu")
+    with nn.use_kernels("plain"), pytest.raises(nn.DeviceError, match="^bf16: plain kernels compute in float32; use --kernels"):
+        nn.kernels.check_precision("bf16", "cuda")
+    monkeypatch.setattr(module, "cuda", SimpleNamespace(Device=lambda: SimpleNamespace(compute_capability="75")), raising=False)
+    with pytest.raises(nn.DeviceError, match="^bf16: needs a GPU of compute capability 8.0, this one's is 7.5; use --prec"):
+        nn.kernels.check_precision("bf16", "cuda")
+
+
+def test_every_kernel_is_named_here():
+    """One that is added must be launched by a test."""
+    names = {name for file in FILES for name in kernels_of(cuda.source(file))}
+    assert names == {"gather_columns", "fold_columns", "bias_leaky_relu", "leaky_relu_backward", "adam", "move_towards",
+                     "along_axis", "convolve", "convolve_weight", "sum_parts"}
+    assert sum(cuda.source(file).count("__global__") for file in FILES) == len(names)
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("file, options", [*((file, ()) for file in FILES), ("convolution", ("-DBFLOAT16",))])
+def test_nvidias_compiler_takes_it(file, options, arch, tmp_path):
+    """And keeps every thread's sums in registers: what it calls a stack frame would be memory, hundreds of times slower. And
+    shared memory can be read by words: elsewhere an address between them would end the program."""
+    (tmp_path / "kernel.cu").write_text(cuda.source(file))
+    command = ["nvcc", "-std=c++17", *options, f"-arch={arch}", "-cubin", "-Xptxas", "-v", "-Werror", "all-warnings", "--keep",
+               "--keep-dir", str(tmp_path), "-o", str(tmp_path / "kernel.cubin"), str(tmp_path / "kernel.cu")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    frames = [line.strip() for line in done.stderr.splitlines() if "stack frame" in line]
+    assert frames and all(line.startswith("0 bytes stack frame, 0 bytes spill") for line in frames), frames
+    aligned = re.findall(r"^\s*\.shared \.align (\d+)", (tmp_path / "kernel.ptx").read_text(), re.M)
+    assert bool(aligned) == (file == "convolution") and min(map(int, aligned), default=4) >= 4
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+def test_the_stand_in_sees_what_cupy_would_not():
+    """An argument of the wrong width; memory shared too early or too late; threads that wait in vain."""
+    module = HostModule(cuda.source("optimizer"))
+    x = StrictArray(np.zeros(4, np.float32))
+    for arguments in ((x, x, 4, np.float32(1)), (x, x, np.int32(4), np.float32(1)), (x, x, np.int64(4), 1.0), (x, x, np.int64(4)),
+                      (x, StrictArray(np.zeros(4)), np.int64(4), np.float32(1))):
+        with pytest.raises(AssertionError, match="move_towards"):
+            module.get_function("move_towards")((1,), (32,), arguments)
+
+    turned = """extern "C" __global__ void turn(float* x) {
+        __shared__ float held[64];
+        for (int round = 0; round < 2; round++) {
+            %s
+            held[threadIdx.x] = x[threadIdx.x];
+            %s
+            x[threadIdx.x] = held[63 - threadIdx.x];
+        }
+        __syncthreads();
+    }"""
+    for waits, right in ((("__syncthreads();", "__syncthreads();"), True), (("__syncthreads();", ""), False),
+                         (("", "__syncthreads();"), False)):
+        x = StrictArray(np.arange(64, dtype=np.float32))
+        HostModule(turned % waits).get_function("turn")((1,), (64,), (x,))
+        assert np.array_equal(x.get(), np.arange(64)) == right
