@@ -3,13 +3,22 @@ import concurrent.futures
 import ctypes
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from nn.kernels import cpu, parallel, plain
+from nn import kernels
+from nn.kernels import cpu, cuda, parallel, plain
+
+
+def test_each_version_has_the_whole_interface():
+    names = re.findall(r"^    ([a-z]\w*)\(", kernels.__doc__, re.MULTILINE)
+    assert "conv2d" in names and "adam" in names
+    for version in (plain, cpu, cuda):
+        assert [name for name in names if not callable(getattr(version, name, None))] == []
 
 
 @pytest.fixture(params=[1, 2, 3])
