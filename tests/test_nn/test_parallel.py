@@ -60,8 +60,11 @@ def test_interrupted_it_begins_nothing_more(two_threads):
 
     with pytest.raises(KeyboardInterrupt):
         parallel.run(work, range(100))
+    before = helpers()
+    parallel.set_threads(1)  # the helper ends once it has done what it took
     interrupted.set()
-    assert parallel.run(lambda k: k, range(4)) == [0, 1, 2, 3]
+    for thread in before:
+        thread.join(60)
     assert len(begun) == 2
 
 
