@@ -19,14 +19,14 @@ def test_the_second_is_refused_and_told_by_whom(run_copy, train_small):
 
 def test_a_process_that_was_killed_blocks_nobody(start, small_options, train_small, tmp_path):
     run = tmp_path / "run"
-    process = start("train.py", *small_options, "--run", run, "--steps", 100_000)
-    until = time.monotonic() + 60
-    while not (run / "checkpoint.npz").exists() and time.monotonic() < until:
-        time.sleep(0.05)  # until it is well under way
-    outcome = train_small(run)
-    assert outcome.code == 1 and f"process {process.pid} " in outcome.err[0]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with start("train.py", *small_options, "--run", run, "--steps", 100_000) as process:
+        until = time.monotonic() + 60
+        while not (run / "checkpoint.npz").exists() and time.monotonic() < until:
+            time.sleep(0.05)  # until it is well under way
+        outcome = train_small(run)
+        assert outcome.code == 1 and f"process {process.pid} " in outcome.err[0]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     assert train_small(run, "--stage", "autoencoder", "--steps", 1 + int(RunFolder(run).load()["step"])).code == 0
 
 
