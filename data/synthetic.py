@@ -230,7 +230,7 @@ def render_many(person, poses, size, workers=None):
 def render_each(people, poses, size, workers=None):
     """As render_many, each pose of a person of its own: two lists of one length."""
     workers = min(workers or os.cpu_count() or 1, len(poses) // 8)
-    if workers <= 1:
+    if workers <= 1 or multiprocessing.current_process().daemon:  # one that may have no children
         return _render_share(people, poses, size)
     starts = range(0, len(poses), _SHARE)
     try:

@@ -25,7 +25,6 @@ except ImportError:  # Windows
     resource = None
 
 import nn
-from data import faceset
 from data.aligned import _read_places
 from data.animation import is_animation, read_animation
 from data.corrections import CorrectionError, read_corrections
@@ -242,7 +241,7 @@ def _work(spoiler, folder, share, results):
     """In a process of its own: read the inputs of `share`, and send of each (kind of end, what was bad or None)."""
     logging.disable()  # many a face is passed over with a warning
     nn.kernels.parallel.set_threads(1)
-    faceset.os.cpu_count = lambda: 1  # threads of one worker would wait for each other
+    os.cpu_count = lambda: 1  # threads of one worker would wait for each other
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     for inputs in spoiler.files.values():  # everything that is loaded when first needed is loaded now

@@ -1,6 +1,8 @@
 """The rendered people: what a picture must be, what its landmarks must lie on, and what may depend on whom."""
 
+import concurrent.futures
 import csv
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -222,3 +224,11 @@ def test_an_output_that_cannot_be_is_told_in_one_line(tmp_path, capsys):
     assert main([str(tmp_path / "file"), "--count", "1", "--size", "16"]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and "file" in lines[0]
+
+
+def test_a_process_that_may_have_no_children_renders_alone(monkeypatch):
+    drawn = poses(16)
+    expected = [render(Person(0), pose, 32).image for pose in drawn]
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", None)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    np.testing.assert_array_equal([made.image for made in render_many(Person(0), drawn, 32, workers=2)], expected)
