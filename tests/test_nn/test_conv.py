@@ -8,7 +8,7 @@ import nn
 from nn import functional as F
 from nn import kernels
 from nn.functional.conv import Conv2dWeight
-from nn.kernels import cpu, parallel, plain
+from nn.kernels import cpu, plain
 from tests.test_nn import definitions as D
 
 KERNELS = [("plain", None), ("fast", 1), ("fast", 2), ("fast", 3), ("fast", 7)]  # 7: more than pictures, so these are cut
@@ -317,14 +317,6 @@ def test_a_batch_of_no_pictures(name):
         y = F.conv2d(x, w)
         y.sum().backward()
     assert y.shape == (0, 2, 2, 5) and x.grad.shape == x.shape and not w.grad.any() and w.grad.shape == w.shape
-
-
-@pytest.fixture
-def two_threads():
-    before = parallel.thread_count()
-    parallel.set_threads(2)
-    yield
-    parallel.set_threads(before)
 
 
 @pytest.mark.parametrize("shape", ["square", "many_to_few", "strided"])

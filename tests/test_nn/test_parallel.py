@@ -7,14 +7,6 @@ import pytest
 from nn.kernels import parallel
 
 
-@pytest.fixture
-def two_threads():
-    before = parallel.thread_count()
-    parallel.set_threads(2)
-    yield
-    parallel.set_threads(before)
-
-
 def helpers():
     return [thread for thread in threading.enumerate() if thread.name.startswith("kernel_")]
 
