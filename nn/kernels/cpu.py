@@ -24,7 +24,7 @@ from nn.kernels import parallel, plain, products, winograd
 
 CHUNK_BYTES = 1 << 22  # columns of this size stay near a core, and are worth a call
 PRODUCT = 1 << 22  # multiplications from which a product is worth cutting up
-BLOCK = 1 << 15  # numbers of an optimizer's vectors that are worked on at a time
+BLOCK = 1 << 16  # numbers of an optimizer's vectors that are worked on at a time
 WINOGRAD_CHANNELS, WINOGRAD_TILES = 32, 128  # of x and of y, and in a batch: where that way begins to pay
 PHASE_PIXELS = 8  # of y, for each channel of x: where phases begin to pay
 forced_chunks = None  # the number of chunks, where a caller of use_kernels gave one
