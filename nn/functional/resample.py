@@ -10,7 +10,7 @@ import numpy
 
 from nn import backend, kernels
 from nn.functional.reduction import sum as sum_over
-from nn.functional.shape import getitem, reshape, transpose
+from nn.functional.shape import getitem, reshape
 from nn.tensor import Function, Tensor, operand
 
 
@@ -37,6 +37,28 @@ class UpsampleNearest(Function):
         n, h, w, c = gy.shape
         f = self.factor
         return sum_over(reshape(gy, (n, h // f, f, w // f, f, c)), (2, 4))
+
+
+class PixelShuffle(Function):
+    """y[n, f*h + i, f*w + j, c] = x[n, h, w, (i*f + j)*C + c]"""
+
+    def forward(self, x, factor):
+        self.factor = factor
+        return kernels.select(x).pixel_shuffle(x, factor)
+
+    def backward(self, gy):
+        return PixelUnshuffle.apply(gy, factor=self.factor)
+
+
+class PixelUnshuffle(Function):
+    """x[n, h, w, (i*f + j)*C + c] = y[n, f*h + i, f*w + j, c]: the way back, and the adjoint."""
+
+    def forward(self, y, factor):
+        self.factor = factor
+        return kernels.select(y).pixel_unshuffle(y, factor)
+
+    def backward(self, gx):
+        return PixelShuffle.apply(gx, factor=self.factor)
 
 
 def separable(x, rows, columns):
@@ -123,10 +145,7 @@ def pixel_shuffle(x, factor):
     x = operand(x)
     if x.ndim != 4 or x.shape[3] % factor ** 2:
         raise ValueError(f"pixel_shuffle: expected (N, H, W, C) with C a multiple of {factor ** 2}, got {x.shape}")
-    n, h, w, c = x.shape
-    c //= factor ** 2
-    blocks = reshape(x, (n, h, w, factor, factor, c))
-    return reshape(transpose(blocks, 0, 1, 3, 2, 4, 5), (n, h * factor, w * factor, c))
+    return PixelShuffle.apply(x, factor=factor)
 
 
 def upsample(x, factor, mode="nearest"):

@@ -14,6 +14,8 @@ All take float32 and float64, and all are held to the same results by tests. `us
     matmul(x, w) -> y
     sum_rows(x) -> y
     separable(x, rows, columns) -> y
+    pixel_shuffle(x, factor) -> y
+    pixel_unshuffle(y, factor) -> x
     leaky_relu_backward(gy, y, slope) -> gx
     adam(p, g, m, v, rate, beta1, beta2, eps)        in place
     move_towards(average, p, share)                  in place

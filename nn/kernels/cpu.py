@@ -68,7 +68,7 @@ def conv2d_transpose(y, w, b, stride, padding, size):
     if stride == (1, 1) and f <= 4 * c and all(k > p for k, p in zip((kh, kw), padding)):
         return conv2d(y, w[::-1, ::-1].transpose(0, 1, 3, 2), b, stride, (kh - 1 - padding[0], kw - 1 - padding[1]), None)
     if _pays_in_phases(w.shape, stride, padding, size, y.shape):
-        x = _join_phases(conv2d_transpose(y, _phase_filter(w), None, (1, 1), (1, 1), (oh, ow)))
+        x = pixel_shuffle(conv2d_transpose(y, _phase_filter(w), None, (1, 1), (1, 1), (oh, ow)), 2)
         return x if b is None else x + b
     x = numpy.empty((n, *size, c), y.dtype)
     matrix = w.reshape(-1, f).T
@@ -98,18 +98,6 @@ def _phase_filter(w):
     even = numpy.zeros((6, 6, c, f), w.dtype)
     even[:5, :5] = w
     return even.reshape(3, 2, 3, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(3, 3, 4 * c, f)
-
-
-def _join_phases(phases):
-    """The picture (n, 2*H, 2*W, C) of the four phases (n, H, W, 4*C)."""
-    n, h, w, c = phases.shape
-    x = numpy.empty((n, 2 * h, 2 * w, c // 4), phases.dtype)
-
-    def work(part):
-        x[part].reshape(-1, h, 2, w, c // 2)[...] = phases[part].reshape(-1, h, w, 2, c // 2).swapaxes(2, 3)
-
-    parallel.run(work, _chunks(n, 2 * x[:1].nbytes, 0))
-    return x
 
 
 def conv2d_weight(x, y, stride, padding, size):
@@ -297,6 +285,32 @@ def separable(x, rows, columns):
 
     parallel.run(work, _chunks(n, oh * w * c * x.itemsize, blocks.nbytes))
     return y
+
+
+def pixel_shuffle(x, factor):
+    """As plain.pixel_shuffle."""
+    n, h, w, c = x.shape
+    y = numpy.empty((n, h * factor, w * factor, c // factor ** 2), x.dtype)
+    run = c // factor  # numbers that stay side by side: a row of a block
+
+    def work(part):
+        y[part].reshape(-1, h, factor, w, run)[...] = x[part].reshape(-1, h, w, factor, run).swapaxes(2, 3)
+
+    parallel.run(work, _chunks(n, 2 * y[:1].nbytes, 0))
+    return y
+
+
+def pixel_unshuffle(y, factor):
+    """As plain.pixel_unshuffle."""
+    n, h, w, c = y.shape
+    h, w, run = h // factor, w // factor, c * factor
+    x = numpy.empty((n, h, w, factor * run), y.dtype)
+
+    def work(part):
+        x[part].reshape(-1, h, w, factor, run)[...] = y[part].reshape(-1, h, factor, w, run).swapaxes(2, 3)
+
+    parallel.run(work, _chunks(n, 2 * x[:1].nbytes, 0))
+    return x
 
 
 def leaky_relu_backward(gy, y, slope):

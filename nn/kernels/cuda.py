@@ -4,6 +4,7 @@
     cuda/convolution.cu   convolution on tensor cores, where `use_precision` asks for that: no columns in memory
     cuda/activation.cu    bias and leaky ReLU in one pass
     cuda/separable.cu     weighted sums along rows and columns
+    cuda/shuffle.cu       channels into pixels and back
     cuda/optimizer.cu     Adam and the moving average, one pass over a parameter
 
 What is not float32, or is empty, is left to plain.py. No kernel adds to a number that another thread may add to: sums have one
@@ -107,6 +108,26 @@ def separable(x, rows, columns):
     return y
 
 
+def pixel_shuffle(x, factor):
+    """As plain.pixel_shuffle."""
+    if not _usual(x):
+        return plain.pixel_shuffle(x, factor)
+    n, h, w, c = x.shape
+    y = _empty(x, (n, h * factor, w * factor, c // factor ** 2))
+    _launch_shuffle("pixel_shuffle", x, y, x.shape, factor)
+    return y
+
+
+def pixel_unshuffle(y, factor):
+    """As plain.pixel_unshuffle."""
+    if not _usual(y):
+        return plain.pixel_unshuffle(y, factor)
+    n, h, w, c = y.shape
+    x = _empty(y, (n, h // factor, w // factor, c * factor ** 2))
+    _launch_shuffle("pixel_unshuffle", y, x, x.shape, factor)
+    return x
+
+
 def leaky_relu_backward(gy, y, slope):
     """As plain.leaky_relu_backward."""
     if not _usual(gy, y) or gy.shape != y.shape:
@@ -129,6 +150,12 @@ def move_towards(average, p, share):
     if not _usual(average, p) or not _all_contiguous(average):
         return plain.move_towards(average, p, share)
     _launch_each("optimizer", "move_towards", p.size, average, _contiguous(p), _long(p.size), float(share))
+
+
+def _launch_shuffle(name, source, target, shape, factor):
+    """Run a kernel of cuda/shuffle.cu; shape: (N, H, W, f*f*C), of the smaller picture."""
+    _, _, w, c = shape
+    _launch_each("shuffle", name, target.size, _contiguous(source), target, _long(target.size), w, int(factor), c // int(factor))
 
 
 def _columns(x, kernel_size, stride, padding, size):

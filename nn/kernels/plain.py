@@ -78,6 +78,22 @@ def separable(x, rows, columns):
     return (y.reshape(-1, w * c) @ blocks).reshape(n, rows.shape[0], columns.shape[0], c)
 
 
+def pixel_shuffle(x, factor):
+    """x (N, H, W, f*f*C) -> y (N, f*H, f*W, C): channel (i*f + j)*C + c becomes row i, column j of its f x f block."""
+    n, h, w, c = x.shape
+    c //= factor ** 2
+    blocks = x.reshape(n, h, w, factor, factor, c).transpose(0, 1, 3, 2, 4, 5)  # (N, H, f, W, f, C)
+    return blocks.reshape(n, h * factor, w * factor, c)
+
+
+def pixel_unshuffle(y, factor):
+    """y (N, f*H, f*W, C) -> x (N, H, W, f*f*C): the way back, and the adjoint: each number has one place on either side."""
+    n, h, w, c = y.shape
+    h, w = h // factor, w // factor
+    blocks = y.reshape(n, h, factor, w, factor, c).transpose(0, 1, 3, 2, 4, 5)  # (N, H, W, f, f, C)
+    return blocks.reshape(n, h, w, factor ** 2 * c)
+
+
 def leaky_relu_backward(gy, y, slope):
     """gy where y > 0, slope * gy elsewhere."""
     return backend.array_module(gy).where(y > 0, gy, slope * gy)

@@ -11,6 +11,7 @@ import pytest
 import nn
 from nn import backend, kernels
 from nn.kernels import cuda, plain
+from tests.test_nn import definitions
 from tests.test_nn.cuda_on_host import HostModule, kernels_of
 from tests.test_nn.strict_array import StrictArray, StrictModule
 
@@ -243,6 +244,20 @@ def test_sums_by_rows_and_columns(xp, sizes, launched):
     assert launched == ["along_axis"] * 2 * (n > 0)
 
 
+@pytest.mark.parametrize("shape, factor", [((2, 3, 5, 12), 2), ((1, 4, 2, 18), 3), ((2, 1, 1, 5), 1), ((3, 30, 40, 32), 4),
+                                           ((0, 3, 5, 8), 2)])
+def test_channels_into_pixels_and_back(xp, shape, factor, launched):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    large = definitions.pixel_shuffle(x, factor).astype(np.float32)
+    for name, given, wanted in (("pixel_shuffle", x, large), ("pixel_unshuffle", large, x)):
+        turned = xp.asarray(given.transpose(1, 0, 2, 3)).transpose(1, 0, 2, 3)  # not contiguous
+        for array in (xp.asarray(given), turned):
+            found = getattr(cuda, name)(array, np.int64(factor))
+            assert type(found) is xp.ndarray and found.dtype == np.float32
+            np.testing.assert_array_equal(found.get(), wanted)
+    assert launched == ["pixel_shuffle", "pixel_shuffle", "pixel_unshuffle", "pixel_unshuffle"] * (x.size > 0)
+
+
 def test_float64_is_left_to_the_definitions(xp, launched):
     x, w, b, y, geometry = make(SHAPES["strided"])
     wide = [a.astype(np.float64) for a in (x, w, b, y)]
@@ -251,7 +266,7 @@ def test_float64_is_left_to_the_definitions(xp, launched):
         found = cuda.conv2d(x, w, b, *geometry, 0.2), cuda.conv2d_transpose(y, w, None, *geometry, (7, 6))
         np.testing.assert_allclose(found[0].get(), plain.conv2d(*wide[:3], *geometry, 0.2), rtol=1e-12)
         found += (cuda.conv2d_weight(x, y, *geometry, (5, 4)), cuda.separable(x, x[0, :, :, 0].T, x[0, :, :, 0]),
-                  cuda.leaky_relu_backward(y, y, 0.1))
+                  cuda.leaky_relu_backward(y, y, 0.1), cuda.pixel_shuffle(y, 2), cuda.pixel_unshuffle(y[:, :4, :2], 2))
         assert {a.dtype for a in found} == {np.dtype(np.float64)}
         cuda.adam(x, x, x, abs(x), 0.1, 0.9, 0.9, 1e-8)
     assert not launched
@@ -263,7 +278,7 @@ def test_a_network_learns_as_on_the_cpu(xp, launched):
         nn.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2, padding=1, activation=nn.LeakyReLU(0.1)),
                               nn.ConvTranspose2d(6, 5, 4, stride=2, padding=1), nn.Upsample(2, "bilinear"), nn.AvgPool2d(2),
-                              nn.Conv2d(5, 3, 3, padding=1))
+                              nn.Conv2d(5, 8, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(2, 3, 3, padding=1))
         for parameter in model.parameters():
             parameter.data = device_array(parameter.data)
         optimizer = nn.optim.Adam(model.parameters(), 1e-2)
@@ -288,7 +303,7 @@ def test_a_network_learns_as_on_the_cpu(xp, launched):
     for found, right in zip(averages, expected_averages):
         np.testing.assert_allclose(found, right, atol=1e-4)
     assert set(launched) == {"gather_columns", "fold_columns", "bias_leaky_relu", "leaky_relu_backward", "along_axis", "adam",
-                             "move_towards"}
+                             "move_towards", "pixel_shuffle", "pixel_unshuffle"}
 
 
 def test_kernels_are_chosen_by_array_and_name(xp):
@@ -328,7 +343,7 @@ def test_every_kernel_is_named_here():
     """One that is added must be launched by a test."""
     names = {name for file in FILES for name in kernels_of(cuda.source(file))}
     assert names == {"gather_columns", "fold_columns", "bias_leaky_relu", "leaky_relu_backward", "adam", "move_towards",
-                     "along_axis", "convolve", "convolve_weight", "sum_parts"}
+                     "along_axis", "convolve", "convolve_weight", "sum_parts", "pixel_shuffle", "pixel_unshuffle"}
     assert sum(cuda.source(file).count("__global__") for file in FILES) == len(names)
 
 

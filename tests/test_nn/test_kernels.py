@@ -12,6 +12,7 @@ import pytest
 
 from nn import kernels
 from nn.kernels import cpu, cuda, parallel, plain
+from tests.test_nn import definitions
 
 
 def test_each_version_has_the_whole_interface():
@@ -55,6 +56,23 @@ def test_sums_by_rows_and_columns_are_those_of_their_definition(threads, count, 
         y = kernels.separable(x, rows, columns)
         assert y.dtype == dtype
         np.testing.assert_allclose(y, expected, rtol=1e-4 if dtype == np.float32 else 1e-10, atol=1e-5 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("shape, factor", [((4, 3, 5, 12), 2), ((3, 4, 2, 18), 3), ((1, 2, 2, 5), 1), ((0, 3, 5, 8), 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_channels_into_pixels_and_back(threads, monkeypatch, shape, factor, dtype):
+    """On all threads, from any layout of memory."""
+    cut, run = [], parallel.run
+    monkeypatch.setattr(parallel, "run", lambda work, parts: cut.append(len(parts)) or run(work, parts))
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    large = definitions.pixel_shuffle(x, factor)
+    for version in (plain, cpu):
+        for name, given, wanted in (("pixel_shuffle", x, large), ("pixel_unshuffle", large.astype(dtype), x)):
+            for array in (given, given.transpose(1, 0, 2, 3).copy().transpose(1, 0, 2, 3)):
+                found = getattr(version, name)(array, factor)
+                assert found.dtype == dtype
+                np.testing.assert_array_equal(found, wanted)
+    assert cut == [max(1, min(threads, len(x)))] * 4
 
 
 def test_small_and_stacked_products_are_left_to_numpy(monkeypatch):
