@@ -25,7 +25,7 @@ Strides, paddings and sizes are pairs (vertical, horizontal); b and slope may be
 import numpy
 
 from nn import backend
-from nn.kernels import cpu, cuda, plain
+from nn.kernels import cpu, cuda, parts, plain
 
 PRECISIONS = ("float32", "tf32", "bf16")
 _chosen = cpu  # or plain
@@ -41,15 +41,15 @@ class use_kernels:
         global _chosen
         if name not in ("plain", "fast"):
             raise ValueError(f"use_kernels: expected 'plain' or 'fast', got {name!r}")
-        self._before = _chosen, cpu.forced_chunks
-        _chosen, cpu.forced_chunks = cpu if name == "fast" else plain, chunks
+        self._before = _chosen, parts.forced_chunks
+        _chosen, parts.forced_chunks = cpu if name == "fast" else plain, chunks
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
         global _chosen
-        _chosen, cpu.forced_chunks = self._before
+        _chosen, parts.forced_chunks = self._before
 
 
 class use_precision:

@@ -8,13 +8,13 @@ import nn
 from nn import functional as F
 from nn import kernels
 from nn.functional.conv import Conv2dWeight
-from nn.kernels import cpu, plain
+from nn.kernels import beside, convolution, cpu, parts, plain, winograd
 from tests.test_nn import definitions as D
 
 KERNELS = [("plain", None), ("fast", 1), ("fast", 2), ("fast", 3), ("fast", 7)]  # 7: more than pictures, so these are cut
 every_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: f"{kernel[0]}-{kernel[1]}")
 
-# (N, H, W), (C, F), (kh, kw), stride, padding: the shapes that take different ways through cpu.py.
+# (N, H, W), (C, F), (kh, kw), stride, padding: the shapes that take different ways through convolution.py.
 SHAPES = {
     "square": ((3, 6, 6), (3, 4), (3, 3), (1, 1), (1, 1)),
     "strided": ((3, 7, 6), (3, 4), (5, 4), (2, 3), (2, 1)),
@@ -135,7 +135,8 @@ def test_the_twins_agree(shape, dtype, rtol):
         np.testing.assert_allclose(fast, slow, rtol=rtol, atol=rtol * 10)
 
 
-# Winograd's way, on shapes for which it would be too dear: odd and even, with all margins, in bands and whole.
+# Winograd's way, on shapes for which it would be too dear: odd and even, with all margins, in bands and whole; threads share the
+# pictures, or the products.
 WINOGRAD_SHAPES = {
     "even": ((3, 6, 6), (3, 4), (1, 1)), "odd": ((3, 7, 5), (3, 4), (1, 1)), "no_padding": ((3, 6, 7), (4, 2), (0, 0)),
     "wide_padding": ((3, 2, 3), (2, 3), (2, 2)), "unlike_paddings": ((2, 5, 6), (2, 3), (0, 2)),
@@ -144,10 +145,15 @@ WINOGRAD_SHAPES = {
 }
 
 
+@pytest.fixture(params=[0, 10 ** 6], ids=["pictures", "products"])
+def winograd_share(request, monkeypatch):
+    monkeypatch.setattr(winograd, "HEAVY", request.param)
+
+
 @pytest.fixture(params=WINOGRAD_SHAPES.values(), ids=WINOGRAD_SHAPES)
-def winograd_shape(request, monkeypatch):
-    monkeypatch.setattr(cpu, "WINOGRAD_CHANNELS", 1)
-    monkeypatch.setattr(cpu, "WINOGRAD_TILES", 1)
+def winograd_shape(request, winograd_share, monkeypatch):
+    for name in ("PRODUCTS", "SIDE"):
+        monkeypatch.setattr(winograd, name, 0)
     size, channels, padding = request.param
     return size, channels, (3, 3), (1, 1), padding
 
@@ -176,12 +182,12 @@ def test_winograds_gradients_to_second_order(winograd_shape):
 
 
 @pytest.mark.parametrize("size, weights, stride, taken", [
-    ((16, 8, 8), (3, 3, 64, 128), 1, True), ((1, 64, 64), (3, 3, 32, 32), 1, True), ((16, 8, 8), (3, 3, 16, 64), 1, False),
-    ((16, 8, 8), (3, 3, 64, 16), 1, False), ((2, 8, 8), (3, 3, 64, 64), 1, False), ((16, 8, 8), (3, 3, 64, 64), 2, False),
-    ((16, 8, 8), (5, 5, 64, 64), 1, False), ((8, 8, 8), (3, 3, 1024, 32), 1, False)])
+    ((16, 8, 8), (3, 3, 128, 128), 1, True), ((1, 64, 64), (3, 3, 64, 64), 1, True), ((16, 4, 4), (3, 3, 256, 512), 1, True),
+    ((16, 8, 8), (3, 3, 16, 64), 1, False), ((16, 8, 8), (3, 3, 64, 16), 1, False), ((2, 8, 8), (3, 3, 64, 64), 1, False),
+    ((16, 8, 8), (3, 3, 128, 128), 2, False), ((16, 8, 8), (5, 5, 128, 128), 1, False), ((32, 8, 8), (3, 3, 1024, 32), 1, False)])
 def test_winograds_way_is_taken_where_it_is_the_faster_one(monkeypatch, size, weights, stride, taken):
     called = []
-    monkeypatch.setattr(cpu.winograd, "filters", lambda *given, real=cpu.winograd.filters: called.append(given) or real(*given))
+    monkeypatch.setattr(winograd, "filters", lambda *given, real=winograd.filters: called.append(given) or real(*given))
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((*size, weights[2]), np.float32), rng.standard_normal(weights, np.float32) / 30
     y = cpu.conv2d(x, w, None, (stride, stride), (1, 1), None)
@@ -194,10 +200,10 @@ def test_winograds_way_is_taken_where_it_is_the_faster_one(monkeypatch, size, we
     ((6, 9), (5, 5), (2, 2), (2, 2), False), ((6, 8), (5, 5), (2, 2), (1, 1), False), ((6, 8), (5, 5), (2, 1), (2, 2), False),
     ((6, 8), (4, 4), (2, 2), (2, 2), False)])
 def test_the_adjoint_by_phases_is_the_adjoint(monkeypatch, size, kernel, stride, padding, taken):
-    for name in ("WINOGRAD_CHANNELS", "WINOGRAD_TILES", "PHASE_PIXELS"):
-        monkeypatch.setattr(cpu, name, 1)
+    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "PHASE_PIXELS")):
+        monkeypatch.setattr(module, name, 0)
     called = []
-    monkeypatch.setattr(cpu, "_phase_filter", lambda w, real=cpu._phase_filter: called.append(w) or real(w))
+    monkeypatch.setattr(convolution, "_phase_filter", lambda w, real=convolution._phase_filter: called.append(w) or real(w))
     rng = np.random.default_rng(0)
     x, w, b = rng.standard_normal((4, *size, 3)), rng.standard_normal((*kernel, 3, 5)), rng.standard_normal(3)
     y = plain.conv2d(x, w, None, stride, padding, None)
@@ -210,7 +216,7 @@ def test_the_adjoint_by_phases_is_the_adjoint(monkeypatch, size, kernel, stride,
 @pytest.mark.parametrize("shape, taken", [((16, 16, 16, 64), True), ((32, 4, 4, 256), False), ((16, 32, 32, 16), False)])
 def test_phases_are_for_large_maps_of_many_channels(monkeypatch, shape, taken):
     called = []
-    monkeypatch.setattr(cpu, "_phase_filter", lambda w, real=cpu._phase_filter: called.append(w) or real(w))
+    monkeypatch.setattr(convolution, "_phase_filter", lambda w, real=convolution._phase_filter: called.append(w) or real(w))
     rng = np.random.default_rng(0)
     y, w = rng.standard_normal(shape, np.float32), rng.standard_normal((5, 5, shape[3] // 2, shape[3]), np.float32) / 30
     given = y, w, None, (2, 2), (2, 2), (2 * shape[1], 2 * shape[2])
@@ -234,33 +240,64 @@ def test_the_optimizers_twins_agree(dtype, size):
 
 
 def spied(monkeypatch, name):
-    """A list that grows with every call of a function of cpu.py."""
-    calls, function = [], getattr(cpu, name)
-    monkeypatch.setattr(cpu, name, lambda *args: calls.append(name) or function(*args))
+    """A list that grows with every call of a function of convolution.py."""
+    calls, function = [], getattr(convolution, name)
+    monkeypatch.setattr(convolution, name, lambda *args: calls.append(name) or function(*args))
     return calls
 
 
 def test_each_shape_takes_its_way(monkeypatch):
     """Copies are made of the side with fewer channels, and a turned kernel replaces folding where the stride is 1."""
-    planes, columns, folds = (spied(monkeypatch, name) for name in ("_by_planes", "columns", "_fold"))
+    columns, folds = (spied(monkeypatch, name) for name in ("columns", "fold"))
 
     def ways(operation, shape):
         x, w, _, y, settings = make(SHAPES[shape])
-        for calls in (planes, columns, folds):
+        for calls in (columns, folds):
             calls.clear()
         with nn.use_kernels("fast", 1):
             operation(x, w, y, settings)
-        return len(planes), len(columns), len(folds)
+        return len(columns), len(folds)
 
     def forward(x, w, y, settings):
         F.conv2d(x, w, **settings)
 
     def transposed(x, w, y, settings):
         cpu.conv2d_transpose(y, w, None, *settings.values(), x.shape[1:3])
-    assert ways(forward, "many_to_few") == ways(forward, "many_to_one") == (1, 0, 0)
-    assert ways(forward, "few_to_many") == ways(forward, "one_pixel") == ways(forward, "strided_many_to_few") == (0, 1, 0)
-    assert ways(transposed, "many_to_few") == ways(transposed, "square") == (0, 1, 0)
-    assert ways(transposed, "few_to_many") == ways(transposed, "strided") == ways(transposed, "wide_padding") == (0, 0, 1)
+    assert ways(forward, "many_to_few") == ways(forward, "many_to_one") == (0, 1)
+    assert ways(forward, "few_to_many") == ways(forward, "one_pixel") == ways(forward, "strided_many_to_few") == (1, 0)
+    assert ways(forward, "wide_padding") == (1, 0)
+    assert ways(transposed, "many_to_few") == ways(transposed, "square") == (1, 0)
+    assert ways(transposed, "few_to_many") == ways(transposed, "strided") == ways(transposed, "wide_padding") == (0, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kw, count", [(5, 4), (5, 2), (2, 4), (1, 2)])
+def test_neighbours_taken_as_one_see_the_same(stride, kw, count):
+    """Their kernel, with a stride of count pixels, gives their outputs side by side; and apart is the adjoint of join."""
+    rng = np.random.default_rng(0)
+    w, x = rng.standard_normal((3, kw, 2, 5)), rng.standard_normal((2, 6, 7 * stride + kw, 2))
+    joined = beside.join(w, count, stride)
+    assert joined.shape == (3, beside.reach(kw, count, stride), 2, count * 5)
+    y = plain.conv2d(x, w, None, (1, stride), (1, 0), None)
+    together = plain.conv2d(x, joined, None, (1, count * stride), (1, 0), None)
+    np.testing.assert_allclose(together.reshape(2, 6, -1, 5), y, rtol=1e-10, atol=1e-12)
+    g = rng.standard_normal(joined.shape)
+    assert inner(beside.apart(g, kw, count, stride), w) == pytest.approx(inner(g, joined), rel=1e-10)
+
+
+def test_few_channels_are_worked_out_for_several_pixels_at_once(monkeypatch):
+    seen, real = [], beside.join
+    monkeypatch.setattr(beside, "join", lambda w, count, stride: seen.append(count) or real(w, count, stride))
+    rng = np.random.default_rng(0)
+
+    def counts(c, f, width):
+        seen.clear()
+        x, w = rng.standard_normal((2, 4, width, c), np.float32), rng.standard_normal((5, 5, c, f), np.float32)
+        np.testing.assert_allclose(cpu.conv2d(x, w, None, (1, 1), (2, 2), None), plain.conv2d(x, w, None, (1, 1), (2, 2), None),
+                                   rtol=1e-3, atol=1e-3)
+        return seen
+    assert counts(3, 16, 64) == [4] and counts(3, 32, 64) == [2] and counts(3, 16, 63) == [1] and counts(3, 16, 62) == [2]
+    assert counts(16, 3, 64) == [8] and counts(64, 4, 64) == [4] and counts(3, 64, 64) == [1] and counts(8, 16, 64) == [1]
 
 
 @every_kernel
@@ -339,8 +376,8 @@ def test_use_kernels_ends_with_its_block():
     with pytest.raises(KeyError), nn.use_kernels("plain"):
         assert kernels.select(np.ones(1)) is plain
         with nn.use_kernels("fast", chunks=2):
-            assert kernels.select(np.ones(1)) is cpu and cpu.forced_chunks == 2
-        assert kernels.select(np.ones(1)) is plain and cpu.forced_chunks is None
+            assert kernels.select(np.ones(1)) is cpu and parts.forced_chunks == 2
+        assert kernels.select(np.ones(1)) is plain and parts.forced_chunks is None
         raise KeyError
     assert kernels.select(np.ones(1)) is before
     with pytest.raises(ValueError, match="'plain' or 'fast', got 'quick'"):

@@ -1,0 +1,202 @@
+"""Fast convolution for NumPy arrays: gather the pixels that each output needs into rows, then one matrix product.
+
+    columns    (pixels of y, kh*kw*C): row (n, i, j) holds the patch of x under the kernel at (i, j)
+    conv2d           y = columns(x) @ w                      w as (kh*kw*C, F)
+    conv2d_weight    w = columns(x).T @ y
+    conv2d_transpose x = fold(y @ w.T)                       fold adds each patch back to where it was gathered
+
+What makes it fast:
+
+    NHWC           a row of the kernel, kw*C numbers, is one contiguous run of x: gathering copies long runs.
+    Chunks         the batch is cut so that a chunk's columns stay in the cache; they are made anew when needed again.
+    Threads        chunks run on all cores, each with a single-threaded BLAS. NumPy's calls wait for each other's start: few
+                   large ones are better than many small ones.
+    Thinner side   kh*kw copies are made of x or of y, whichever has fewer channels. With stride 1, copies of y do as
+                   well: the adjoint is a convolution with the kernel turned by half a turn and its channels swapped.
+    Neighbours     where that side has few channels still, several pixels beside one another are worked out as one: beside.py.
+    Winograd       a kernel of 3 x 3 with stride 1 on many channels takes fewer multiplications: winograd.py.
+    Phases         the gradient by x of a 5 x 5 kernel with stride 2 is that of a 3 x 3 one, for four pictures of half the size.
+    Fused          bias and leaky ReLU are applied to a chunk while it is in the cache.
+"""
+import functools
+
+import numpy
+
+from nn.kernels import beside, parallel, parts, products, winograd
+from nn.kernels.shuffle import pixel_shuffle
+
+PHASE_PIXELS = 8  # of y, for each channel of x: where phases begin to pay
+
+
+def conv2d(x, w, b, stride, padding, slope):
+    """As plain.conv2d."""
+    size = tuple((length + 2 * p - k) // s + 1 for length, p, k, s in zip(x.shape[1:3], padding, w.shape, stride))
+    finish = functools.partial(_finish, b=b, slope=slope)
+    if winograd.pays(w.shape, stride, (len(x), *size)):
+        return winograd.conv2d(x, w, padding, finish)
+    if _is_thin(w.shape, stride, padding):
+        return _by_patches(x, _turned(w), stride, _turned_padding(w.shape, padding), size, finish)
+    return _by_columns(x, w, stride, padding, size, finish)
+
+
+def conv2d_transpose(y, w, b, stride, padding, size):
+    """As plain.conv2d_transpose."""
+    if stride == (1, 1) and w.shape[3] < 4 * w.shape[2] and _is_inside(w.shape, padding):
+        return conv2d(y, _turned(w), b, stride, _turned_padding(w.shape, padding), None)
+    if _pays_in_phases(w.shape, stride, padding, size, y.shape):
+        x = pixel_shuffle(conv2d_transpose(y, _phase_filter(w), None, (1, 1), (1, 1), y.shape[1:3]), 2)
+        return x if b is None else x + b
+    return _by_patches(y, w, stride, padding, size, functools.partial(_finish, b=b, slope=None))
+
+
+def conv2d_weight(x, y, stride, padding, size):
+    """As plain.conv2d_weight."""
+    shape = *size, x.shape[3], y.shape[3]
+    if winograd.pays(shape, stride, y.shape[:3]):
+        return winograd.conv2d_weight(x, y, padding)
+    if _is_thin(shape, stride, padding):
+        return numpy.ascontiguousarray(_turned(conv2d_weight(y, x, stride, _turned_padding(shape, padding), size)))
+    (n, oh, ow, f), (kh, kw, c, _) = y.shape, shape
+    count = beside.count(c, f, kw, ow)
+    y = y.reshape(n, oh, ow // count, count * f)
+    wide = kh, beside.reach(kw, count, stride[1])
+
+    def work(part):
+        gathered = columns(x[part], wide, (stride[0], count * stride[1]), padding, y.shape[1:3])
+        return products.across(gathered, y[part].reshape(-1, count * f))
+
+    patch = kh * wide[1] * c * x.itemsize
+    found = parallel.run(work, parts.chunks(n, oh * y.shape[2] * patch, patch * count * f))
+    return beside.apart(parts.total(found).reshape(*wide, c, count * f), kw, count, stride[1])
+
+
+def _is_inside(weight_shape, padding):
+    """Whether the kernel never lies on zeros alone."""
+    return all(k > p for k, p in zip(weight_shape, padding))
+
+
+def _is_thin(weight_shape, stride, padding):
+    """Whether a convolution is worked out by copies of y, as the adjoint of one that has y for its input."""
+    kh, kw, c, f = weight_shape
+    return stride == (1, 1) and 4 * f <= c and kh * kw > 1 and _is_inside(weight_shape, padding)
+
+
+def _turned(w):
+    """The kernel of the adjoint of a convolution with stride 1: turned by half a turn, its channels swapped."""
+    return w[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+def _turned_padding(weight_shape, padding):
+    return weight_shape[0] - 1 - padding[0], weight_shape[1] - 1 - padding[1]
+
+
+def _by_columns(x, w, stride, padding, size, finish):
+    """A convolution by the patches of x. finish(part of y) is called while that is in the cache."""
+    (n, _, _, c), (oh, ow), f = x.shape, size, w.shape[3]
+    count = beside.count(c, f, w.shape[1], ow)
+    w = beside.join(w, count, stride[1])
+    (kh, kw), stride, ow = w.shape[:2], (stride[0], count * stride[1]), ow // count
+    y = numpy.empty((n, oh, count * ow, f), x.dtype)
+    matrix = w.reshape(-1, count * f)
+
+    def work(part):
+        pictures, rows = part
+        seen, margin = parts.rows_under(x[pictures], rows, kh, stride[0], padding)
+        gathered = columns(seen, (kh, kw), stride, margin, (rows.stop - rows.start, ow))
+        products.tall(gathered, matrix, y[pictures, rows].reshape(-1, count * f))
+        finish(y[pictures, rows])
+
+    parallel.run(work, parts.bands(n, oh, oh * ow * kh * kw * c * y.itemsize, matrix.nbytes))
+    return y
+
+
+def _by_patches(y, w, stride, padding, size, finish):
+    """The adjoint of a convolution: a patch of x from each pixel of y, and the sum of the patches."""
+    (n, oh, ow, f), c = y.shape, w.shape[2]
+    count = beside.count_thin(c, f, w.shape[1], ow)
+    w = beside.join(w, count, stride[1])
+    (kh, kw), stride, ow = w.shape[:2], (stride[0], count * stride[1]), ow // count
+    x = numpy.empty((n, *size, c), y.dtype)
+    matrix = w.reshape(-1, count * f).T
+
+    def work(part):
+        patches = y[part].reshape(-1, count * f) @ matrix  # (pixels of y, kh*kw*C)
+        fold(patches.reshape(-1, oh, ow, kh, kw, c), stride, padding, x[part])
+        finish(x[part])
+
+    parallel.run(work, parts.chunks(n, oh * ow * kh * kw * c * y.itemsize, w.nbytes))
+    return x
+
+
+def columns(x, kernel_size, stride, padding, size):
+    """The patches of x (n, H, W, C) under the kernel at each of size = (OH, OW) places, as rows (n*OH*OW, kh*kw*C)."""
+    n, _, _, c = x.shape
+    (kh, kw), (sh, sw), (oh, ow) = kernel_size, stride, size
+    x = _pad(x, padding)
+    sn, srow, spixel, _ = x.strides  # of an axis of length 1 the stride may be anything: one channel's is not used
+    patches = numpy.lib.stride_tricks.as_strided(  # (n, OH, OW, kh, kw*C): a kernel row is one run of memory
+        x, (n, oh, ow, kh, kw * c), (sn, sh * srow, sw * spixel, srow, x.itemsize), writeable=False)
+    return patches.reshape(n * oh * ow, kh * kw * c)
+
+
+def _pad(x, padding):
+    """x with zeros around it, contiguous; negative padding cuts away instead. padding: (vertical, horizontal), the vertical
+    one also (above, below)."""
+    vertical, pw = padding
+    above, below = vertical if isinstance(vertical, tuple) else (vertical, vertical)
+    n, h, w, c = x.shape
+    if min(above, below, pw) < 0:
+        x = x[:, max(-above, 0):h - max(-below, 0), max(-pw, 0):w - max(-pw, 0)]
+        above, below, pw = max(above, 0), max(below, 0), max(pw, 0)
+        n, h, w, c = x.shape
+    if above == below == pw == 0:
+        return numpy.ascontiguousarray(x)
+    padded = numpy.zeros((n, h + above + below, w + 2 * pw, c), x.dtype)
+    padded[:, above:above + h, pw:pw + w] = x
+    return padded
+
+
+def fold(patches, stride, padding, x):
+    """x (n, H, W, C) = the sum of the patches (n, OH, OW, kh, kw, C), each added where the kernel had gathered it. Where it
+    lies, the first `stride` taps of a row meet other pixels than at any other place: so they are added as one run, and the next."""
+    n, oh, ow, kh, kw, c = patches.shape
+    (sh, sw), (ph, pw) = stride, padding
+    _, h, w, _ = x.shape
+    runs, run = -(-kw // sw), sw * c
+    rows, places = max((oh - 1) * sh + kh, ph + h), max(ow - 1 + runs, -(-(pw + w) // sw))
+    whole = numpy.zeros((n, rows, places, run), x.dtype)  # with the zeros around x
+    patches = patches.reshape(n, oh, ow, kh, kw * c)
+    for p in range(kh):
+        for k in range(runs):
+            taps = patches[:, :, :, p, k * run:(k + 1) * run]
+            whole[:, p:p + (oh - 1) * sh + 1:sh, k:k + ow, :taps.shape[-1]] += taps
+    x[...] = whole.reshape(n, rows, places * sw, c)[:, ph:ph + h, pw:pw + w]
+
+
+def _pays_in_phases(weight_shape, stride, padding, size, y_shape):
+    """Whether the adjoint of a 5 x 5 convolution with stride 2 is faster as that of a 3 x 3 one without: on large maps."""
+    kh, kw, c, f = weight_shape
+    n, oh, ow, _ = y_shape
+    fits = ((kh, kw), stride, padding, tuple(size)) == ((5, 5), (2, 2), (2, 2), (2 * oh, 2 * ow))
+    return fits and n * oh * ow >= PHASE_PIXELS * c and winograd.pays((3, 3, 4 * c, f), (1, 1), y_shape[:3])
+
+
+def _phase_filter(w):
+    """w (5, 5, C, F), for x with stride 2, as (3, 3, 4*C, F) for the four phases of x side by side: its even and its odd rows and
+    columns, each of half the size. Of the 36 taps, 11 are zero."""
+    c, f = w.shape[2:]
+    even = numpy.zeros((6, 6, c, f), w.dtype)
+    even[:5, :5] = w
+    return even.reshape(3, 2, 3, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(3, 3, 4 * c, f)
+
+
+def _finish(y, b, slope):
+    """Add the bias to y, and apply leaky ReLU, in place, where they are not None."""
+    if b is not None:
+        y += b
+    if slope is None:
+        return
+    if slope <= 1:  # then leaky ReLU is max(y, slope * y); and 0 * y would make NaN of infinity
+        numpy.maximum(y, slope * y if slope else 0, out=y)
+    else:
+        y[y < 0] *= slope
