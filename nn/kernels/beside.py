@@ -12,7 +12,7 @@ import math
 
 import numpy
 
-GATHERED, FOLDED, MOST = 64, 256, 8  # channels that pixels may have together, where patches are gathered, and where they are
+GATHERED, FOLDED, MOST = 32, 256, 4  # channels that pixels may have together, where patches are gathered, and where they are
 FEW = 4                              # folded; pixels at the most; channels of the thin side at the most
 
 

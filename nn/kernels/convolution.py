@@ -13,6 +13,7 @@ What makes it fast:
                    large ones are better than many small ones.
     Thinner side   kh*kw copies are made of x or of y, whichever has fewer channels. With stride 1, copies of y do as
                    well: the adjoint is a convolution with the kernel turned by half a turn and its channels swapped.
+    Strips         a short row of places is one small product, whose patches share what they have in common.
     Neighbours     where that side has few channels still, several pixels beside one another are worked out as one: beside.py.
     Winograd       a kernel of 3 x 3 with stride 1 on many channels takes fewer multiplications: winograd.py.
     Phases         the gradient by x of a 5 x 5 kernel with stride 2 is that of a 3 x 3 one, for four pictures of half the size.
@@ -96,18 +97,21 @@ def _by_columns(x, w, stride, padding, size, finish):
     count = beside.count(c, f, w.shape[1], ow)
     w = beside.join(w, count, stride[1])
     (kh, kw), stride, ow = w.shape[:2], (stride[0], count * stride[1]), ow // count
-    y = numpy.empty((n, oh, count * ow, f), x.dtype)
-    matrix = w.reshape(-1, count * f)
+    y, matrix = numpy.empty((n, oh, ow, count * f), x.dtype), w.reshape(-1, count * f)
+    by_rows = kh > 1 and ow * matrix.size <= products.FEW
 
     def work(part):
         pictures, rows = part
         seen, margin = parts.rows_under(x[pictures], rows, kh, stride[0], padding)
-        gathered = columns(seen, (kh, kw), stride, margin, (rows.stop - rows.start, ow))
-        products.tall(gathered, matrix, y[pictures, rows].reshape(-1, count * f))
-        finish(y[pictures, rows])
+        out, size = y[pictures, rows], (rows.stop - rows.start, ow)
+        if by_rows:
+            numpy.matmul(rows_of_patches(seen, (kh, kw), stride, margin, size), matrix, out=out)
+        else:
+            products.tall(columns(seen, (kh, kw), stride, margin, size), matrix, out.reshape(-1, count * f))
+        finish(out.reshape(*out.shape[:2], ow * count, f))
 
-    parallel.run(work, parts.bands(n, oh, oh * ow * kh * kw * c * y.itemsize, matrix.nbytes))
-    return y
+    parallel.run(work, parts.bands(n, oh, oh * ow * kw * c * (stride[0] if by_rows else kh) * y.itemsize, matrix.nbytes))
+    return y.reshape(n, oh, ow * count, f)
 
 
 def _by_patches(y, w, stride, padding, size, finish):
@@ -139,6 +143,20 @@ def columns(x, kernel_size, stride, padding, size):
     return patches.reshape(n * oh * ow, kh * kw * c)
 
 
+def rows_of_patches(x, kernel_size, stride, padding, size):
+    """As columns, one matrix for each row of places (n, OH, OW, kh*kw*C). Patches below one another share the rows of x that they
+    have in common, in strips of the kernel's width; so kh times less is copied (Cho & Brand 2017, arXiv:1706.06873)."""
+    n, _, _, c = x.shape
+    (kh, kw), (sh, sw), (oh, ow) = kernel_size, stride, size
+    x = _pad(x, padding)
+    sn, srow, spixel, _ = x.strides
+    h, run = x.shape[1], kw * c
+    seen = numpy.lib.stride_tricks.as_strided(x, (n, ow, h, run), (sn, sw * spixel, srow, x.itemsize), writeable=False)
+    strips = seen.copy()
+    sn, sstrip, srow, _ = strips.strides
+    return numpy.lib.stride_tricks.as_strided(strips, (n, oh, ow, kh * run), (sn, sh * srow, sstrip, x.itemsize), writeable=False)
+
+
 def _pad(x, padding):
     """x with zeros around it, contiguous; negative padding cuts away instead. padding: (vertical, horizontal), the vertical
     one also (above, below)."""
@@ -157,20 +175,21 @@ def _pad(x, padding):
 
 
 def fold(patches, stride, padding, x):
-    """x (n, H, W, C) = the sum of the patches (n, OH, OW, kh, kw, C), each added where the kernel had gathered it. Where it
-    lies, the first `stride` taps of a row meet other pixels than at any other place: so they are added as one run, and the next."""
+    """x (n, H, W, C) = the sum of the patches (n, OH, OW, kh, kw, C), each added where the kernel had gathered it: first the rows
+    of the kernel, then its columns. There, the first `stride` taps of a row meet other pixels than at any other place: so they are
+    added as one run, and the next."""
     n, oh, ow, kh, kw, c = patches.shape
-    (sh, sw), (ph, pw) = stride, padding
-    _, h, w, _ = x.shape
-    runs, run = -(-kw // sw), sw * c
-    rows, places = max((oh - 1) * sh + kh, ph + h), max(ow - 1 + runs, -(-(pw + w) // sw))
-    whole = numpy.zeros((n, rows, places, run), x.dtype)  # with the zeros around x
+    (sh, sw), (ph, pw), (_, h, w, _) = stride, padding, x.shape
     patches = patches.reshape(n, oh, ow, kh, kw * c)
+    rows = numpy.zeros((n, max((oh - 1) * sh + kh, ph + h), ow, kw * c), x.dtype)
     for p in range(kh):
-        for k in range(runs):
-            taps = patches[:, :, :, p, k * run:(k + 1) * run]
-            whole[:, p:p + (oh - 1) * sh + 1:sh, k:k + ow, :taps.shape[-1]] += taps
-    x[...] = whole.reshape(n, rows, places * sw, c)[:, ph:ph + h, pw:pw + w]
+        rows[:, p:p + (oh - 1) * sh + 1:sh] += patches[:, :, :, p]
+    runs, run = -(-kw // sw), sw * c
+    whole = numpy.zeros((n, h, max(ow - 1 + runs, -(-(pw + w) // sw)), run), x.dtype)  # with the zeros beside x
+    for k in range(runs):
+        taps = rows[:, ph:ph + h, :, k * run:(k + 1) * run]
+        whole[:, :, k:k + ow, :taps.shape[-1]] += taps
+    x[...] = whole.reshape(n, h, -1, c)[:, :, pw:pw + w]
 
 
 def _pays_in_phases(weight_shape, stride, padding, size, y_shape):
@@ -193,7 +212,9 @@ def _phase_filter(w):
 def _finish(y, b, slope):
     """Add the bias to y, and apply leaky ReLU, in place, where they are not None."""
     if b is not None:
-        y += b
+        n, h, w, f = y.shape
+        rows = y.reshape(n, h, w * f)
+        rows += numpy.tile(b, w)  # NumPy adds long runs faster
     if slope is None:
         return
     if slope <= 1:  # then leaky ReLU is max(y, slope * y); and 0 * y would make NaN of infinity

@@ -248,26 +248,36 @@ def spied(monkeypatch, name):
 
 def test_each_shape_takes_its_way(monkeypatch):
     """Copies are made of the side with fewer channels, and a turned kernel replaces folding where the stride is 1."""
-    columns, folds = (spied(monkeypatch, name) for name in ("columns", "fold"))
+    rows, columns, folds = (spied(monkeypatch, name) for name in ("rows_of_patches", "columns", "fold"))
 
     def ways(operation, shape):
         x, w, _, y, settings = make(SHAPES[shape])
-        for calls in (columns, folds):
+        for calls in (rows, columns, folds):
             calls.clear()
         with nn.use_kernels("fast", 1):
             operation(x, w, y, settings)
-        return len(columns), len(folds)
+        return len(rows), len(columns), len(folds)
 
     def forward(x, w, y, settings):
         F.conv2d(x, w, **settings)
 
     def transposed(x, w, y, settings):
         cpu.conv2d_transpose(y, w, None, *settings.values(), x.shape[1:3])
-    assert ways(forward, "many_to_few") == ways(forward, "many_to_one") == (0, 1)
-    assert ways(forward, "few_to_many") == ways(forward, "one_pixel") == ways(forward, "strided_many_to_few") == (1, 0)
-    assert ways(forward, "wide_padding") == (1, 0)
-    assert ways(transposed, "many_to_few") == ways(transposed, "square") == (1, 0)
-    assert ways(transposed, "few_to_many") == ways(transposed, "strided") == ways(transposed, "wide_padding") == (0, 1)
+    assert ways(forward, "many_to_few") == ways(forward, "many_to_one") == (0, 0, 1)
+    assert ways(forward, "few_to_many") == ways(forward, "wide_padding") == ways(forward, "strided_many_to_few") == (1, 0, 0)
+    assert ways(transposed, "many_to_few") == ways(transposed, "square") == (1, 0, 0)
+    assert ways(forward, "one_pixel") == (0, 1, 0)
+    assert ways(transposed, "few_to_many") == ways(transposed, "strided") == ways(transposed, "wide_padding") == (0, 0, 1)
+
+
+@pytest.mark.parametrize("channels, by_rows", [(40, True), (42, False)])
+def test_a_long_row_of_many_channels_is_no_small_product(monkeypatch, channels, by_rows):
+    rows, columns = (spied(monkeypatch, name) for name in ("rows_of_patches", "columns"))
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 9, 32, channels), np.float32), rng.standard_normal((5, 5, channels, 30), np.float32)
+    np.testing.assert_allclose(cpu.conv2d(x, w, None, (1, 1), (0, 2), None), plain.conv2d(x, w, None, (1, 1), (0, 2), None),
+                               rtol=1e-3, atol=1e-3)
+    assert bool(rows) == by_rows and bool(columns) == (not by_rows)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -296,8 +306,8 @@ def test_few_channels_are_worked_out_for_several_pixels_at_once(monkeypatch):
         np.testing.assert_allclose(cpu.conv2d(x, w, None, (1, 1), (2, 2), None), plain.conv2d(x, w, None, (1, 1), (2, 2), None),
                                    rtol=1e-3, atol=1e-3)
         return seen
-    assert counts(3, 16, 64) == [4] and counts(3, 32, 64) == [2] and counts(3, 16, 63) == [1] and counts(3, 16, 62) == [2]
-    assert counts(16, 3, 64) == [8] and counts(64, 4, 64) == [4] and counts(3, 64, 64) == [1] and counts(8, 16, 64) == [1]
+    assert counts(3, 8, 64) == [4] and counts(3, 16, 64) == [2] and counts(3, 8, 63) == [1] and counts(3, 8, 62) == [2]
+    assert counts(16, 3, 64) == [4] and counts(128, 4, 64) == [2] and counts(3, 32, 64) == [1] and counts(8, 16, 64) == [1]
 
 
 @every_kernel
