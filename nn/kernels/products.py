@@ -11,10 +11,18 @@ SUMMED = 128  # rows of a block of `across`: fewer would leave much to add up
 ROWS = 64  # of a block of `tall` at the least: where the BLAS copies all the same, w is not copied too often
 
 
+def _block(length, most):
+    """The size of blocks of at most so many: one that leaves no rest, if there is one of nearly that size."""
+    if not most:
+        return 0
+    number = max(1, -(-length // most))
+    return next((length // k for k in range(number, number * 5 // 4 + 1) if length % (16 * k) == 0), most)
+
+
 def wide(matrix, x, y):
     """y (M, N) = matrix (M, K) @ x (K, N), M and K small, into y, which is returned."""
     m, n = len(matrix), x.shape[1]
-    block = min(BLOCK, FEW // matrix.size // 16 * 16)
+    block = _block(n, min(BLOCK, FEW // matrix.size))
     whole = n // block * block if block else 0
     if whole:
         blocks = (n // block, block)
@@ -27,7 +35,7 @@ def wide(matrix, x, y):
 def tall(x, w, y):
     """y (..., M, N) = x (..., M, K) @ w (..., K, N), into y."""
     m, (k, n) = x.shape[-2], w.shape[-2:]
-    block = FEW // (k * n)
+    block = _block(m, FEW // (k * n))
     if block < ROWS or m <= block:
         numpy.matmul(x, w, out=y)
         return

@@ -46,7 +46,7 @@ def conv2d(x, w, padding, finish):
     f = w.shape[3]
     y = numpy.empty((n, h + 2 * padding[0] - 2, wd + 2 * padding[1] - 2, f), x.dtype)
     second = numpy.empty((16, c, f), x.dtype)
-    parallel.run(lambda part: filters(w[:, :, part], second[:, part]), parts.chunks(c, w[:, :, :1].nbytes))
+    parallel.run(lambda part: filters(w[:, :, part], second[:, part]), _shares(c))
     way = _by_products if _is_heavy(c, f, y.shape) else _by_pictures
     way(x, second, padding, finish, y)
     return y
@@ -78,14 +78,14 @@ def _by_pictures(x, second, padding, finish, y):
 def _by_products(x, second, padding, finish, y):
     """Threads share the 16 products; what leads to them and from them is made of pictures."""
     n, oh, ow, f = y.shape
-    each = _count_tiles(1, oh, ow)
-    first, m = numpy.empty((16, n * each, x.shape[3]), x.dtype), numpy.empty((16, n * each, f), x.dtype)
+    count = _count_tiles(1, oh, ow)
+    first, m = numpy.empty((16, n * count, x.shape[3]), x.dtype), numpy.empty((16, n * count, f), x.dtype)
     pictures = _shares(n)
-    parallel.run(lambda part: tiles(x[part], padding, (oh, ow), _tiles_of(first, part, each)), pictures)
-    parallel.run(lambda few: products.tall(first[few], second[few], m[few]), _shares(16))
+    parallel.run(lambda part: tiles(x[part], padding, (oh, ow), _tiles_of(first, part, count)), pictures)
+    parallel.run(lambda each: numpy.matmul(first[each], second[each], out=m[each]), range(16))
 
     def work(part):
-        pixels(_tiles_of(m, part, each), y[part])
+        pixels(_tiles_of(m, part, count), y[part])
         finish(y[part])
 
     parallel.run(work, pictures)
@@ -94,9 +94,10 @@ def _by_products(x, second, padding, finish, y):
 def conv2d_weight(x, y, padding):
     """As plain.conv2d_weight with a kernel of 3 x 3 and stride 1."""
     c, f = x.shape[3], y.shape[3]
-    total = (_weight_by_products if _is_heavy(c, f, y.shape) else _weight_by_pictures)(x, y, padding)
+    heavy = _is_heavy(c, f, y.shape)
+    total = (_weight_by_products if heavy else _weight_by_pictures)(x, y, padding)
     w = numpy.empty((9, c, f), y.dtype)
-    parallel.run(lambda part: taps(total[:, part], w[:, part]), parts.chunks(c, w[:, :1].nbytes))
+    parallel.run(lambda part: taps(total[:, part], w[:, part]), _shares(c) if heavy else [slice(c)])
     return w.reshape(3, 3, c, f)
 
 
@@ -117,24 +118,24 @@ def _weight_by_pictures(x, y, padding):
 
 def _weight_by_products(x, y, padding):
     (n, oh, ow, f), c = y.shape, x.shape[3]
-    each = _count_tiles(1, oh, ow)
-    first, second = numpy.empty((16, n * each, c), x.dtype), numpy.empty((16, n * each, f), x.dtype)
+    count = _count_tiles(1, oh, ow)
+    first, second = numpy.empty((16, n * count, c), x.dtype), numpy.empty((16, n * count, f), x.dtype)
     total = numpy.empty((16, c, f), x.dtype)
 
     def prepare(part):
-        tiles(x[part], padding, (oh, ow), _tiles_of(first, part, each))
-        shares(y[part], _tiles_of(second, part, each))
+        tiles(x[part], padding, (oh, ow), _tiles_of(first, part, count))
+        shares(y[part], _tiles_of(second, part, count))
 
-    def work(few):
-        total[few] = products.across(first[few], second[few])
+    def work(each):
+        total[each] = products.across(first[each], second[each])
 
     parallel.run(prepare, _shares(n))
-    parallel.run(work, _shares(16))
+    parallel.run(work, range(16))
     return total
 
 
 def _shares(count):
-    """Slices of `count` things, one for each thread."""
+    """Slices of so many pictures or channels, one for each thread."""
     return parts.cut(count, min(count, parallel.thread_count()))
 
 
@@ -142,9 +143,9 @@ def _count_tiles(n, oh, ow):
     return n * -(-oh // 2) * -(-ow // 2)
 
 
-def _tiles_of(factors, pictures, each):
+def _tiles_of(factors, pictures, count):
     """Those of a slice of pictures, of which each has so many."""
-    return factors[:, pictures.start * each:pictures.stop * each]
+    return factors[:, pictures.start * count:pictures.stop * count]
 
 
 @functools.cache
@@ -191,10 +192,11 @@ def pixels(m, y):
     n, h, w, f = y.shape
     found = numpy.empty((2, 2, n, -(-h // 2), -(-w // 2), f), y.dtype)
     _ahead(_Y, m, found.reshape(4, -1))
-    for p in range(2):
-        for q in range(2):
-            out = y[:, p::2, q::2]
-            out[...] = found[p, q, :, :out.shape[1], :out.shape[2]]
+    found = found.transpose(2, 3, 0, 4, 1, 5)  # (n, rows, 2, columns, 2, F)
+    if h % 2 or w % 2:
+        y[...] = found.reshape(n, 2 * found.shape[1], 2 * found.shape[3], f)[:, :h, :w]
+    else:
+        y.reshape(found.shape)[...] = found
 
 
 def shares(y, factors):
