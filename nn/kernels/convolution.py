@@ -26,13 +26,13 @@ import numpy
 from nn.kernels import beside, parallel, parts, products, winograd
 from nn.kernels.shuffle import pixel_shuffle
 
-PHASE_PIXELS = 8  # of y, for each channel of x: where phases begin to pay
+PHASE_PIXELS = 16  # of y, for each channel of x: where phases begin to pay
 
 
 def conv2d(x, w, b, stride, padding, slope):
     """As plain.conv2d."""
     size = tuple((length + 2 * p - k) // s + 1 for length, p, k, s in zip(x.shape[1:3], padding, w.shape, stride))
-    finish = functools.partial(_finish, b=b, slope=slope)
+    finish = functools.partial(_finish, bias=_in_a_row(b, size[1]), slope=slope)
     if winograd.pays(w.shape, stride, (len(x), *size)):
         return winograd.conv2d(x, w, padding, finish)
     if _is_thin(w.shape, stride, padding):
@@ -47,7 +47,7 @@ def conv2d_transpose(y, w, b, stride, padding, size):
     if _pays_in_phases(w.shape, stride, padding, size, y.shape):
         x = pixel_shuffle(conv2d_transpose(y, _phase_filter(w), None, (1, 1), (1, 1), y.shape[1:3]), 2)
         return x if b is None else x + b
-    return _by_patches(y, w, stride, padding, size, functools.partial(_finish, b=b, slope=None))
+    return _by_patches(y, w, stride, padding, size, functools.partial(_finish, bias=_in_a_row(b, size[1]), slope=None))
 
 
 def conv2d_weight(x, y, stride, padding, size):
@@ -138,8 +138,8 @@ def columns(x, kernel_size, stride, padding, size):
     (kh, kw), (sh, sw), (oh, ow) = kernel_size, stride, size
     x = _pad(x, padding)
     sn, srow, spixel, _ = x.strides  # of an axis of length 1 the stride may be anything: one channel's is not used
-    patches = numpy.lib.stride_tricks.as_strided(  # (n, OH, OW, kh, kw*C): a kernel row is one run of memory
-        x, (n, oh, ow, kh, kw * c), (sn, sh * srow, sw * spixel, srow, x.itemsize), writeable=False)
+    # (n, OH, OW, kh, kw*C): a kernel row is one run of memory
+    patches = parts.view(x, (n, oh, ow, kh, kw * c), (sn, sh * srow, sw * spixel, srow, x.itemsize))
     return patches.reshape(n * oh * ow, kh * kw * c)
 
 
@@ -151,10 +151,9 @@ def rows_of_patches(x, kernel_size, stride, padding, size):
     x = _pad(x, padding)
     sn, srow, spixel, _ = x.strides
     h, run = x.shape[1], kw * c
-    seen = numpy.lib.stride_tricks.as_strided(x, (n, ow, h, run), (sn, sw * spixel, srow, x.itemsize), writeable=False)
-    strips = seen.copy()
+    strips = parts.view(x, (n, ow, h, run), (sn, sw * spixel, srow, x.itemsize)).copy()
     sn, sstrip, srow, _ = strips.strides
-    return numpy.lib.stride_tricks.as_strided(strips, (n, oh, ow, kh * run), (sn, sh * srow, sstrip, x.itemsize), writeable=False)
+    return parts.view(strips, (n, oh, ow, kh * run), (sn, sh * srow, sstrip, x.itemsize))
 
 
 def _pad(x, padding):
@@ -209,12 +208,17 @@ def _phase_filter(w):
     return even.reshape(3, 2, 3, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(3, 3, 4 * c, f)
 
 
-def _finish(y, b, slope):
-    """Add the bias to y, and apply leaky ReLU, in place, where they are not None."""
-    if b is not None:
+def _in_a_row(b, width):
+    """The bias (F,) of all pixels in a row (width*F,): NumPy adds long runs faster. Or None."""
+    return None if b is None else numpy.tile(b, width)
+
+
+def _finish(y, bias, slope):
+    """Add the bias of a row to y (n, H, W, F), and apply leaky ReLU, in place, where they are not None."""
+    if bias is not None:
         n, h, w, f = y.shape
         rows = y.reshape(n, h, w * f)
-        rows += numpy.tile(b, w)  # NumPy adds long runs faster
+        rows += bias
     if slope is None:
         return
     if slope <= 1:  # then leaky ReLU is max(y, slope * y); and 0 * y would make NaN of infinity

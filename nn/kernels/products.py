@@ -3,6 +3,8 @@
 A BLAS first copies its operands into an order of its own, which takes as long as the product itself where one side is short.
 OpenBLAS leaves that out for products of few multiplications; and numpy.matmul takes many of them in one call.
 """
+import functools
+
 import numpy
 
 FEW = 10 ** 6  # multiplications up to which OpenBLAS copies nothing (interface/gemm.c and its permit of small kernels)
@@ -11,12 +13,13 @@ SUMMED = 128  # rows of a block of `across`: fewer would leave much to add up
 ROWS = 64  # of a block of `tall` at the least: where the BLAS copies all the same, w is not copied too often
 
 
+@functools.cache
 def _block(length, most):
-    """The size of blocks of at most so many: one that leaves no rest, if there is one of nearly that size."""
+    """The size of blocks of at most so many, in sixteens: one that leaves no rest, if there is one of nearly that size."""
     if not most:
         return 0
     number = max(1, -(-length // most))
-    return next((length // k for k in range(number, number * 5 // 4 + 1) if length % (16 * k) == 0), most)
+    return next((length // k for k in range(number, number * 3 // 2 + 1) if length % (16 * k) == 0), most // 16 * 16)
 
 
 def wide(matrix, x, y):
