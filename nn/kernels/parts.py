@@ -4,6 +4,7 @@ import numpy
 from nn.kernels import parallel
 
 CHUNK_BYTES = 1 << 22  # columns of this size stay near a core, and are worth a call
+SUMMED_ALONE = 1 << 19  # bytes of an array up to which a sum is not worth cutting up
 forced_chunks = None  # the number of chunks, where a caller of use_kernels gave one
 
 
@@ -50,8 +51,15 @@ def view(x, shape, strides):
     return numpy.ndarray(shape, x.dtype, x, 0, strides)
 
 
-def total(parts):
-    """The sum of arrays, in the first of them; always in this order, so that its bits do not depend on which thread was first."""
-    for part in parts[1:]:
-        parts[0] += part
-    return parts[0]
+def total(arrays):
+    """The sum of arrays of one shape, in the first of them; always in this order, so that its bits do not depend on which thread
+    was first."""
+    flat = [array.reshape(-1) for array in arrays]
+
+    def work(part):
+        for other in flat[1:]:
+            flat[0][part] += other[part]
+
+    if len(arrays) > 1:
+        parallel.run(work, cut(flat[0].size, parallel.thread_count() if flat[0].nbytes > SUMMED_ALONE else 1))
+    return arrays[0]
