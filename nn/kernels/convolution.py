@@ -26,6 +26,7 @@ import numpy
 from nn.kernels import beside, parallel, parts, products, winograd
 from nn.kernels.shuffle import pixel_shuffle
 
+FEW = 32  # channels of the thinner side, up to which short rows are faster than Winograd's way
 PHASE_PIXELS = 16  # of y, for each channel of x: where phases begin to pay
 
 
@@ -33,7 +34,7 @@ def conv2d(x, w, b, stride, padding, slope):
     """As plain.conv2d."""
     size = tuple((length + 2 * p - k) // s + 1 for length, p, k, s in zip(x.shape[1:3], padding, w.shape, stride))
     finish = functools.partial(_finish, bias=_in_a_row(b, size[1]), slope=slope)
-    if winograd.pays(w.shape, stride, (len(x), *size)):
+    if winograd.pays(w.shape, stride, (len(x), *size)) and not (min(w.shape[2:]) <= FEW and _is_short(w, size[1])):
         return winograd.conv2d(x, w, padding, finish)
     if _is_thin(w.shape, stride, padding):
         return _by_patches(x, _turned(w), stride, _turned_padding(w.shape, padding), size, finish)
@@ -98,7 +99,7 @@ def _by_columns(x, w, stride, padding, size, finish):
     w = beside.join(w, count, stride[1])
     (kh, kw), stride, ow = w.shape[:2], (stride[0], count * stride[1]), ow // count
     y, matrix = numpy.empty((n, oh, ow, count * f), x.dtype), w.reshape(-1, count * f)
-    by_rows = kh > 1 and ow * matrix.size <= products.FEW
+    by_rows = kh > 1 and _is_short(w, ow)
 
     def work(part):
         pictures, rows = part
@@ -130,6 +131,11 @@ def _by_patches(y, w, stride, padding, size, finish):
 
     parallel.run(work, parts.chunks(n, oh * ow * kh * kw * c * y.itemsize, w.nbytes))
     return x
+
+
+def _is_short(w, places):
+    """Whether a row of so many places is a small product with w, for which rows_of_patches is the faster way."""
+    return places * w.size <= products.FEW
 
 
 def columns(x, kernel_size, stride, padding, size):

@@ -152,8 +152,8 @@ def winograd_share(request, monkeypatch):
 
 @pytest.fixture(params=WINOGRAD_SHAPES.values(), ids=WINOGRAD_SHAPES)
 def winograd_shape(request, winograd_share, monkeypatch):
-    for name in ("PRODUCTS", "SIDE"):
-        monkeypatch.setattr(winograd, name, 0)
+    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "FEW")):
+        monkeypatch.setattr(module, name, 0)
     size, channels, padding = request.param
     return size, channels, (3, 3), (1, 1), padding
 
@@ -184,7 +184,8 @@ def test_winograds_gradients_to_second_order(winograd_shape):
 @pytest.mark.parametrize("size, weights, stride, taken", [
     ((16, 8, 8), (3, 3, 128, 128), 1, True), ((1, 64, 64), (3, 3, 64, 64), 1, True), ((16, 4, 4), (3, 3, 256, 512), 1, True),
     ((16, 8, 8), (3, 3, 16, 64), 1, False), ((16, 8, 8), (3, 3, 64, 16), 1, False), ((2, 8, 8), (3, 3, 64, 64), 1, False),
-    ((16, 8, 8), (3, 3, 128, 128), 2, False), ((16, 8, 8), (5, 5, 128, 128), 1, False), ((32, 8, 8), (3, 3, 1024, 32), 1, False)])
+    ((16, 8, 8), (3, 3, 128, 128), 2, False), ((16, 8, 8), (5, 5, 128, 128), 1, False), ((32, 8, 8), (3, 3, 1024, 32), 1, False),
+    ((16, 32, 32), (3, 3, 32, 64), 1, False), ((4, 64, 64), (3, 3, 32, 64), 1, True)])
 def test_winograds_way_is_taken_where_it_is_the_faster_one(monkeypatch, size, weights, stride, taken):
     called = []
     monkeypatch.setattr(winograd, "filters", lambda *given, real=winograd.filters: called.append(given) or real(*given))
@@ -200,7 +201,7 @@ def test_winograds_way_is_taken_where_it_is_the_faster_one(monkeypatch, size, we
     ((6, 9), (5, 5), (2, 2), (2, 2), False), ((6, 8), (5, 5), (2, 2), (1, 1), False), ((6, 8), (5, 5), (2, 1), (2, 2), False),
     ((6, 8), (4, 4), (2, 2), (2, 2), False)])
 def test_the_adjoint_by_phases_is_the_adjoint(monkeypatch, size, kernel, stride, padding, taken):
-    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "PHASE_PIXELS")):
+    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "FEW"), (convolution, "PHASE_PIXELS")):
         monkeypatch.setattr(module, name, 0)
     called = []
     monkeypatch.setattr(convolution, "_phase_filter", lambda w, real=convolution._phase_filter: called.append(w) or real(w))
