@@ -26,7 +26,7 @@ import numpy
 from nn.kernels import beside, parallel, parts, products, winograd
 from nn.kernels.shuffle import pixel_shuffle
 
-FEW = 32  # channels of the thinner side, up to which short rows are faster than Winograd's way
+NARROW = 32  # channels of the thinner side, up to which short rows are faster than Winograd's way
 PHASE_PIXELS = 16  # of y, for each channel of x: where phases begin to pay
 
 
@@ -34,7 +34,7 @@ def conv2d(x, w, b, stride, padding, slope):
     """As plain.conv2d."""
     size = tuple((length + 2 * p - k) // s + 1 for length, p, k, s in zip(x.shape[1:3], padding, w.shape, stride))
     finish = functools.partial(_finish, bias=_in_a_row(b, size[1]), slope=slope)
-    if winograd.pays(w.shape, stride, (len(x), *size)) and not (min(w.shape[2:]) <= FEW and _is_short(w, size[1])):
+    if winograd.pays(w.shape, stride, (len(x), *size)) and not (min(w.shape[2:]) <= NARROW and _is_short(w, size[1])):
         return winograd.conv2d(x, w, padding, finish)
     if _is_thin(w.shape, stride, padding):
         return _by_patches(x, _turned(w), stride, _turned_padding(w.shape, padding), size, finish)

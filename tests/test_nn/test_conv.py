@@ -152,7 +152,7 @@ def winograd_share(request, monkeypatch):
 
 @pytest.fixture(params=WINOGRAD_SHAPES.values(), ids=WINOGRAD_SHAPES)
 def winograd_shape(request, winograd_share, monkeypatch):
-    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "FEW")):
+    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "NARROW")):
         monkeypatch.setattr(module, name, 0)
     size, channels, padding = request.param
     return size, channels, (3, 3), (1, 1), padding
@@ -201,7 +201,7 @@ def test_winograds_way_is_taken_where_it_is_the_faster_one(monkeypatch, size, we
     ((6, 9), (5, 5), (2, 2), (2, 2), False), ((6, 8), (5, 5), (2, 2), (1, 1), False), ((6, 8), (5, 5), (2, 1), (2, 2), False),
     ((6, 8), (4, 4), (2, 2), (2, 2), False)])
 def test_the_adjoint_by_phases_is_the_adjoint(monkeypatch, size, kernel, stride, padding, taken):
-    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "FEW"), (convolution, "PHASE_PIXELS")):
+    for module, name in ((winograd, "PRODUCTS"), (winograd, "SIDE"), (convolution, "NARROW"), (convolution, "PHASE_PIXELS")):
         monkeypatch.setattr(module, name, 0)
     called = []
     monkeypatch.setattr(convolution, "_phase_filter", lambda w, real=convolution._phase_filter: called.append(w) or real(w))
