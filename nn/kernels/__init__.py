@@ -1,8 +1,8 @@
 """The array code behind convolution and the optimizers, in three versions with one interface.
 
     plain.py   the definitions, for arrays of any module: what to read, and to change
-    cpu.py     the same results for NumPy arrays, fast: columns and GEMM, chunks in the cache; with winograd.py, fewer
-               multiplications, products.py, products of long and thin matrices, and parallel.py, threads
+    cpu.py     the same results for NumPy arrays, fast. convolution.py: columns and GEMM; winograd.py: fewer multiplications;
+               beside.py: few channels; products.py: long and thin matrices; shuffle.py; parts.py and parallel.py: threads
     cuda.py    the same results for CuPy arrays, by kernels in CUDA C: the folder cuda/
 
 All take float32 and float64, and all are held to the same results by tests. `use_kernels` chooses between plain and fast,
