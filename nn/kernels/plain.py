@@ -99,13 +99,28 @@ def leaky_relu_backward(gy, y, slope):
     return backend.array_module(gy).where(y > 0, gy, slope * gy)
 
 
-def adam(p, g, m, v, rate, beta1, beta2, eps):
-    """One step of Adam (Kingma 2015, Algorithm 1) on p, m, v, in place; rate and eps contain the bias correction."""
-    m += (1 - beta1) * (g - m)
-    v += (1 - beta2) * (g * g - v)
-    p -= rate * m / (backend.array_module(p).sqrt(v) + eps)
+def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
+    """One step of Adam (Kingma 2015, Algorithm 1) on each p, m, v of the lists, in place. rates: pairs (rate, eps), which contain
+    the bias correction. unless: an array of one number, or None: where it is not 0, all stay as they are."""
+    for p, g, m, v, (rate, eps) in zip(ps, gs, ms, vs, rates):
+        mean = m + (1 - beta1) * (g - m)
+        square = v + (1 - beta2) * (g * g - v)
+        moved = p - rate * mean / (backend.array_module(p).sqrt(square) + eps)
+        _replace((m, v, p), (mean, square, moved), unless)
 
 
-def move_towards(average, p, share):
-    """average += share * (p - average), in place: an exponential moving average."""
-    average += share * (p - average)
+def move_towards(averages, ps, share, unless=None):
+    """average += share * (p - average) for each of the lists, in place: exponential moving averages. unless: as for adam."""
+    for average, p in zip(averages, ps):
+        _replace((average,), (average + share * (p - average),), unless)
+
+
+def sum_squares(arrays):
+    """The sum of the squares of all numbers in a list of arrays, as an array of one number."""
+    squares = [(a * a).sum() for a in arrays]
+    return backend.array_module(*arrays).stack(squares).sum()
+
+
+def _replace(arrays, others, unless):
+    for array, other in zip(arrays, others):
+        array[...] = other if unless is None else backend.array_module(array).where(unless, array, other)
