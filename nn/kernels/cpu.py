@@ -1,4 +1,4 @@
-"""The fast kernels for NumPy arrays: convolution.py, shuffle.py, and what takes a few lines, here. All cut their work into parts
+"""The fast kernels for NumPy arrays: convolution.py, shuffle.py, warp.py, and what takes a few lines, here. All cut their work into parts
 (parts.py) for all threads (parallel.py)."""
 import math
 
@@ -7,6 +7,7 @@ import numpy
 from nn.kernels import parallel, parts, plain
 from nn.kernels.convolution import conv2d, conv2d_transpose, conv2d_weight
 from nn.kernels.shuffle import pixel_shuffle, pixel_unshuffle
+from nn.kernels.warp import warp
 
 PRODUCT = 1 << 22  # multiplications from which a product is worth cutting up
 BLOCK = 1 << 16  # numbers of an optimizer's vectors that are worked on at a time

@@ -5,6 +5,7 @@
     cuda/activation.cu    bias and leaky ReLU in one pass
     cuda/separable.cu     weighted sums along rows and columns
     cuda/shuffle.cu       channels into pixels and back
+    cuda/warp.cu          pictures read between their pixels
     cuda/optimizer.cu     Adam and the moving average, one launch for all parameters
     cuda/squares.cu       the sum of all squares in many arrays
 
@@ -131,6 +132,15 @@ def pixel_unshuffle(y, factor):
     x = _empty(y, (n, h // factor, w // factor, c * factor ** 2))
     _launch_shuffle("pixel_unshuffle", y, x, x.shape, factor)
     return x
+
+
+def warp(pictures, indices, x, y):
+    """As plain.warp, to the last bit."""
+    xp = backend.array_module(pictures)
+    values = xp.empty((*x.shape, 4), numpy.float32)
+    _launch_each("warp", "warp", x.size, _contiguous(pictures), xp.asarray(indices, dtype=numpy.int32), _contiguous(x), _contiguous(y),
+                 values, _long(x.size), _long(x.size // max(1, x.shape[0])), pictures.shape[1], pictures.shape[1] - 1.001)
+    return values
 
 
 def leaky_relu_backward(gy, y, slope):

@@ -7,6 +7,8 @@ convolution ops are one matrix product:
     x shifted by the tap += y @ w[p, q].T                its adjoint
     w[p, q] += (x shifted by the tap).T @ y              its weight gradient
 """
+import numpy
+
 from nn import backend
 
 
@@ -92,6 +94,26 @@ def pixel_unshuffle(y, factor):
     h, w = h // factor, w // factor
     blocks = y.reshape(n, h, factor, w, factor, c).transpose(0, 1, 3, 2, 4, 5)  # (N, H, W, f, f, C)
     return blocks.reshape(n, h, w, factor ** 2 * c)
+
+
+def warp(pictures, indices, x, y):
+    """Pictures (N, P, P, 4) uint8 read at any positions, bilinearly: (n, ..., 4) float32 0..1.
+
+    indices: (n,) which of them, an array of either module. x, y: (n, ...) float32, pixels, centres at integers; beyond the border
+    its pixels are repeated. The weights are whole numbers that sum to 256."""
+    xp, side = backend.array_module(pictures), pictures.shape[1]
+    x, y = (xp.clip(p, 0, side - 1.001) for p in (x, y))
+    left, top = x.astype("int32"), y.astype("int32")
+    x, y = (x - left) * 16, (y - top) * 16  # 16 * 16 = 256
+    right, below = ((p * 16 + 0.5).astype("int32") for p in (x, y))  # weight of the two on the right, and of the two below
+    # Each is rounded by itself: without the maximum, one in 1,300 positions would leave a weight of -1 for the first pixel.
+    both = xp.maximum((x * y + 0.5).astype("int32"), right + below - 256)
+    chosen = xp.asarray(indices).reshape(-1, *[1] * (x.ndim - 1))
+    total = pictures[chosen, top, left] * (256 + both - right - below)[..., None]
+    total += pictures[chosen, top, left + 1] * (right - both)[..., None]
+    total += pictures[chosen, top + 1, left] * (below - both)[..., None]
+    total += pictures[chosen, top + 1, left + 1] * both[..., None]
+    return total.astype("float32") * numpy.float32(1 / (256 * 255))
 
 
 def leaky_relu_backward(gy, y, slope):

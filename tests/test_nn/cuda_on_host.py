@@ -18,6 +18,7 @@ HEADER = pathlib.Path(__file__).parent / "cuda_on_host.h"
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
 SCALARS = {"int": (numpy.int32, ctypes.c_int), "float": (numpy.float32, ctypes.c_float),
            "long long": (numpy.int64, ctypes.c_longlong)}
+ARRAYS = {"float": numpy.float32, "unsigned char": numpy.uint8, "int": numpy.int32}
 _folder = tempfile.TemporaryDirectory(prefix="cuda_on_host_")  # of the compiled libraries, for as long as the process lives
 
 
@@ -92,7 +93,7 @@ def _passed(kernel, kind, argument):
     number, wherever the others are, as CuPy's do."""
     if kind.endswith("*"):
         if hasattr(argument, "host"):
-            assert argument.dtype == numpy.float32, f"{kernel}: {kind} is {argument.dtype}"
+            assert argument.dtype == ARRAYS[kind.removeprefix("const ").rstrip("*")], f"{kernel}: {kind} is {argument.dtype}"
             return ctypes.c_void_p(argument.host.ctypes.data)
         assert type(argument) is numpy.uint64 and argument == 0, f"{kernel}: {kind} is {type(argument)}"
         return ctypes.c_void_p(None)

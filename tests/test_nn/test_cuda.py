@@ -316,6 +316,22 @@ def test_channels_into_pixels_and_back(xp, shape, factor, launched):
     assert launched == ["pixel_shuffle", "pixel_shuffle", "pixel_unshuffle", "pixel_unshuffle"] * (x.size > 0)
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 50), (2, 7), (4, 2, 5, 6), (0, 3)])
+def test_pictures_read_between_their_pixels(xp, shape, launched):
+    """Inside, far outside and at the border, the same bits as by the definition."""
+    rng = np.random.default_rng(0)
+    pictures, indices = rng.integers(0, 256, (5, 9, 9, 4), np.uint8), rng.integers(0, 5, shape[0])
+    x, y = rng.uniform(-4, 13, (2, *shape)).astype(np.float32)
+    x[:, :1], y[:, -1:] = 8, np.float32(7.999)
+    expected = plain.warp(pictures, indices, x, y)
+    for given in (xp.asarray(pictures), xp.asarray(pictures.transpose(2, 1, 0, 3).copy()).transpose(2, 1, 0, 3)):
+        found = cuda.warp(given, indices, xp.asarray(x), xp.asarray(y))
+        assert type(found) is xp.ndarray and found.dtype == np.float32
+        np.testing.assert_array_equal(found.get(), expected)
+    np.testing.assert_array_equal(plain.warp(xp.asarray(pictures), indices, xp.asarray(x), xp.asarray(y)).get(), expected)
+    assert launched == ["warp"] * 2
+
+
 def test_float64_is_left_to_the_definitions(xp, launched):
     x, w, b, y, geometry = make(SHAPES["strided"])
     wide = [a.astype(np.float64) for a in (x, w, b, y)]
@@ -403,7 +419,7 @@ def test_every_kernel_is_named_here():
     names = {name for file in FILES for name in kernels_of(cuda.source(file))}
     assert names == {"gather_columns", "fold_columns", "bias_leaky_relu", "leaky_relu_backward", "adam", "move_towards",
                      "along_axis", "convolve", "convolve_weight", "sum_parts", "pixel_shuffle", "pixel_unshuffle", "square_parts",
-                     "sum_up"}
+                     "sum_up", "warp"}
     assert sum(cuda.source(file).count("__global__") for file in FILES) == len(names)
 
 

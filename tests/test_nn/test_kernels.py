@@ -106,6 +106,24 @@ def test_the_sum_of_all_squares(version):
     assert version.sum_squares(arrays) == 30
 
 
+@pytest.mark.parametrize("shape", [(3, 400, 50), (2, 7), (4, 2, 5, 6), (0, 3)])
+def test_pictures_read_between_their_pixels(shape):
+    """Within a 256th of the weights of what bilinear means, and both versions the same bits."""
+    random = np.random.default_rng(0)
+    pictures, indices = random.integers(0, 256, (5, 9, 9, 4), np.uint8), random.integers(0, 5, shape[0])
+    x, y = random.uniform(-4, 13, (2, *shape)).astype(np.float32)
+    found = plain.warp(pictures, indices, x, y)
+    assert found.dtype == np.float32 and found.shape == (*shape, 4)
+    np.testing.assert_array_equal(cpu.warp(pictures, indices, x, y), found)
+    x, y = (np.clip(p.astype(np.float64), 0, 8) for p in (x, y))
+    expected, chosen = 0, indices.reshape(-1, *[1] * (x.ndim - 1))
+    for row in range(9):
+        for column in range(9):
+            weight = np.maximum(1 - abs(x - column), 0) * np.maximum(1 - abs(y - row), 0)
+            expected = expected + weight[..., None] * (pictures[chosen, row, column] / 255)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
 def test_small_and_stacked_products_are_left_to_numpy(monkeypatch):
     monkeypatch.setattr(parallel, "run", None)
     random = np.random.default_rng(0)
