@@ -1,5 +1,6 @@
 """Training and drawing on a device: on the stand-in for CuPy everything runs, and gives what the CPU gives."""
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -229,6 +230,14 @@ def test_a_run_on_a_device_writes_the_same_tables(small_device_run, monkeypatch)
     states = [RunFolder(folder).load() for folder in (there, here)]
     for name, array in states[1].items():
         np.testing.assert_array_equal(states[0][name], array, err_msg=name)
+
+
+def test_a_run_on_a_device_that_is_stopped_reads_and_saves_its_steps(small_device_run, at_step, monkeypatch):
+    monkeypatch.setattr(Progress, "due", lambda self: False)
+    at_step(4, lambda trainer: signal.raise_signal(signal.SIGINT))
+    outcome, run = small_device_run("cuda")
+    assert outcome.code == 130 and int(RunFolder(run).load()["step"]) == 4
+    assert [line.split(",")[0] for line in (run / "metrics.csv").read_text().split()[1:]] == ["1", "2", "3", "4"]
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
