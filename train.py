@@ -27,7 +27,8 @@ from gan.crowd import LEAST_PEOPLE
 from gan.discriminator import DISCRIMINATORS
 from gan.objectives import OBJECTIVES
 from gan.presets import PRESETS
-from gan.training import NotFiniteError, Recipe
+from gan.readings import NotFiniteError
+from gan.training import Recipe
 
 
 def parse(arguments=None):

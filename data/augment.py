@@ -10,6 +10,11 @@ network learns to tell where the face is seen.
 
 Batch k of a side depends on (seed, purpose, side, k) alone: threads, batches made ahead and resuming cannot change it.
 
+On a GPU the same lines make the batch there. Random numbers, what is held before faces, and all that is small come from the host: 25
+grid points a face, how it is turned, its light. What is as large as a picture is worked out where the batch is wanted, and nothing
+comes back. The canvases of a FaceSet are brought there once, and stay. The same numbers are drawn, so it is the same batch but for
+the last digits of positions.
+
 Legend: n faces a batch, S side of a crop, G = 5 grid points a side. Positions are crop pixels, centres at integers.
 """
 
@@ -18,8 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+import nn
 from data.align import mirror_landmarks
-from data.occluders import draw_occluders, skin_colours
+from data.occluders import draw_occluders, skin_colours, skin_places
 
 PURPOSE_TRAINING = 1  # keeps these random numbers apart from those drawn for other ends from the same seed
 PURPOSE_OCCLUDERS = 2
@@ -42,7 +48,7 @@ class Batch(NamedTuple):
 
 
 def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=True, warp=1.0, light=1.0, occluded=0.0,
-               held_before=None):
+               held_before=None, device="cpu"):
     """Batch k of a side.
 
     faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
@@ -52,6 +58,7 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
     light: how far strength, tint and saturation are changed, 1 for a little; more for few pictures, whose light is not all there is.
     occluded: share of the faces, 0..1, that get something in front of them. It changes nothing of the others.
     held_before: (count,) faces by whose landmarks these things are placed; None: by those of the faces shown.
+    device: where the batch is made, 'cpu' or 'cuda'.
     Safe to call from any thread. Returns a Batch.
     """
     rng = np.random.default_rng([seed, PURPOSE_TRAINING, side, k])
@@ -64,22 +71,29 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
         rounds = -(-count // len(pool))
         chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     moves = _similarities(rng, count, faces.size, flip)
-    x, y = _positions(rng, moves, faces.size, warp)
-    matrices = _colour_matrices(rng, count, light)
-    batch = Batch(*(np.empty((count, faces.size, faces.size, channels), np.float32) for channels in (3, 3, 1)))
-    together = max(1, _CACHED // (2 * faces.size**2))
+    x, y = _positions(rng, moves, faces.size, warp, device)
+    light = _colour_matrices(rng, count, light)
+    matrices = nn.backend.to_device(light, device)
+    xp = nn.backend.array_module(matrices)
+    batch = Batch(*(xp.empty((count, faces.size, faces.size, channels), np.float32) for channels in (3, 3, 1)))
+    together = max(1, _CACHED // (2 * faces.size**2)) if device == "cpu" else count
     for start in range(0, count, together):
         part = slice(start, start + together)
         values = faces.sample(chosen[part], x[part], y[part])  # (m, 2, S, S, 4)
-        colours = np.matmul(values.reshape(len(values), -1, 4), matrices[part]).reshape(*values.shape[:-1], 3)
-        np.clip(colours[:, 0], 0, 1, out=batch.warped[part])
-        np.clip(colours[:, 1], 0, 1, out=batch.target[part])
+        colours = (values.reshape(len(values), -1, 4) @ matrices[part]).reshape(*values.shape[:-1], 3)
+        xp.clip(colours[:, 0], 0, 1, out=batch.warped[part])
+        xp.clip(colours[:, 1], 0, 1, out=batch.target[part])
         batch.mask[part] = values[:, 1, ..., 3:]
     if occluded > 0:
         rng = np.random.default_rng([seed, PURPOSE_OCCLUDERS, side, k])
         hidden = np.flatnonzero(rng.random(count) < occluded)
         before = chosen if held_before is None else np.asarray(held_before)
-        _occlude(rng, batch, hidden, _moved_landmarks(faces.landmarks[before[hidden]], moves[hidden], faces.size))
+        landmarks = _moved_landmarks(faces.landmarks[before[hidden]], moves[hidden], faces.size)
+        if device == "cpu":
+            skin = skin_colours(batch.target[hidden], landmarks)
+        else:
+            skin = _skin_on_the_host(faces, chosen[hidden], moves[hidden], light[hidden], landmarks)
+        _occlude(rng, batch, hidden, landmarks, skin)
     return batch
 
 
@@ -94,15 +108,17 @@ def _similarities(rng, count, size, flip):
     return np.array([[cosine * mirror, -sine, shift[0]], [sine * mirror, cosine, shift[1]]]).transpose(2, 0, 1)
 
 
-def _positions(rng, moves, size, warp):
-    """Where each output pixel is read: x, y (n, 2, S, S) float32; [:, 0] for the warped picture, [:, 1] for the target."""
-    count = len(moves)
-    steps = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)  # from the centre of the crop
-    moved = np.zeros((2, count, 2, size, size), np.float32)  # x and y, (n, warped and target, S, S)
-    moved[:, :, 0] = np.float32(warp) * _displacements(rng, count, size)
+def _positions(rng, moves, size, warp, device):
+    """Where each output pixel is read: x, y (n, 2, S, S) float32, on the device; [:, 0] for the warped picture, [:, 1] for the target."""
+    grid, between, moves = (nn.backend.to_device(array, device) for array in (
+        _displacements(rng, len(moves), size), _interpolation(size), np.ascontiguousarray(moves.transpose(1, 2, 0), np.float32)))
+    xp = nn.backend.array_module(grid)
+    steps = xp.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)  # from the centre of the crop
+    moved = xp.zeros((2, grid.shape[1], 2, size, size), np.float32)  # x and y, (n, warped and target, S, S)
+    moved[:, :, 0] = np.float32(warp) * (between @ grid @ between.T)
     moved[0] += steps
     moved[1] += steps[:, None]
-    (xx, xy, x0), (yx, yy, y0) = moves.astype(np.float32).transpose(1, 2, 0)[..., None, None, None]
+    (xx, xy, x0), (yx, yy, y0) = moves[..., None, None, None]
     return xx * moved[0] + xy * moved[1] + x0, yx * moved[0] + yy * moved[1] + y0
 
 
@@ -117,25 +133,33 @@ def _moved_landmarks(landmarks, moves, size):
     return places.transpose(0, 2, 1) + (size - 1) / 2
 
 
-def _occlude(rng, batch, hidden, landmarks):
-    """Put something in front of the faces `hidden` of a batch, in place; landmarks: (m, 68, 2), theirs in the batch's crops.
+def _occlude(rng, batch, hidden, landmarks, skin):
+    """Put something in front of the faces `hidden` of a batch, in place; landmarks: (m, 68, 2), theirs in the batch's crops; skin:
+    (m, 3), its colour.
 
     It lies at the same place in the warped picture and in the mask: the edge that the network sees is the edge it has to find.
     """
-    skin = skin_colours(batch.target[hidden], landmarks)
+    device = nn.backend.device_of(batch.target)
     drawn = draw_occluders(rng, landmarks, batch.target.shape[1], skin)
+    drawn, hidden = type(drawn)(*(nn.backend.to_device(array, device) for array in drawn)), nn.backend.to_device(hidden, device)
     batch.warped[hidden] = batch.warped[hidden] * drawn.shade * (1 - drawn.alpha) + drawn.colours * drawn.alpha
     batch.mask[hidden] *= 1 - drawn.alpha
 
 
+def _skin_on_the_host(faces, chosen, moves, light, landmarks):
+    """skin_colours of targets that lie on a GPU, from the canvases: so nothing has to come back for it."""
+    x, y = (place - np.float32((faces.size - 1) / 2) for place in skin_places(landmarks, faces.size))
+    (xx, xy, x0), (yx, yy, y0) = moves.transpose(1, 2, 0)[..., None]  # (m, 1) each
+    values = faces.sample(chosen, *(place.astype(np.float32) for place in (xx * x + xy * y + x0, yx * x + yy * y + y0)))  # (m, 6, 4)
+    return np.median(np.clip(values @ light, 0, 1), axis=1)
+
+
 def _displacements(rng, count, size):
-    """The random warp: (2, n, S, S) float32, x and y displacement of each pixel."""
+    """The random warp: (2, n, G, G) float32, x and y displacement of each grid point."""
     flat = rng.normal(0, WARP * size, (count, 2 * _GRID * _GRID))
     basis = _similarity_basis()
     flat -= flat @ basis @ basis.T
-    grid = flat.reshape(count, 2, _GRID, _GRID).transpose(1, 0, 2, 3).astype(np.float32)
-    between = _interpolation(size)  # (S, G)
-    return between @ grid @ between.T
+    return flat.reshape(count, 2, _GRID, _GRID).transpose(1, 0, 2, 3).astype(np.float32)
 
 
 @functools.cache

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+import nn
 from data.align import INNER, MEAN_FACE, apply, crop_transform, invert, scale_of, warp
 from data.image_io import PictureError, list_pictures, read_picture
 from data.mask import face_hull, face_mask
 from data.pools import in_threads
-from data.sampling import read_bilinear
 from data.survey import report  # noqa: F401  the word on two sets belongs beside what makes them
 
 DENSITY = 1.5  # canvas pixels per crop pixel
@@ -68,6 +68,7 @@ class FaceSet:
     held_out: np.ndarray  # indices; no clip lies in both parts
     skipped: list = field(default_factory=list)  # (file, reason)
     notes: list = field(default_factory=list)  # what the user should know
+    _there: list = field(default_factory=list, init=False, repr=False, compare=False)  # the canvas on a GPU, once batches are made there
 
     def __len__(self):
         return len(self.canvas)
@@ -76,10 +77,13 @@ class FaceSet:
         """Read faces at any positions, bilinearly.
 
         indices: (n,) which faces. x, y: (n, ...) float32, crop pixels. Beyond the canvas its border is repeated.
-        Returns (n, ..., 4) float32 0..1: RGB and mask.
+        Returns (n, ..., 4) float32 0..1: RGB and mask, on the device of x and y. All canvases are brought there once.
         """
-        shift = np.float32(self._margin)
-        return read_bilinear(self.canvas, indices, x * np.float32(DENSITY) + shift, y * np.float32(DENSITY) + shift)
+        canvas, shift = self.canvas, np.float32(self._margin)
+        if nn.backend.device_of(x) != "cpu":
+            self._there = self._there or [nn.backend.to_device(canvas, nn.backend.device_of(x))]
+            canvas = self._there[0]
+        return nn.kernels.select(canvas).warp(canvas, indices, x * np.float32(DENSITY) + shift, y * np.float32(DENSITY) + shift)
 
     @property
     def _margin(self):

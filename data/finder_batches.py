@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import nn
 from data import detector, identity, landmarker
 from data.align import apply, crop_transform, invert, mirror_landmarks, warp
 from data.boxes import box_of, overlap
 from data.degrade import degrade
 from data.image_io import PictureError, read_picture
 from data.pools import in_threads
-from data.sampling import read_bilinear
 from data.scenes import background
 from data.synthetic import Person, random_pose, render
 
@@ -134,8 +134,9 @@ def read_crops(bank, indices, transforms, size):
             b = back[chosen] / factor
             b[:, :, 2] -= (factor - 1) / 2 / factor
             b = b.astype(np.float32)[..., None, None]
-            result[chosen] = read_bilinear(canvases, np.asarray(indices)[chosen], b[:, 0, 0] * x + b[:, 0, 1] * y + b[:, 0, 2],
-                                           b[:, 1, 0] * x + b[:, 1, 1] * y + b[:, 1, 2])
+            result[chosen] = nn.kernels.select(canvases).warp(
+                canvases, np.asarray(indices)[chosen], b[:, 0, 0] * x + b[:, 0, 1] * y + b[:, 0, 2],
+                b[:, 1, 0] * x + b[:, 1, 1] * y + b[:, 1, 2])
     return result
 
 

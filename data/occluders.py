@@ -54,14 +54,20 @@ def draw_occluders(rng, landmarks, size, skin):
     return drawn
 
 
+def skin_places(landmarks, size):
+    """Where a face shows its skin, the ridge of the nose and both cheeks, where no feature is: x, y (m, 6), whole pixels of pictures
+    of side `size`. landmarks: (m, 68, 2) in these pixels."""
+    cheeks = [(landmarks[:, jaw] + landmarks[:, nose]) / 2 for jaw, nose in ((2, 31), (3, 48), (14, 35), (13, 54))]
+    places = np.concatenate([landmarks[:, 28:30], np.stack(cheeks, axis=1)], axis=1)  # (m, 6, 2)
+    return np.clip(np.rint(places), 0, size - 1).astype(np.intp).transpose(2, 0, 1)
+
+
 def skin_colours(pictures, landmarks):
-    """The colour of each face's skin: the median over the ridge of the nose and both cheeks, where no feature is.
+    """The colour of each face's skin, the median over skin_places.
 
     pictures: (m, S, S, 3) float32. landmarks: (m, 68, 2) in their pixels. Returns (m, 3) float32.
     """
-    cheeks = [(landmarks[:, jaw] + landmarks[:, nose]) / 2 for jaw, nose in ((2, 31), (3, 48), (14, 35), (13, 54))]
-    places = np.concatenate([landmarks[:, 28:30], np.stack(cheeks, axis=1)], axis=1)  # (m, 6, 2)
-    x, y = np.clip(np.rint(places), 0, pictures.shape[1] - 1).astype(np.intp).transpose(2, 0, 1)
+    x, y = skin_places(landmarks, pictures.shape[1])
     return np.median(pictures[np.arange(len(pictures))[:, None], y, x], axis=1)
 
 

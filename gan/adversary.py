@@ -11,7 +11,7 @@ import nn.functional as F
 from data.colour import GAIN_LIMIT
 from gan.spectrum import SpectrumMatch
 from gan.trainer import part
-from gan.training import Shown, noisy, persons, shown_as_drawn, shown_as_real, shown_together, train_discriminator
+from gan.training import AT_ONCE, Shown, noisy, persons, shown_as_drawn, shown_as_real, shown_together, train_discriminator
 
 _TINY = 1e-6
 
@@ -27,32 +27,32 @@ class Adversary:
 
     def inherit(self, weights):
         """Begin with the weights {name: array} of a discriminator that has learned elsewhere, if it is of the same shape."""
-        own = self.network.state_dict()
+        own = dict(self.network.named_tensors())
         if {name: array.shape for name, array in weights.items()} == {name: array.shape for name, array in own.items()}:
             self.network.load_state_dict(weights)
 
-    def learn_alone(self, model, batches, rate, noise, k, judging=True):
+    def learn_alone(self, model, batches, rate, noise, k, judging=True, watch=AT_ONCE):
         """A step against a model that stays as it is. rate: learning rate. noise: its strength. k: number of the step.
         judging: whether it is to judge: then half of the real faces are as soft as the made ones, and half of the made ones as
-        in a finished picture. Returns a gan.training.Duel."""
+        in a finished picture. watch: a gan.readings.Watch. Returns a gan.training.Duel."""
         real, (made, pictures) = shown_as_real(*batches), shown_as_swapped(model, *batches)
         self.spectra.observe(real.faces, made.faces, real.mask, made.mask)
         if judging:
             real.faces[::2] = self.spectra.apply(real.faces[::2])
             made.faces[1::2] = as_finished(made.faces[1::2], pictures[1::2], made.mask[1::2])
-        return self._learn(real, made, rate, noise, k)
+        return self._learn(real, made, rate, noise, k, watch)
 
-    def learn_against(self, redrawn, rate, noise, k):
+    def learn_against(self, redrawn, rate, noise, k, watch=AT_ONCE):
         """A step against faces that are being drawn, [(drawn, target, mask)] of A and B, or of a crowd; k: its number, to
-        which its random numbers belong. Returns a gan.training.Duel."""
+        which its random numbers belong. watch: a gan.readings.Watch. Returns a gan.training.Duel."""
         real = shown_together([(target, mask) for _, target, mask in redrawn])
-        return self._learn(real, shown_as_drawn(redrawn), rate, noise, k)
+        return self._learn(real, shown_as_drawn(redrawn), rate, noise, k, watch)
 
-    def _learn(self, real, made, rate, noise, k):
+    def _learn(self, real, made, rate, noise, k, watch):
         self.optimizer.lr = rate
         seed = self.recipe.seed
         return train_discriminator(self.network, self.optimizer, self.recipe, noisy(real, noise, seed, k, 0),
-                                   noisy(made, noise, seed, k, 1), k)
+                                   noisy(made, noise, seed, k, 1), k, watch)
 
     def state_dict(self):
         """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""

@@ -11,7 +11,7 @@ BATCHES_AHEAD = 3
 class BatchMaker:
     """The batches of a run, one list for each step: batch k depends on what is learned from, the recipe, k and the warp alone.
 
-    source: whatever has .batches(recipe, k, warp), a list of named tuples of arrays (gan.subjects.Subjects, gan.crowd.Crowd).
+    source: whatever has .batches(recipe, k, warp, turn, device), a list of named tuples of arrays (gan.subjects.Subjects, gan.crowd.Crowd).
     warp: function from k to the warp's strength. device: where the arrays are wanted.
     """
 
@@ -24,7 +24,7 @@ class BatchMaker:
         """The batches of step k, on the device. Steps are asked for in order; one that is left out is thrown away."""
         for step in range(k, k + 1 + BATCHES_AHEAD):
             if step not in self._ahead:
-                self._ahead[step] = self._thread.submit(self._source.batches, self._recipe, step, self._warp(step))
+                self._ahead[step] = self._submit(step, 0)
         for step in [step for step in self._ahead if step < k]:
             self._ahead.pop(step).cancel()
         return self._on_device(result(self._ahead.pop(k)))
@@ -36,7 +36,10 @@ class BatchMaker:
 
     def extra(self, k, turn):
         """A further list of batches for step k, of other random numbers: `turn` counts them from 1."""
-        return self._on_device(result(self._thread.submit(self._source.batches, self._recipe, k, self._warp(k), turn)))
+        return self._on_device(result(self._submit(k, turn)))
+
+    def _submit(self, k, turn):
+        return self._thread.submit(self._source.batches, self._recipe, k, self._warp(k), turn, self._device)
 
     def _on_device(self, made):
         return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in made]

@@ -74,12 +74,13 @@ class Crowd:
         return monitor.label_rows([("real", batch.target), ("drawn", _drawn(model, batch)[..., :3]),
                                    ("as first", _drawn(model, first)[..., :3])])
 
-    def batches(self, recipe, k, warp, turn=0):
-        """Batch k: a list of one CrowdBatch of 2 * recipe.batch faces, as many as a step with two people has."""
+    def batches(self, recipe, k, warp, turn=0, device="cpu"):
+        """Batch k: a list of one CrowdBatch of 2 * recipe.batch faces, as many as a step with two people has. Its pictures are made
+        on the device."""
         rng = np.random.default_rng([recipe.seed, _PURPOSE_CHOICE, turn, k])
         seen = rng.choice(self.train, 2 * recipe.batch)
         drawn = self._partners(seen, rng) if self.partners else seen
-        options = {"flip": recipe.flip, "warp": warp, "light": recipe.light, "occluded": recipe.occluded}
+        options = {"flip": recipe.flip, "warp": warp, "light": recipe.light, "occluded": recipe.occluded, "device": device}
         # The same random numbers for both: only whose face is read differs. What hides a part of the face that is seen, hides
         # that part of the one that is drawn.
         given, wanted = (make_batch(self.faces, len(rows), recipe.seed, turn, k, indices=rows, in_order=True, held_before=seen,

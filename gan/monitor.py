@@ -216,17 +216,21 @@ class Progress:
         self._shown = 0.0
         self._smoothed = collections.defaultdict(lambda: math.nan)  # by figure, over some twenty steps
 
-    def show(self, total, rate, row, force=False):
-        """total: steps of the run, None: not known yet. rate: steps a second. row: what was measured in the newest step, as
+    def due(self):
+        """Whether `show` would show anything now."""
+        return time.monotonic() - self._shown >= (0.2 if self._tty else 10)
+
+    def show(self, total, rate, *rows, force=False):
+        """total: steps of the run, None: not known yet. rate: steps a second. rows: what was measured in the newest steps, as
         for Metrics.add."""
-        for name, value in row.items():
+        for name, value in [pair for row in rows for pair in row.items()]:
             if name not in ("step", "stage") and value is not None:
                 before = self._smoothed.get(name, value)
                 self._smoothed[name] = 0.95 * before + 0.05 * value
-        now = time.monotonic()
-        if not force and now - self._shown < (0.2 if self._tty else 10):
+        if not force and not self.due():
             return
-        self._shown, step = now, row["step"]
+        self._shown, row = time.monotonic(), rows[-1]
+        step = row["step"]
         left = f"  {duration((total - step) / rate)} left" if total and rate else ""
         line = f"step {step}/{total or '?'}  {rate:.1f} steps/s{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
         with contextlib.suppress(OSError):  # training goes on where nobody can read it

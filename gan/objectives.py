@@ -178,7 +178,9 @@ def _squared_slope(critic, pictures):
     return F.sum(slope * slope, (1, 2, 3))
 
 
-def clip_weights(parameters, bound):
-    """Bring every weight to -bound..bound (Arjovsky 2017)."""
+def clip_weights(parameters, bound, unless=None):
+    """Bring every weight to -bound..bound (Arjovsky 2017). unless: as for nn.optim.Optimizer.step."""
     for parameter in parameters:
-        parameter.data = nn.backend.array_module(parameter.data).clip(parameter.data, -bound, bound)
+        xp = nn.backend.array_module(parameter.data)
+        clipped = xp.clip(parameter.data, -bound, bound)
+        parameter.data = clipped if unless is None else xp.where(unless, parameter.data, clipped)

@@ -23,8 +23,9 @@ from gan.checkpoint import RunError, RunFolder, build_discriminator, build_model
 from gan.configuration import configure, precision_of, recipe_of
 from gan.diagnosis import Diagnosis
 from gan.lock import only_one
+from gan.readings import NotFiniteError
 from gan.trainer import Trainer, part
-from gan.training import NotFiniteError, warp_strength
+from gan.training import warp_strength
 
 SAVE_SECONDS = 60
 HELD_OUT_EVERY = 100  # steps
@@ -251,15 +252,31 @@ class _Session:
         if trainer.enter(place):
             self.begin(place)
         started = time.monotonic()
+        made = self.attempt(lambda: self.take(place))
+        if made is not None:
+            self.stepping += time.monotonic() - started
+            self.steps += 1
+            self.after_step(place, made)
+
+    def take(self, place):
+        """Take a step, and read what it measured; on a GPU only now and then, what all steps measured since."""
+        with self.profiled(place):
+            self.trainer.train_step(place, self.batches)
+        return self.trainer.read() if self.trainer.reads_at_once() or self.reading_due(place) else []
+
+    def reading_due(self, place):
+        """Whether something is due after the step at this place for which its figures are needed, or the progress line is."""
+        step = self.trainer.step
+        return (self.steps + 1 == TIMED_STEPS or self.preview_due(place) or place.step == 0 or step % HELD_OUT_EVERY == 0
+                or self.progress.due() or self.saving_due())
+
+    def attempt(self, action):
+        """What the action gives; None where something in it was not finite: then the session is back at the last checkpoint."""
         try:
-            with self.profiled(place):
-                made = trainer.train_step(place, self.batches)
+            return action()
         except NotFiniteError as error:
-            self.roll_back(f"{error} at step {trainer.step + 1}")
-            return
-        self.stepping += time.monotonic() - started
-        self.steps += 1
-        self.after_step(place, made)
+            self.roll_back(f"{error} at step {self.trainer.step + 1}")
+            return None
 
     @contextlib.contextmanager
     def profiled(self, place):
@@ -281,26 +298,40 @@ class _Session:
         self.began, self.stepping, self.steps = time.monotonic(), 0.0, 0
 
     def after_step(self, place, made):
-        """Whatever is due after a step: the total, held-out figures, words on how it goes, a preview, a checkpoint."""
+        """Whatever is due after a step: the total, held-out figures, words on how it goes, a preview, a checkpoint. made: the
+        Steps that were read; without them nothing is due."""
+        if not made:
+            return
         step = self.trainer.step
         if self.steps == TIMED_STEPS:
             self.tell_time(place)
-        last = place.total is not None and place.step + 1 == place.total
-        due = monitor.preview_due(step, stages.length(self.config["plan"])) or last
-        row = {"step": step, "stage": place.stage, **_row(made)}
+        due, rows = self.preview_due(place), [_row(each) for each in made]
         measured = place.stage != "discriminator" and (due or place.step == 0 or step % HELD_OUT_EVERY == 0)
         if measured:
             held_out = self.trainer.measure(self.source)
             self.trainer.keep_if_best(held_out, place.stage)
-            row |= {"held_out": held_out.losses.loss, "sharpness": held_out.sharpness, "variety": held_out.variety}
-        self.metrics.add(row)
-        self.progress.show(stages.length(self.config["plan"]), self.rate(), row)
+            rows[-1] |= {"held_out": held_out.losses.loss, "sharpness": held_out.sharpness, "variety": held_out.variety}
+        self.add(rows)
         if due or measured or step % HELD_OUT_EVERY == 0:
             self.tell(self.diagnosis.look(self.metrics.curves))
         if due:
             self.preview()
-        if time.monotonic() - self.saved > SAVE_SECONDS:
+        if self.saving_due():
             self.save()
+
+    def preview_due(self, place):
+        """Whether a preview is made after the step at this place, which was the latest."""
+        last = place.total is not None and place.step + 1 == place.total
+        return last or monitor.preview_due(self.trainer.step, stages.length(self.config["plan"]))
+
+    def saving_due(self):
+        return time.monotonic() - self.saved > SAVE_SECONDS
+
+    def add(self, rows):
+        """Write down what was measured, and show it."""
+        for row in rows:
+            self.metrics.add(row)
+        self.progress.show(stages.length(self.config["plan"]), self.rate(), *rows)
 
     def tell(self, lines):
         for line in lines:
@@ -346,9 +377,15 @@ class _Session:
                                 self.trainer.model, self.source)
 
     def save(self):
-        """Write a checkpoint, unless held-out faces show that what was learned is lost: then go back. True if all is written."""
+        """Write a checkpoint, unless a step was not finite or held-out faces show that what was learned is lost: then go back.
+        True if all is written."""
         if self.trainer.step == self.saved_step:
             return True
+        made = self.attempt(self.trainer.read)
+        if made is None:
+            return False
+        if made:  # stopped before a GPU was asked
+            self.add([_row(each) for each in made])
         if self.lost():
             self.roll_back("held-out faces are drawn far worse than before")
             return False
@@ -402,5 +439,5 @@ class _Session:
 def _row(made):
     """The figures of a gan.trainer.Step as metrics.csv names them."""
     parts = [dataclasses.asdict(part) for part in (made.losses, made.duel) if part is not None]
-    return {"learning_rate": made.learning_rate, "gradient_made": made.gradient_made, "weight": made.weight,
-            **{name: value for part in parts for name, value in part.items()}}
+    return {"step": made.number, "stage": made.stage, "learning_rate": made.learning_rate, "gradient_made": made.gradient_made,
+            "weight": made.weight, **{name: value for part in parts for name, value in part.items()}}

@@ -53,11 +53,11 @@ class Subjects:
     def _preview_truth(self):
         return self.truth(monitor.PREVIEW_FACES)
 
-    def batches(self, recipe, k, warp, turn=0):
+    def batches(self, recipe, k, warp, turn=0, device="cpu"):
         """Batch k of a run: one data.augment.Batch for each person. turn: further batches of the same step are of other
-        random numbers."""
+        random numbers. device: where they are made."""
         return [make_batch(faces, recipe.batch, recipe.seed, side + 2 * turn, k, flip=recipe.flip, warp=warp, light=recipe.light,
-                           occluded=recipe.occluded)
+                           occluded=recipe.occluded, device=device)
                 for side, faces in enumerate((self.a, self.b))]
 
     def redrawn(self, model):

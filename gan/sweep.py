@@ -33,8 +33,8 @@ from gan.checkpoint import RunError, RunFolder, load_drawing_model
 from gan.configuration import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure
 from gan.objectives import OBJECTIVES
 from gan.presets import PRESETS
+from gan.readings import NotFiniteError
 from gan.sweep_results import DEFAULT
-from gan.training import NotFiniteError
 
 PEOPLE = (31, 32)  # none of those whose figures are reported: what was tuned on them would flatter itself
 MINUTES = 10.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import nn
-from gan import figures, training
+from gan import figures, readings, training
 
 WARMUP_SHARE = 0.05  # of the adversarial stage: the adversary learns what it faces before it is listened to
 RAMP = 4  # warm-ups long, the adversary's weight then rises
@@ -41,9 +41,12 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step measured: gan.training.Losses of the autoencoder and Duel of the discriminator where they learned, the push
-    that a drawn face got from the adversary, the weight of it, and the learning rate."""
+    """What a step measured: its number, from 1; gan.training.Losses of the autoencoder and Duel of the discriminator where they
+    learned, the push that a drawn face got from the adversary, the weight of it, and the learning rate. What a GPU measured is a
+    gan.readings.Reading until it is read."""
 
+    number: int
+    stage: str
     learning_rate: float
     losses: training.Losses | None = None
     duel: training.Duel | None = None
@@ -63,6 +66,7 @@ class Trainer:
         self.optimizer = nn.optim.Adam(model.parameters(), recipe.learning_rate, betas=recipe.betas)
         self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
         self.adversary = None
+        self.watch, self._unread = self._new_watch(), []
         self.step = 0
         self.rate_scale = 1.0  # lowered by gan.session each time that training goes wrong
         self.best = [array.copy() for array in self.average.averages]
@@ -86,27 +90,55 @@ class Trainer:
         return True
 
     def train_step(self, place, batches):
-        """Take the next step, at `place` in its stage, on what `batches` (gan.batches.BatchMaker) makes for it."""
+        """Take the next step, at `place` in its stage, on what `batches` (gan.batches.BatchMaker) makes for it. Returns a Step; on
+        a GPU with what has not been read yet: `read` does."""
         rests = self.recipe.rest > place.progress() if place.stage == "autoencoder" else self.recipe.rest >= 1
         for parameter in self.model.encoder.reading():
             parameter.requires_grad = not rests
         step = {"autoencoder": self._draw, "discriminator": self._judge, "adversarial": self._duel}[place.stage]
         made = step(place, batches)
         if place.stage != "discriminator":
-            self.average.update()
+            self.average.update(self.watch.unless)
         self.step += 1
+        self._unread.append((made, self.watch.end_step()))
         return made
+
+    def read(self):
+        """The Steps since the last reading, as numbers. From a GPU they come by one copy, which waits until it has taken them all.
+
+        Raises NotFiniteError if one of them was not finite. The weights are those of the step before that one, and `step` is its
+        number again; but the optimizers have counted on: the way on is from a state_dict."""
+        steps, left = zip(*self._unread) if self._unread else ((), ())
+        self._unread = []
+        if not steps or left[0] is None:
+            return list(steps)
+        rows = readings.read(left)
+        if isinstance(rows[-1], str):
+            self.step = steps[len(rows) - 1].number - 1
+            raise readings.NotFiniteError(rows[-1])
+        return [readings.filled(step, row) for step, row in zip(steps, rows)]
+
+    def reads_at_once(self):
+        """Whether each step's figures are there as soon as it is taken: on the CPU."""
+        return self.watch.unless is None
+
+    def _new_watch(self):
+        return readings.watch_on(self.model.parameters()[0].device)
 
     def _draw(self, place, batches):
         rate = self._rate(self.recipe.learning_rate, place)
         self.optimizer.lr = rate
-        return Step(rate, training.train_autoencoder(self.model, self.optimizer, batches(self.step)))
+        return self._step(place, rate, training.train_autoencoder(self.model, self.optimizer, batches(self.step), self.watch))
+
+    def _step(self, place, *measured, **more):
+        return Step(self.step + 1, place.stage, *measured, **more)
 
     def _judge(self, place, batches):
         rate = self._rate(self.recipe.critic_rate, place)
         with self.best_weights():
-            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step, not place.teaches())
-        return Step(rate, duel=duel)
+            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step, not place.teaches(),
+                                              self.watch)
+        return self._step(place, rate, duel=duel)
 
     def _duel(self, place, batches):
         rate = self._rate(self.recipe.adversarial_rate, place)
@@ -115,12 +147,13 @@ class Trainer:
         for turn in range(1, self.recipe.critic_turns):
             with nn.no_grad():
                 redrawn = self.model.redraw(*batches.extra(self.step, turn))
-            self.adversary.learn_against(redrawn, critic_rate, noise, first + turn)
+            self.adversary.learn_against(redrawn, critic_rate, noise, first + turn, self.watch)
         redrawn = self.model.redraw(*batches(self.step))
-        duel = self.adversary.learn_against(redrawn, critic_rate, noise, first)
+        duel = self.adversary.learn_against(redrawn, critic_rate, noise, first, self.watch)
         self.optimizer.lr, weight = rate, adversarial_weight(self.recipe, place)
-        losses, push = training.train_generator(self.model, self.optimizer, self.recipe, redrawn, self.adversary.network, weight)
-        return Step(rate, losses, duel, push, weight)
+        losses, push = training.train_generator(self.model, self.optimizer, self.recipe, redrawn, self.adversary.network, weight,
+                                                self.watch)
+        return self._step(place, rate, losses, duel, push, weight)
 
     def _rate(self, peak, place):
         return self.rate_scale * training.learning_rate(peak, place.step, place.progress())
@@ -164,7 +197,10 @@ class Trainer:
         return _exchanged(self.model, self.best)
 
     def state_dict(self):
-        """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory."""
+        """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory. RuntimeError while a GPU's
+        steps are unread: they may be none to save."""
+        if self._unread and not self.reads_at_once():
+            raise RuntimeError(f"state_dict: {len(self._unread)} steps have not been read; call read() first")
         names = [name for name, _ in self.model.named_parameters()]
         copies = {f"{kind}.{name}": nn.backend.to_numpy(array).copy()
                   for kind, arrays in (("average", self.average.averages), ("best", self.best))
@@ -183,6 +219,7 @@ class Trainer:
         if missing:
             raise ValueError(f"load_state_dict: missing in the file: {', '.join(sorted(missing))}")
         average, best = self._arrays(state, "average"), self._arrays(state, "best")
+        self.watch, self._unread = self._new_watch(), []
         self.model.load_state_dict(part(state, "model"))
         self.optimizer.load_state_dict(part(state, "optimizer"))
         adversary = part(state, "adversary")

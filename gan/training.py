@@ -7,6 +7,9 @@
 In each step one network learns and the other is held still. The discriminator never sees through the made faces to the weights
 that made them. And the autoencoder hears from the discriminator by one thing alone, the slope at each pixel that it drew: the
 push. It leads through the discriminator's weights and leaves them as they are.
+
+What a step measures goes through a gan.readings.Watch: on the CPU it is there at once, on a GPU it is read later. There each
+figure is a Reading, and NotFiniteError is raised when it is read; in neither case has any weight changed in such a step.
 """
 import contextlib
 import math
@@ -19,14 +22,12 @@ import nn
 import nn.functional as F
 from gan import objectives
 from gan.discriminator import add_noise, face_score
+from gan.readings import AtOnce
 
 WARM_UP = 50  # steps in which the learning rate rises
+AT_ONCE = AtOnce()
 _PURPOSE_NOISE = 21  # keeps these random numbers apart from others of the same seed
 _PURPOSE_MIX = 22
-
-
-class NotFiniteError(ArithmeticError):
-    """A loss or gradient became infinite or NaN; the weights are still those of the step before."""
 
 
 @dataclass(frozen=True)
@@ -124,28 +125,32 @@ def warp_strength(recipe, place):
     return recipe.warp * min(1.0, 2 * (1 - place.progress())) if place.stage == "autoencoder" else 0.0
 
 
-def train_autoencoder(model, optimizer, batches):
+def train_autoencoder(model, optimizer, batches, watch=AT_ONCE):
     """One step: faces are drawn from their warped pictures, and every weight is moved. Returns Losses.
 
     Raises NotFiniteError, before any weight has changed."""
     optimizer.zero_grad()
-    loss, losses = reconstruction(model.redraw(*batches))
-    _check_loss(losses.loss)
+    loss, losses = reconstruction(model.redraw(*batches), watch)
+    watch.check_loss(loss)
     loss.backward()
-    _check_gradients(model)
-    optimizer.step()
+    watch.check_gradients(model)
+    optimizer.step(watch.unless)
     return losses
 
 
-def reconstruction(redrawn):
-    """The loss of [(drawn, target, mask)], summed over the people as a Tensor, and its terms as Losses."""
+def reconstruction(redrawn, watch=AT_ONCE, *adversarial):
+    """The loss of [(drawn, target, mask)], summed over the people as a Tensor, and its terms as Losses; with them the adversarial
+    loss, where it is given."""
     sides = [objectives.reconstruction(*each) for each in redrawn]
-    found = _numbers(x for term in zip(*sides) for x in term)
-    terms = (found[k:k + len(sides)] for k in range(0, len(found), len(sides)))
-    return sum(side.total for side in sides), Losses(*(sum(term) / len(sides) for term in terms))
+    terms, people = [x for term in zip(*sides) for x in term], len(sides)
+
+    def losses(*found):
+        return Losses(*(sum(found[k:k + people]) / people for k in range(0, len(terms), people)), *found[len(terms):])
+
+    return sum(side.total for side in sides), watch.measured(losses, *terms, *adversarial)
 
 
-def train_discriminator(network, optimizer, recipe, real, made, k):
+def train_discriminator(network, optimizer, recipe, real, made, k, watch=AT_ONCE):
     """One step of the discriminator on Shown faces, arrays; k: number of its step. Only its weights are moved. Returns a Duel.
 
     Raises NotFiniteError, before any weight has changed."""
@@ -159,28 +164,31 @@ def train_discriminator(network, optimizer, recipe, real, made, k):
     penalty = _penalty(network, recipe, objective, real, made, k)
     if penalty is not None:
         loss = loss + penalty
-    _check_loss(loss.item())
+    watch.check_loss(loss)
     loss.backward()
-    norm = _check_gradients(network)
-    optimizer.step()
+    squares = watch.check_gradients(network)
+    optimizer.step(watch.unless)
     if objective.clip is not None:
-        objectives.clip_weights(network.parameters(), objective.clip)
+        objectives.clip_weights(network.parameters(), objective.clip, watch.unless)
     with nn.no_grad():
-        scores_real, scores_made = face_score(real_maps, real.mask), face_score(made_maps, made.mask)
-        figures = [loss, scores_real.mean(), scores_made.mean(), *(() if penalty is None else (penalty,))]
-    critic, mean_real, mean_made, *taken = _numbers(figures)
-    told = accuracy(scores_real.data, scores_made.data, objective.threshold)
-    return Duel(critic, mean_real, mean_made, told, norm, taken[0] if taken else None)
+        scores_real, scores_made = face_score(real_maps, real.mask).data, face_score(made_maps, made.mask).data
+    counts, right = (len(scores_real), len(scores_made)), told_right(scores_real, scores_made, objective.threshold)
+
+    def duel(critic, score_real, score_made, real_right, made_right, squares, *penalty):
+        accuracy = (real_right / counts[0] + made_right / counts[1]) / 2
+        return Duel(critic, score_real, score_made, accuracy, math.sqrt(squares), *penalty)
+
+    return watch.measured(duel, loss, scores_real.mean(), scores_made.mean(), *right, squares,
+                          *(() if penalty is None else (penalty,)))
 
 
-def train_generator(model, optimizer, recipe, redrawn, network, weight):
+def train_generator(model, optimizer, recipe, redrawn, network, weight, watch=AT_ONCE):
     """The autoencoder's step against a discriminator that is held still.
 
     redrawn: [(drawn, target, mask)] of the two people, drawn with a graph. weight: of the adversarial loss in this step.
     Returns (Losses, norm of the push that a face got, mean over the faces). Raises NotFiniteError, before any weight has
     changed."""
     optimizer.zero_grad()
-    loss, losses = reconstruction(redrawn)
     drawn = F.concatenate([each[0][..., :3] for each in redrawn])
     masks = [each[2] for each in redrawn]
     with still(network):
@@ -188,13 +196,13 @@ def train_generator(model, optimizer, recipe, redrawn, network, weight):
         scores = network(seen, _together(*masks), persons(*map(len, masks)))
         adversarial = objectives.OBJECTIVES[recipe.objective].generator(scores)
         (push,) = nn.grad(adversarial, [seen])
+    loss, losses = reconstruction(redrawn, watch, adversarial)
+    watch.check_loss(loss, adversarial)
     loss = loss + weight * (drawn * push.data).sum()  # its slope at each pixel is the push
-    losses = Losses(losses.loss, losses.mae, losses.dssim, losses.mask, adversarial.item())
-    _check_loss(losses.loss + losses.adversarial)
     loss.backward()
-    _check_gradients(model)
-    optimizer.step()
-    return losses, _norm_of_each(push.data)
+    watch.check_gradients(model)
+    optimizer.step(watch.unless)
+    return losses, watch.measured(float, _norm_of_each(push.data))
 
 
 def shown_as_drawn(redrawn):
@@ -227,12 +235,12 @@ def noisy(shown, strength, seed, k, part):
     return shown._replace(faces=add_noise(shown.faces, strength, random))
 
 
-def accuracy(scores_real, scores_made, threshold=None):
-    """Share of faces told right, 0..1: (n,), (m,) scores; threshold: above it a face counts as real; None: halfway between
-    the two means."""
+def told_right(scores_real, scores_made, threshold=None):
+    """How many of the real and of the made faces are told rightly, arrays of one float32 each: (n,), (m,) scores; threshold: above
+    it a face counts as real; None: halfway between the two means."""
     if threshold is None:
         threshold = (scores_real.mean() + scores_made.mean()) / 2
-    return float(((scores_real > threshold).mean() + (scores_made <= threshold).mean()) / 2)
+    return (scores_real > threshold).astype(np.float32).sum(), (scores_made <= threshold).astype(np.float32).sum()
 
 
 @contextlib.contextmanager
@@ -269,25 +277,4 @@ def _together(*arrays):
 
 def _norm_of_each(pictures):
     """The mean over pictures (N, S, S, 3) of each one's Euclidean norm, times N: what one face alone would be pushed by."""
-    xp = nn.backend.array_module(pictures)
-    return float(xp.sqrt((pictures * pictures).sum(axis=(1, 2, 3))).sum())
-
-
-def _numbers(values):
-    """The floats of arrays or Tensors of one number each."""
-    return nn.backend.numbers(*(value.data if isinstance(value, nn.Tensor) else value for value in values))
-
-
-def _check_loss(loss):
-    if not math.isfinite(loss):
-        raise NotFiniteError(f"the loss is {loss}")
-
-
-def _check_gradients(model):
-    """The norm of the whole gradient. A finite loss may have a slope that is not, and Adam would carry it into every weight:
-    raises NotFiniteError. One number leaves the device."""
-    squares = [(p.grad * p.grad).sum() for p in model.parameters() if p.grad is not None]
-    norm = math.sqrt(float(nn.backend.array_module(*squares).stack(squares).sum()))
-    if not math.isfinite(norm):
-        raise NotFiniteError("a gradient is not finite")
-    return norm
+    return nn.backend.array_module(pictures).sqrt((pictures * pictures).sum(axis=(1, 2, 3))).sum()

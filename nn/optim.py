@@ -10,7 +10,8 @@ from nn import backend, kernels
 
 class Optimizer:
     """Base: params (a list of Parameters) and lr. Subclasses name their state arrays in `slots` and write
-    update(w, g, t, *state), in place; t counts the steps that this parameter has taken, from 1."""
+    update(w, g, t, *state), in place; t counts the steps that this parameter has taken, from 1. Or update_all, for all
+    parameters at once."""
 
     slots = ()
 
@@ -23,13 +24,25 @@ class Optimizer:
         for slot in self.slots:
             setattr(self, slot, [backend.array_module(p.data).zeros_like(p.data) for p in self.params])
 
-    def step(self):
-        """Update every parameter that has a gradient."""
-        for i, p in enumerate(self.params):
-            if p.grad is not None:
-                self.steps[i] += 1
-                self.update(p.data, p.grad, int(self.steps[i]), *(getattr(self, slot)[i] for slot in self.slots))
-                p.version += 1
+    def step(self, unless=None):
+        """Update every parameter that has a gradient. unless: an array of one number on the parameters' device, which is not
+        read on the host: where it is not 0, weights and state stay as they are, and only the count of steps goes on."""
+        chosen = [i for i, p in enumerate(self.params) if p.grad is not None]
+        for i in chosen:
+            self.steps[i] += 1
+        if chosen:
+            self.update_all(chosen, unless)
+        for i in chosen:
+            self.params[i].version += 1
+
+    def update_all(self, chosen, unless):
+        """Update the parameters of these numbers."""
+        for i in chosen:
+            p, state = self.params[i], [getattr(self, slot)[i] for slot in self.slots]
+            before = [] if unless is None else [array.copy() for array in (p.data, *state)]
+            self.update(p.data, p.grad, int(self.steps[i]), *state)
+            for array, old in zip((p.data, *state), before):
+                array[...] = backend.array_module(array).where(unless, old, array)
 
     def zero_grad(self):
         """Forget all gradients."""
@@ -101,14 +114,18 @@ class Adam(Optimizer):
         super().__init__(params, lr)
         self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
 
-    def update(self, w, g, t, m, v):
+    def update_all(self, chosen, unless):
+        ws, gs = ([getattr(self.params[i], name) for i in chosen] for name in ("data", "grad"))
         if self.weight_decay:
-            g = g + self.weight_decay * w
+            gs = [g + self.weight_decay * w for w, g in zip(ws, gs)]
+        rates = [self._rate(int(self.steps[i])) for i in chosen]
+        kernels.select(ws[0]).adam(ws, gs, [self.m[i] for i in chosen], [self.v[i] for i in chosen], rates, *self.betas, unless)
+
+    def _rate(self, t):
+        """lr * m^ / (sqrt(v^) + eps) as rate * m / (sqrt(v) + eps'): both corrections, taken out of the loop over the elements."""
         beta1, beta2 = self.betas
-        # lr * m^ / (sqrt(v^) + eps), with both corrections taken out of the loop over the elements.
         root = (1 - beta2 ** t) ** 0.5
-        rate = self.lr * root / (1 - beta1 ** t)
-        kernels.select(w).adam(w, g, m, v, rate, beta1, beta2, self.eps * root)
+        return self.lr * root / (1 - beta1 ** t), self.eps * root
 
 
 class AdaBelief(Optimizer):
@@ -144,12 +161,11 @@ class ExponentialMovingAverage:
         self.updates = 0
         self.averages = [p.data.copy() for p in self.params]
 
-    def update(self):
-        """Move every average towards its parameter."""
+    def update(self, unless=None):
+        """Move every average towards its parameter. unless: as for Optimizer.step."""
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for average, p in zip(self.averages, self.params):
-            kernels.select(average).move_towards(average, p.data, share)
+        kernels.select(self.averages[0]).move_towards(self.averages, [p.data for p in self.params], share, unless)
 
     def swap(self):
         """Exchange parameters and averages; twice is as before."""

@@ -70,7 +70,20 @@ def separable(x, rows, columns):
     return Separable.apply(x, rows=xp.asarray(rows, dtype=x.dtype), columns=xp.asarray(columns, dtype=x.dtype))
 
 
-@functools.lru_cache(maxsize=64)
+def _kept(matrix):
+    """matrix(...) as matrix(x, ...): in x's dtype, and on its device. Those asked for lately are kept there."""
+    @functools.lru_cache(maxsize=64)
+    def made(xp, dtype, *numbers):
+        return xp.asarray(matrix(*numbers), dtype=dtype)
+
+    @functools.wraps(matrix)
+    def asked_for(x, *numbers):
+        return made(backend.array_module(x.data if isinstance(x, Tensor) else x), x.dtype, *numbers)
+
+    return asked_for
+
+
+@_kept
 def _averaging(length, size, stride):
     """(OL, L): row i averages `size` elements from i*stride on."""
     starts = numpy.arange(0, length - size + 1, stride)[:, None]
@@ -78,14 +91,14 @@ def _averaging(length, size, stride):
     return ((positions >= starts) & (positions < starts + size)) / size
 
 
-@functools.lru_cache(maxsize=64)
+@_kept
 def _interpolation(length, factor):
     """(factor*L, L): row i interpolates linearly at (i + 1/2) / factor - 1/2, held at the borders."""
     source = numpy.clip((numpy.arange(factor * length) + 0.5) / factor - 0.5, 0, length - 1)[:, None]
     return numpy.maximum(0, 1 - abs(source - numpy.arange(length)[None, :]))
 
 
-@functools.lru_cache(maxsize=64)
+@_kept
 def _gaussian(length, size, sigma):
     """(L - size + 1, L): row i is a normalised Gaussian window of `size` elements that starts at i."""
     offsets = numpy.arange(size) - (size - 1) / 2
@@ -101,7 +114,7 @@ def gaussian_blur(x, size, sigma):
     x = operand(x)
     if x.ndim != 4 or min(x.shape[1:3]) < size:
         raise ValueError(f"gaussian_blur: expected (N, H, W, C) of at least {size} x {size} pixels, got {x.shape}")
-    return separable(x, _gaussian(x.shape[1], size, sigma), _gaussian(x.shape[2], size, sigma))
+    return separable(x, _gaussian(x, x.shape[1], size, sigma), _gaussian(x, x.shape[2], size, sigma))
 
 
 def _windows(op, x, kernel_size, stride):
@@ -120,7 +133,7 @@ def avg_pool2d(x, kernel_size, stride=None):
     """The mean over windows of x (N, H, W, C); stride is kernel_size if not given."""
     x = operand(x)
     (kh, kw), (sh, sw) = _windows("avg_pool2d", x, kernel_size, stride)
-    return separable(x, _averaging(x.shape[1], kh, sh), _averaging(x.shape[2], kw, sw))
+    return separable(x, _averaging(x, x.shape[1], kh, sh), _averaging(x, x.shape[2], kw, sw))
 
 
 def max_pool2d(x, kernel_size, stride=None):
@@ -158,4 +171,4 @@ def upsample(x, factor, mode="nearest"):
         return UpsampleNearest.apply(x, factor=factor)
     if mode != "bilinear":
         raise ValueError(f"upsample: mode should be nearest or bilinear, got {mode!r}")
-    return separable(x, _interpolation(x.shape[1], factor), _interpolation(x.shape[2], factor))
+    return separable(x, _interpolation(x, x.shape[1], factor), _interpolation(x, x.shape[2], factor))

@@ -16,11 +16,14 @@ All take float32 and float64, and all are held to the same results by tests. `us
     separable(x, rows, columns) -> y
     pixel_shuffle(x, factor) -> y
     pixel_unshuffle(y, factor) -> x
+    warp(pictures, indices, x, y) -> values
     leaky_relu_backward(gy, y, slope) -> gx
-    adam(p, g, m, v, rate, beta1, beta2, eps)        in place
-    move_towards(average, p, share)                  in place
+    adam(ps, gs, ms, vs, rates, beta1, beta2, unless)    in place
+    move_towards(averages, ps, share, unless)            in place
+    sum_squares(arrays) -> y
 
-Strides, paddings and sizes are pairs (vertical, horizontal); b and slope may be None.
+Strides, paddings and sizes are pairs (vertical, horizontal); b, slope and unless may be None. The last three work on lists of
+arrays, all of them at once.
 """
 import numpy
 

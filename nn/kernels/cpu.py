@@ -1,4 +1,4 @@
-"""The fast kernels for NumPy arrays: convolution.py, shuffle.py, and what takes a few lines, here. All cut their work into parts
+"""The fast kernels for NumPy arrays: convolution.py, shuffle.py, warp.py, and what takes a few lines, here. All cut their work into parts
 (parts.py) for all threads (parallel.py)."""
 import math
 
@@ -7,6 +7,7 @@ import numpy
 from nn.kernels import parallel, parts, plain
 from nn.kernels.convolution import conv2d, conv2d_transpose, conv2d_weight
 from nn.kernels.shuffle import pixel_shuffle, pixel_unshuffle
+from nn.kernels.warp import warp
 
 PRODUCT = 1 << 22  # multiplications from which a product is worth cutting up
 BLOCK = 1 << 16  # numbers of an optimizer's vectors that are worked on at a time
@@ -70,24 +71,27 @@ def leaky_relu_backward(gy, y, slope):
     return gx
 
 
-def _blocks(*vectors):
-    """Slices of equally long flat vectors."""
-    return [slice(start, start + BLOCK) for start in range(0, vectors[0].size, BLOCK)]
+def _by_blocks(work, *lists):
+    """work(block of an array of each list) for all blocks of all arrays, in one go: most arrays are small. Those that are not
+    contiguous are worked on whole."""
+    blocks = []
+    for k, arrays in enumerate(zip(*lists)):
+        if not all(a.flags.c_contiguous for a in arrays):
+            blocks.append((k, arrays))
+            continue
+        flat = [a.reshape(-1) for a in arrays]
+        blocks += [(k, [a[start:start + BLOCK] for a in flat]) for start in range(0, flat[0].size, BLOCK)]
+    threads = parallel.thread_count() if sum(each[0].size for _, each in blocks) > BLOCK else 1
+    parallel.run(lambda first: [work(k, *block) for k, block in blocks[first::threads]], range(threads))
 
 
-def _by_blocks(work, *arrays):
-    """work(block of each array) for all blocks; arrays that are not contiguous are worked on whole."""
-    if not all(a.flags.c_contiguous for a in arrays):
-        return work(*arrays)
-    flat = [a.reshape(-1) for a in arrays]
-    blocks = _blocks(*flat)
-    threads = parallel.thread_count() if len(blocks) > 1 else 1
-    parallel.run(lambda k: [work(*(a[block] for a in flat)) for block in blocks[k::threads]], range(threads))
-
-
-def adam(p, g, m, v, rate, beta1, beta2, eps):
+def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
     """As plain.adam."""
-    def work(p, g, m, v):
+    if unless is not None and unless:
+        return
+
+    def work(k, p, g, m, v):
+        rate, eps = rates[k]
         scratch = g - m
         scratch *= 1 - beta1
         m += scratch
@@ -101,14 +105,22 @@ def adam(p, g, m, v, rate, beta1, beta2, eps):
         scratch *= rate
         p -= scratch
 
-    _by_blocks(work, p, g, m, v)
+    _by_blocks(work, ps, gs, ms, vs)
 
 
-def move_towards(average, p, share):
+def move_towards(averages, ps, share, unless=None):
     """As plain.move_towards."""
-    def work(average, p):
+    if unless is not None and unless:
+        return
+
+    def work(_, average, p):
         scratch = p - average
         scratch *= share
         average += scratch
 
-    _by_blocks(work, average, p)
+    _by_blocks(work, averages, ps)
+
+
+def sum_squares(arrays):
+    """As plain.sum_squares."""
+    return plain.sum_squares(arrays)

@@ -5,7 +5,9 @@
     cuda/activation.cu    bias and leaky ReLU in one pass
     cuda/separable.cu     weighted sums along rows and columns
     cuda/shuffle.cu       channels into pixels and back
-    cuda/optimizer.cu     Adam and the moving average, one pass over a parameter
+    cuda/warp.cu          pictures read between their pixels
+    cuda/optimizer.cu     Adam and the moving average, one launch for all parameters
+    cuda/squares.cu       the sum of all squares in many arrays
 
 What is not float32, or is empty, is left to plain.py. No kernel adds to a number that another thread may add to: sums have one
 order, so the same arrays give the same bits. Dense layers stay in cuBLAS: with few rows they wait for their weights, in any
@@ -25,6 +27,10 @@ COLUMN_BYTES = 1 << 28  # columns of a part of a batch
 TILE, DEPTH, THREADS = 64, 32, 128  # of cuda/tensor_core.cuh: a block's threads make TILE x TILE sums, DEPTH products at a time
 BLOCKS = 512  # that keep a large card at work; not asked of the card, so that it does not change the order of a sum
 WARPS = 8  # of a block whose warps take a row each
+BESIDE = {"convolution": ("tensor_core.cuh",), "optimizer": ("table.cuh",), "squares": ("table.cuh",)}  # what a file builds on
+MOST, SHARE = 64, 8192  # of cuda/table.cuh: arrays of a table, and numbers of a block
+TABLE = numpy.dtype([("of", "u8", (4, MOST)), ("count", "i8", MOST), ("first", "i4", MOST + 1)], align=True)
+RATES = numpy.dtype([("rate", "f4", MOST), ("eps", "f4", MOST)])
 _NONE = numpy.uint64(0)  # the pointer to nothing
 _long = numpy.int64  # for what a kernel takes as a long long: ints are passed as int
 
@@ -128,6 +134,15 @@ def pixel_unshuffle(y, factor):
     return x
 
 
+def warp(pictures, indices, x, y):
+    """As plain.warp, to the last bit."""
+    xp = backend.array_module(pictures)
+    values = xp.empty((*x.shape, 4), numpy.float32)
+    _launch_each("warp", "warp", x.size, _contiguous(pictures), xp.asarray(indices, dtype=numpy.int32), _contiguous(x), _contiguous(y),
+                 values, _long(x.size), _long(x.size // max(1, x.shape[0])), pictures.shape[1], pictures.shape[1] - 1.001)
+    return values
+
+
 def leaky_relu_backward(gy, y, slope):
     """As plain.leaky_relu_backward."""
     if not _usual(gy, y) or gy.shape != y.shape:
@@ -137,19 +152,65 @@ def leaky_relu_backward(gy, y, slope):
     return gx
 
 
-def adam(p, g, m, v, rate, beta1, beta2, eps):
-    """As plain.adam."""
-    if not _usual(p, g, m, v) or not _all_contiguous(p, m, v):
-        return plain.adam(p, g, m, v, rate, beta1, beta2, eps)
-    settings = float(rate), float(1 - beta1), float(1 - beta2), float(eps)
-    _launch_each("optimizer", "adam", p.size, p, _contiguous(g), m, v, _long(p.size), *settings)
+def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
+    """As plain.adam; one launch for up to MOST parameters."""
+    if not _usual(*ps, *gs, *ms, *vs, unless) or not _all_contiguous(*ps, *ms, *vs):
+        return plain.adam(ps, gs, ms, vs, rates, beta1, beta2, unless)
+    gs = [_contiguous(g) for g in gs]
+    for part, table in _tables(ps, gs, ms, vs):
+        steps = numpy.zeros(1, RATES)
+        steps["rate"][0, :len(ps[part])], steps["eps"][0, :len(ps[part])] = numpy.array(rates[part]).T
+        _launch_table("optimizer", "adam", table, ps[0], steps, float(1 - beta1), float(1 - beta2), _or_none(unless))
 
 
-def move_towards(average, p, share):
-    """As plain.move_towards."""
-    if not _usual(average, p) or not _all_contiguous(average):
-        return plain.move_towards(average, p, share)
-    _launch_each("optimizer", "move_towards", p.size, average, _contiguous(p), _long(p.size), float(share))
+def move_towards(averages, ps, share, unless=None):
+    """As plain.move_towards; one launch for up to MOST parameters."""
+    if not _usual(*averages, *ps, unless) or not _all_contiguous(*averages):
+        return plain.move_towards(averages, ps, share, unless)
+    ps = [_contiguous(p) for p in ps]
+    for _, table in _tables(averages, ps):
+        _launch_table("optimizer", "move_towards", table, ps[0], float(share), _or_none(unless))
+
+
+def sum_squares(arrays):
+    """As plain.sum_squares; in two launches for up to MOST arrays: a sum for each block, and the sum of those in their order."""
+    if not _usual(*arrays):
+        return plain.sum_squares(arrays)
+    arrays = [_contiguous(a) for a in arrays]
+    tables = list(_tables(arrays))
+    parts = _empty(arrays[0], (sum(_blocks(table) for _, table in tables),))
+    done = 0
+    for _, table in tables:
+        _launch_table("squares", "square_parts", table, parts, parts[done:])
+        done += _blocks(table)
+    total = _empty(parts, ())
+    _launch("squares", "sum_up", (1,), (THREADS,), parts, total, _long(done))
+    return total
+
+
+def _tables(*lists):
+    """What tells a kernel of cuda/table.cuh about lists of contiguous arrays, the k-th of each of one size: pairs (slice of the
+    lists, table), for up to MOST arrays of each."""
+    for start in range(0, len(lists[0]), MOST):
+        part = slice(start, start + MOST)
+        sizes = [a.size for a in lists[0][part]]
+        edges = numpy.cumsum([0] + [-(-size // SHARE) for size in sizes])
+        table = numpy.zeros(1, TABLE)
+        for row, arrays in zip(table["of"][0], lists):
+            row[:len(sizes)] = [a.data.ptr for a in arrays[part]]
+        table["count"][0, :len(sizes)] = sizes
+        table["first"][0] = edges[-1]
+        table["first"][0, :len(edges)] = edges
+        yield part, table
+
+
+def _blocks(table):
+    return int(table["first"][0, MOST])
+
+
+def _launch_table(file, name, table, like, *arguments):
+    """Run a kernel with a block for each SHARE numbers of the arrays in a table, on the device of the array `like`."""
+    _launch(file, name, (_blocks(table),), (256,), table, *arguments, xp=backend.array_module(like))
 
 
 def _launch_shuffle(name, source, target, shape, factor):
@@ -261,12 +322,13 @@ def _launch_rows(file, name, rows, *arguments):
     _launch(file, name, (-(-rows // WARPS),), (32, WARPS), *arguments)
 
 
-def _launch(file, name, grid, block, *arguments):
-    """Run a kernel. Arrays must be contiguous; ints are passed as int, floats as float, and NumPy's scalars as they are."""
+def _launch(file, name, grid, block, *arguments, xp=None):
+    """Run a kernel. Arrays must be contiguous; ints are passed as int, floats as float, NumPy's scalars as they are, and NumPy's
+    arrays of one structure by value. xp: CuPy, where no argument tells."""
     if 0 in grid:
         return
     arguments = tuple(numpy.int32(a) if type(a) is int else numpy.float32(a) if type(a) is float else a for a in arguments)
-    _kernel(backend.array_module(*arguments), file, name, precision == "bf16" and file == "convolution")(grid, block, arguments)
+    _kernel(xp or backend.array_module(*arguments), file, name, precision == "bf16" and file == "convolution")(grid, block, arguments)
 
 
 @functools.cache
@@ -281,5 +343,5 @@ def _module(xp, file, bfloat16):
 
 def source(file):
     """The CUDA C of a file in cuda/, with what it builds on before it."""
-    parts = ("common.cuh", *(("tensor_core.cuh",) if file == "convolution" else ()), f"{file}.cu")
+    parts = ("common.cuh", *BESIDE.get(file, ()), f"{file}.cu")
     return "\n".join((FOLDER / part).read_text(encoding="utf-8") for part in parts)

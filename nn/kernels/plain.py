@@ -7,6 +7,8 @@ convolution ops are one matrix product:
     x shifted by the tap += y @ w[p, q].T                its adjoint
     w[p, q] += (x shifted by the tap).T @ y              its weight gradient
 """
+import numpy
+
 from nn import backend
 
 
@@ -94,18 +96,53 @@ def pixel_unshuffle(y, factor):
     return blocks.reshape(n, h, w, factor ** 2 * c)
 
 
+def warp(pictures, indices, x, y):
+    """Pictures (N, P, P, 4) uint8 read at any positions, bilinearly: (n, ..., 4) float32 0..1.
+
+    indices: (n,) which of them, an array of either module. x, y: (n, ...) float32, pixels, centres at integers; beyond the border
+    its pixels are repeated. The weights are whole numbers that sum to 256."""
+    xp, side = backend.array_module(pictures), pictures.shape[1]
+    x, y = (xp.clip(p, 0, side - 1.001) for p in (x, y))
+    left, top = x.astype("int32"), y.astype("int32")
+    x, y = (x - left) * 16, (y - top) * 16  # 16 * 16 = 256
+    right, below = ((p * 16 + 0.5).astype("int32") for p in (x, y))  # weight of the two on the right, and of the two below
+    # Each is rounded by itself: without the maximum, one in 1,300 positions would leave a weight of -1 for the first pixel.
+    both = xp.maximum((x * y + 0.5).astype("int32"), right + below - 256)
+    chosen = xp.asarray(indices).reshape(-1, *[1] * (x.ndim - 1))
+    total = pictures[chosen, top, left] * (256 + both - right - below)[..., None]
+    total += pictures[chosen, top, left + 1] * (right - both)[..., None]
+    total += pictures[chosen, top + 1, left] * (below - both)[..., None]
+    total += pictures[chosen, top + 1, left + 1] * both[..., None]
+    return total.astype("float32") * numpy.float32(1 / (256 * 255))
+
+
 def leaky_relu_backward(gy, y, slope):
     """gy where y > 0, slope * gy elsewhere."""
     return backend.array_module(gy).where(y > 0, gy, slope * gy)
 
 
-def adam(p, g, m, v, rate, beta1, beta2, eps):
-    """One step of Adam (Kingma 2015, Algorithm 1) on p, m, v, in place; rate and eps contain the bias correction."""
-    m += (1 - beta1) * (g - m)
-    v += (1 - beta2) * (g * g - v)
-    p -= rate * m / (backend.array_module(p).sqrt(v) + eps)
+def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
+    """One step of Adam (Kingma 2015, Algorithm 1) on each p, m, v of the lists, in place. rates: pairs (rate, eps), which contain
+    the bias correction. unless: an array of one number, or None: where it is not 0, all stay as they are."""
+    for p, g, m, v, (rate, eps) in zip(ps, gs, ms, vs, rates):
+        mean = m + (1 - beta1) * (g - m)
+        square = v + (1 - beta2) * (g * g - v)
+        moved = p - rate * mean / (backend.array_module(p).sqrt(square) + eps)
+        _replace((m, v, p), (mean, square, moved), unless)
 
 
-def move_towards(average, p, share):
-    """average += share * (p - average), in place: an exponential moving average."""
-    average += share * (p - average)
+def move_towards(averages, ps, share, unless=None):
+    """average += share * (p - average) for each of the lists, in place: exponential moving averages. unless: as for adam."""
+    for average, p in zip(averages, ps):
+        _replace((average,), (average + share * (p - average),), unless)
+
+
+def sum_squares(arrays):
+    """The sum of the squares of all numbers in a list of arrays, as an array of one number."""
+    squares = [(a * a).sum() for a in arrays]
+    return backend.array_module(*arrays).stack(squares).sum()
+
+
+def _replace(arrays, others, unless):
+    for array, other in zip(arrays, others):
+        array[...] = other if unless is None else backend.array_module(array).where(unless, array, other)

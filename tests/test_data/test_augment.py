@@ -7,11 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import nn
 from data import augment
 from data.align import MEAN_FACE
 from data.augment import make_batch
 from data.faceset import from_renders
 from data.occluders import Occluders
+from nn import backend
+from tests.test_nn.cuda_on_host import HostModule
+from tests.test_nn.strict_array import StrictArray, StrictModule
 
 
 def render(seed):
@@ -42,6 +46,33 @@ def test_shapes(faces):
     for array in batch:
         assert array.dtype == np.float32 and array.flags.c_contiguous and array.min() >= 0 and array.max() <= 1
     assert batch.mask.max() == 1 and batch.mask.min() == 0
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """The stand-in in CuPy's place; holds the names of what was copied to the host."""
+    module, copied = StrictModule(), []
+    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+    monkeypatch.setattr(backend, "load_cupy", lambda: module)
+    for name in ("get", "item", "__bool__", "__int__", "__float__"):
+        monkeypatch.setattr(StrictArray, name, lambda self, name=name, take=getattr(StrictArray, name): copied.append(name) or take(self))
+    return copied
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fast"])
+def test_a_batch_made_on_a_device_is_the_same_and_nothing_of_it_comes_back(faces, stand_in, kernels, monkeypatch):
+    """Up to the order of sums; with many faces hidden, whose skin is looked up on the host."""
+    monkeypatch.setattr(HostModule, "launched", [])
+    options = {"seed": 3, "side": 1, "k": 5, "occluded": 0.5, "light": 2.0}
+    with nn.use_kernels(kernels):
+        made = [make_batch(faces, 40, device="cuda", **options) for _ in range(2)]
+    assert stand_in == [] and HostModule.launched == ["warp", "warp"] * (kernels == "fast")
+    assert len(faces._there) == 1
+    expected = make_batch(faces, 40, **options)
+    for array, again, right in zip(*made, expected, strict=True):
+        assert type(array) is StrictArray and array.dtype == np.float32 and array.flags.c_contiguous
+        np.testing.assert_allclose(array.get(), right, atol=1e-5)
+        np.testing.assert_array_equal(array.get(), again.get())
 
 
 def test_a_batch_depends_on_its_key_alone(faces):
@@ -134,7 +165,8 @@ def test_warped_differs_from_target_by_small_displacements(faces, same_light):
 
 
 def test_the_push_never_folds_the_face():
-    dx, dy = augment._displacements(np.random.default_rng(0), 500, 64)
+    between = augment._interpolation(64)
+    dx, dy = between @ augment._displacements(np.random.default_rng(0), 500, 64) @ between.T
     along_x, along_y = [np.gradient(d, axis=(2, 1)) for d in (dx, dy)]
     area = (1 + along_x[0]) * (1 + along_y[1]) - along_x[1] * along_y[0]
     assert area.min() > 0.05 and 1.2 < dx.std() < 2.0

@@ -44,9 +44,9 @@ def shown(monkeypatch):
     """Each (real, made) that a discriminator is shown."""
     pairs, step = [], adversary.train_discriminator
 
-    def watched(network, optimizer, recipe, real, made, k):
+    def watched(network, optimizer, recipe, real, made, k, *watch):
         pairs.append((real, made))
-        return step(network, optimizer, recipe, real, made, k)
+        return step(network, optimizer, recipe, real, made, k, *watch)
 
     monkeypatch.setattr(adversary, "train_discriminator", watched)
     return pairs

@@ -9,7 +9,8 @@ from gan import configuration, session, sweep, sweep_results
 from gan.checkpoint import RunFolder
 from gan.objectives import OBJECTIVES
 from gan.presets import PRESETS
-from gan.training import NotFiniteError, Recipe
+from gan.readings import NotFiniteError
+from gan.training import Recipe
 
 TINY = ("--preset", "tiny", "--faces", "12", "--threads", "1")
 HEAD = "experiment,knob,value,default,people,seed,minutes,steps,parameters,swap_psnr,swap_ssim,drawn_psnr,drawn_ssim," \

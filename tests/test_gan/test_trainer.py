@@ -205,9 +205,9 @@ def test_the_generator_faces_the_discriminator_as_it_is_after_its_step(faces, mo
     one, seen = new_trainer(), []
     step = training.train_generator
 
-    def watched(model, optimizer, recipe, redrawn, network, weight):
+    def watched(model, optimizer, recipe, redrawn, network, weight, watch):
         seen.append((network.state_dict(), weight))
-        return step(model, optimizer, recipe, redrawn, network, weight)
+        return step(model, optimizer, recipe, redrawn, network, weight, watch)
 
     with batches(faces) as make:
         take(one, make, 8)
@@ -225,9 +225,9 @@ def test_the_critics_turns_are_on_batches_of_their_own(faces, monkeypatch):
     one = new_trainer(recipe)
     step = training.train_discriminator
 
-    def watched(network, optimizer, recipe, real, made, k):
+    def watched(network, optimizer, recipe, real, made, k, *watch):
         shown.append((real.faces.copy(), made.faces.copy(), k))
-        return step(network, optimizer, recipe, real, made, k)
+        return step(network, optimizer, recipe, real, made, k, *watch)
 
     monkeypatch.setattr("gan.adversary.train_discriminator", watched)
     with batches(faces, recipe) as make:

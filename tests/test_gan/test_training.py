@@ -11,9 +11,9 @@ from gan.autoencoder import FaceAutoencoder
 from gan.discriminator import DISCRIMINATORS
 from gan.objectives import OBJECTIVES
 from gan.stages import Place
-from gan.training import (WARM_UP, NotFiniteError, Recipe, Shown, accuracy, learning_rate, noisy, persons, reconstruction,
-                          shown_as_drawn, shown_as_real, still, train_autoencoder, train_discriminator, train_generator,
-                          warp_strength)
+from gan.readings import NotFiniteError
+from gan.training import (WARM_UP, Recipe, Shown, learning_rate, noisy, persons, reconstruction, shown_as_drawn, shown_as_real, still,
+                          told_right, train_autoencoder, train_discriminator, train_generator, warp_strength)
 
 RECIPE = Recipe(batch=2, learning_rate=2e-3, seed=4)
 KINDS = pytest.mark.parametrize("kind, spectral", [("patch", False), ("patch", True), ("unet", False), ("unet", True)])
@@ -363,14 +363,14 @@ def test_a_duel_is_measured_before_the_step(pair, kind):
     assert duel.gradient_critic == pytest.approx(np.sqrt(sum((p.grad ** 2).sum() for p in critic.parameters())), rel=1e-5)
 
 
-def test_accuracy_by_hand():
+def test_what_is_told_rightly_by_hand():
     real, made = np.array([1.0, 3.0, -1.0, 2.0]), np.array([-2.0, 0.5])
-    assert accuracy(real, made, 0.0) == (0.75 + 0.5) / 2
-    assert accuracy(real, made, 0.5) == (0.75 + 1.0) / 2  # a score at the threshold is none above it
-    assert accuracy(real, made) == (0.75 + 0.5) / 2  # halfway between 1.25 and -0.75 is 0.25
-    assert accuracy(real + 100, made + 100) == accuracy(real, made)
-    assert accuracy(np.array([0.5, 1.0]), made, 0.5) == (0.5 + 1.0) / 2  # a real one at the threshold neither
-    assert accuracy(np.array([4.0, 0.0]), np.array([-2.0, 1.0])) == (0.5 + 0.5) / 2  # halfway between 2 and -0.5 is 0.75
+    assert told_right(real, made, 0.0) == (3, 1)
+    assert told_right(real, made, 0.5) == (3, 2)  # a score at the threshold is none above it
+    assert told_right(real, made) == (3, 1)  # halfway between 1.25 and -0.75 is 0.25
+    assert told_right(real + 100, made + 100) == (3, 1)
+    assert told_right(np.array([0.5, 1.0]), made, 0.5) == (1, 2)  # a real one at the threshold neither
+    assert told_right(np.array([4.0, 0.0]), np.array([-2.0, 1.0])) == (1, 1)  # halfway between 2 and -0.5 is 0.75
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)

@@ -10,7 +10,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <ucontext.h>
+#include <algorithm>
 #include <vector>
+
+using std::max;
 
 #define WITHOUT_TENSOR_CORES
 #define __global__

@@ -74,6 +74,11 @@ class StrictArray:
     def T(self):
         return wrap(self.host.T, (self,))
 
+    @property
+    def data(self):
+        """Where the first number lies."""
+        return SimpleNamespace(ptr=self.host.ctypes.data)
+
     def get(self):
         """A copy in host memory."""
         return self.host.copy()

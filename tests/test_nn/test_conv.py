@@ -225,21 +225,6 @@ def test_phases_are_for_large_maps_of_many_channels(monkeypatch, shape, taken):
     assert bool(called) == taken
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [7, 3 * cpu.BLOCK + 5])
-def test_the_optimizers_twins_agree(dtype, size):
-    rng = np.random.default_rng(0)
-    for name, count, settings in [("adam", 4, (0.01, 0.9, 0.99, 1e-8)), ("move_towards", 2, (0.3,))]:
-        slow = [rng.uniform(0.1, 1, size).astype(dtype) for _ in range(count)]
-        fast = [a.copy() for a in slow]
-        strided = [np.repeat(a, 2)[::2] for a in slow]
-        getattr(plain, name)(*slow, *settings)
-        for arrays in (fast, strided):
-            getattr(cpu, name)(*arrays, *settings)
-            for a, b in zip(arrays, slow):
-                np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == np.float32 else 1e-12)
-
-
 def spied(monkeypatch, name):
     """A list that grows with every call of a function of convolution.py."""
     calls, function = [], getattr(convolution, name)

@@ -61,7 +61,7 @@ def xp(request, monkeypatch):
 def launched(monkeypatch):
     """The names of the kernels that a test launches, wherever they run."""
     names, launch = [], cuda._launch
-    monkeypatch.setattr(cuda, "_launch", lambda file, name, *rest: names.append(name) or launch(file, name, *rest))
+    monkeypatch.setattr(cuda, "_launch", lambda file, name, *rest, **xp: names.append(name) or launch(file, name, *rest, **xp))
     return names
 
 
@@ -198,26 +198,84 @@ def test_what_is_not_finite_stays_so(xp, precision):
             np.testing.assert_array_equal(y[0, 1], 1)
 
 
-@pytest.mark.parametrize("size", [1, 255, 70_000])
-def test_optimizers_are_those_of_their_definition(xp, size, launched):
+OPTIMIZERS = {"adam": (4, ([(0.01, 1e-8), (0.02, 1e-3)], 0.9, 0.99)), "move_towards": (2, (0.3,))}
+
+
+def lists(count, sizes):
+    """`count` lists of arrays of these sizes, numbers from 0.1 to 1."""
     rng = np.random.default_rng(0)
-    for name, count, settings in [("adam", 4, (0.01, 0.9, 0.99, 1e-8)), ("move_towards", 2, (0.3,))]:
-        expected = [rng.uniform(0.1, 1, size).astype(np.float32) for _ in range(count)]
-        there, steps = [xp.asarray(a.copy()) for a in expected], [xp.asarray(np.repeat(a, 2))[::2] for a in expected]
-        getattr(plain, name)(*expected, *settings)
-        for arrays in (there, steps):
-            getattr(cuda, name)(*arrays, *settings)
-            for found, right in zip(arrays, expected):
-                np.testing.assert_allclose(found.get(), right, rtol=1e-5)
-    assert launched == (["adam", "move_towards"] if size > 1 else ["adam"] * 2 + ["move_towards"] * 2)
+    return [[rng.uniform(0.1, 1, size).astype(np.float32) for size in sizes] for _ in range(count)]
+
+
+@pytest.mark.parametrize("sizes", [(1, 255), (8192, 70_000), (20_001, 8193)])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_are_those_of_their_definition(xp, name, sizes, launched):
+    count, settings = OPTIMIZERS[name]
+    expected = lists(count, sizes)
+    there = [[xp.asarray(a.copy()) for a in arrays] for arrays in expected]
+    steps = [[xp.asarray(np.repeat(a, 2))[::2] for a in arrays] for arrays in expected]
+    getattr(plain, name)(*expected, *settings)
+    for arrays in (there, steps):
+        getattr(cuda, name)(*arrays, *settings)
+        for found, right in zip(sum(arrays, []), sum(expected, [])):
+            np.testing.assert_allclose(found.get(), right, rtol=1e-5)
+    assert launched == [name]  # in one launch; not contiguous ones are left to the definition
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_of_more_parameters_than_a_launch_takes(xp, name, launched):
+    count, settings = OPTIMIZERS[name]
+    sizes = [1 + 97 * k % 500 for k in range(2 * cuda.MOST + 3)]
+    rates = [(0.01 * k, 1e-3 / (k + 1)) for k in range(len(sizes))]
+    settings = (rates, *settings[1:]) if name == "adam" else settings
+    expected = lists(count, sizes)
+    there = [[xp.asarray(a.copy()) for a in arrays] for arrays in expected]
+    getattr(plain, name)(*expected, *settings)
+    getattr(cuda, name)(*there, *settings)
+    for found, right in zip(sum(there, []), sum(expected, [])):
+        np.testing.assert_allclose(found.get(), right, rtol=1e-5)
+    assert launched == [name] * 3
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_flag_on_the_device_keeps_an_optimizer_from_moving(xp, name, contiguous):
+    count, settings = OPTIMIZERS[name]
+    start = lists(count, (300, 9000))
+    for flag, still in ((0.0, False), (1.0, True), (np.nan, True)):
+        there = [[xp.asarray(np.repeat(a, 2))[::2] for a in arrays] for arrays in start]
+        if contiguous:
+            there = [[xp.ascontiguousarray(a) for a in arrays] for arrays in there]
+        getattr(cuda, name)(*there, *settings, xp.asarray(np.float32(flag)))
+        moved = [not np.array_equal(a.get(), b) for arrays, before in zip(there, start) for a, b in zip(arrays, before)]
+        assert moved == [False] * len(moved) if still else moved == [k in (0, *range(2, count)) for k in range(count) for _ in "ab"]
+
+
+@pytest.mark.parametrize("sizes", [(1,), (3, 8192, 8193, 255), (70_000, 1), tuple(range(1, 150))])
+def test_the_sum_of_all_squares(xp, sizes, launched):
+    arrays = [np.random.default_rng(k).standard_normal(size).astype(np.float32) for k, size in enumerate(sizes)]
+    there = [xp.asarray(np.repeat(a, 2))[::2] if k == 0 else xp.asarray(a) for k, a in enumerate(arrays)]
+    found = cuda.sum_squares(there)
+    assert type(found) is xp.ndarray and found.shape == () and found.dtype == np.float32
+    assert float(found.get()) == pytest.approx(sum((a.astype(np.float64) ** 2).sum() for a in arrays), rel=1e-5)
+    assert found.get().tobytes() == cuda.sum_squares(there).get().tobytes()
+    launches = -(-len(sizes) // cuda.MOST)
+    assert launched == (["square_parts"] * launches + ["sum_up"]) * 2
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, 3e30])
+def test_a_sum_of_squares_that_is_not_finite_is_seen(xp, spoilt):
+    arrays = [np.ones(size, np.float32) for size in (9000, 3)]
+    arrays[0][8500] = spoilt
+    assert not np.isfinite(cuda.sum_squares([xp.asarray(a) for a in arrays]).get())
 
 
 def test_every_element_is_reached_from_a_small_grid(xp):
     """As where there are more elements than a grid has threads."""
-    a, b = (np.arange(2000, dtype=np.float32) + k for k in (0, 1))
-    there = xp.asarray(a.copy())
-    cuda._launch("optimizer", "move_towards", (2,), (256,), there, xp.asarray(b), np.int64(2000), 0.5)
-    np.testing.assert_array_equal(there.get(), a + 0.5)
+    gy, y = (np.arange(2000, dtype=np.float32) - k for k in (0, 1000))
+    gx = xp.asarray(np.zeros(2000, np.float32))
+    cuda._launch("activation", "leaky_relu_backward", (2,), (256,), xp.asarray(gy), xp.asarray(y), gx, np.int64(2000), 0.5)
+    np.testing.assert_array_equal(gx.get(), np.where(y > 0, gy, 0.5 * gy))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3, 4, 5), (0, 3)])
@@ -258,6 +316,22 @@ def test_channels_into_pixels_and_back(xp, shape, factor, launched):
     assert launched == ["pixel_shuffle", "pixel_shuffle", "pixel_unshuffle", "pixel_unshuffle"] * (x.size > 0)
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 50), (2, 7), (4, 2, 5, 6), (0, 3)])
+def test_pictures_read_between_their_pixels(xp, shape, launched):
+    """Inside, far outside and at the border, the same bits as by the definition."""
+    rng = np.random.default_rng(0)
+    pictures, indices = rng.integers(0, 256, (5, 9, 9, 4), np.uint8), rng.integers(0, 5, shape[0])
+    x, y = rng.uniform(-4, 13, (2, *shape)).astype(np.float32)
+    x[:, :1], y[:, -1:] = 8, np.float32(7.999)
+    expected = plain.warp(pictures, indices, x, y)
+    for given in (xp.asarray(pictures), xp.asarray(pictures.transpose(2, 1, 0, 3).copy()).transpose(2, 1, 0, 3)):
+        found = cuda.warp(given, indices, xp.asarray(x), xp.asarray(y))
+        assert type(found) is xp.ndarray and found.dtype == np.float32
+        np.testing.assert_array_equal(found.get(), expected)
+    np.testing.assert_array_equal(plain.warp(xp.asarray(pictures), indices, xp.asarray(x), xp.asarray(y)).get(), expected)
+    assert launched == ["warp"] * 2
+
+
 def test_float64_is_left_to_the_definitions(xp, launched):
     x, w, b, y, geometry = make(SHAPES["strided"])
     wide = [a.astype(np.float64) for a in (x, w, b, y)]
@@ -268,7 +342,8 @@ def test_float64_is_left_to_the_definitions(xp, launched):
         found += (cuda.conv2d_weight(x, y, *geometry, (5, 4)), cuda.separable(x, x[0, :, :, 0].T, x[0, :, :, 0]),
                   cuda.leaky_relu_backward(y, y, 0.1), cuda.pixel_shuffle(y, 2), cuda.pixel_unshuffle(y[:, :4, :2], 2))
         assert {a.dtype for a in found} == {np.dtype(np.float64)}
-        cuda.adam(x, x, x, abs(x), 0.1, 0.9, 0.9, 1e-8)
+        cuda.adam([x], [x], [x], [abs(x)], [(0.1, 1e-8)], 0.9, 0.9)
+        cuda.sum_squares([x, y])
     assert not launched
 
 
@@ -343,7 +418,8 @@ def test_every_kernel_is_named_here():
     """One that is added must be launched by a test."""
     names = {name for file in FILES for name in kernels_of(cuda.source(file))}
     assert names == {"gather_columns", "fold_columns", "bias_leaky_relu", "leaky_relu_backward", "adam", "move_towards",
-                     "along_axis", "convolve", "convolve_weight", "sum_parts", "pixel_shuffle", "pixel_unshuffle"}
+                     "along_axis", "convolve", "convolve_weight", "sum_parts", "pixel_shuffle", "pixel_unshuffle", "square_parts",
+                     "sum_up", "warp"}
     assert sum(cuda.source(file).count("__global__") for file in FILES) == len(names)
 
 
@@ -361,18 +437,22 @@ def test_nvidias_compiler_takes_it(file, options, arch, tmp_path):
     frames = [line.strip() for line in done.stderr.splitlines() if "stack frame" in line]
     assert frames and all(line.startswith("0 bytes stack frame, 0 bytes spill") for line in frames), frames
     aligned = re.findall(r"^\s*\.shared \.align (\d+)", (tmp_path / "kernel.ptx").read_text(), re.M)
-    assert bool(aligned) == (file == "convolution") and min(map(int, aligned), default=4) >= 4
+    assert bool(aligned) == (file in ("convolution", "squares")) and min(map(int, aligned), default=4) >= 4
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 def test_the_stand_in_sees_what_cupy_would_not():
     """An argument of the wrong width; memory shared too early or too late; threads that wait in vain."""
-    module = HostModule(cuda.source("optimizer"))
+    module = HostModule(cuda.source("activation"))
     x = StrictArray(np.zeros(4, np.float32))
-    for arguments in ((x, x, 4, np.float32(1)), (x, x, np.int32(4), np.float32(1)), (x, x, np.int64(4), 1.0), (x, x, np.int64(4)),
-                      (x, StrictArray(np.zeros(4)), np.int64(4), np.float32(1))):
-        with pytest.raises(AssertionError, match="move_towards"):
-            module.get_function("move_towards")((1,), (32,), arguments)
+    for arguments in ((x, x, x, 4, np.float32(1)), (x, x, x, np.int32(4), np.float32(1)), (x, x, x, np.int64(4), 1.0),
+                      (x, x, x, np.int64(4)), (x, x, StrictArray(np.zeros(4)), np.int64(4), np.float32(1))):
+        with pytest.raises(AssertionError, match="leaky_relu_backward"):
+            module.get_function("leaky_relu_backward")((1,), (32,), arguments)
+    module, table = HostModule(cuda.source("squares")), np.zeros(1, cuda.TABLE)
+    for wrong in (np.zeros(1, cuda.RATES), np.zeros((), cuda.TABLE), np.zeros(2, cuda.TABLE), table.view("u1"), x):
+        with pytest.raises(AssertionError, match="square_parts"):
+            module.get_function("square_parts")((1,), (32,), (wrong, x))
 
     turned = """extern "C" __global__ void turn(float* x) {
         __shared__ float held[64];

@@ -75,6 +75,55 @@ def test_channels_into_pixels_and_back(threads, monkeypatch, shape, factor, dtyp
     assert cut == [max(1, min(threads, len(x)))] * 4
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(7,), (3 * cpu.BLOCK + 5, 1, 40), (cpu.BLOCK, 0, cpu.BLOCK)])
+def test_the_optimizers_twins_agree(threads, monkeypatch, dtype, sizes):
+    """All parameters of a network in one go, on all threads where that is worth it."""
+    cut, run, random = [], parallel.run, np.random.default_rng(0)
+    monkeypatch.setattr(parallel, "run", lambda work, parts: cut.append(len(parts)) or run(work, parts))
+    rates = [(0.01 * k + 0.01, 1e-8) for k in range(len(sizes))]
+    for name, count, settings in [("adam", 4, (rates, 0.9, 0.99)), ("move_towards", 2, (0.3,))]:
+        slow = [[random.uniform(0.1, 1, size).astype(dtype) for size in sizes] for _ in range(count)]
+        fast = [[a.copy() for a in arrays] for arrays in slow]
+        strided = [[np.repeat(a, 2)[::2] for a in arrays] for arrays in slow]
+        getattr(plain, name)(*slow, *settings)
+        for lists in (fast, strided):
+            getattr(cpu, name)(*lists, *settings)
+            for a, b in zip(sum(lists, []), sum(slow, [])):
+                np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == np.float32 else 1e-12)
+        before = [a.copy() for a in sum(slow, [])]
+        for version in (plain, cpu):
+            for flag in (1.0, np.nan):
+                getattr(version, name)(*slow, *settings, unless=np.array(flag, dtype))
+        for a, b in zip(sum(slow, []), before):
+            np.testing.assert_array_equal(a, b)
+    assert cut == [threads if sum(sizes) > cpu.BLOCK else 1] * 4
+
+
+@pytest.mark.parametrize("version", [plain, cpu])
+def test_the_sum_of_all_squares(version):
+    arrays = [np.array([1.0, -2.0]), np.array([[3.0]]), np.array(4.0)]
+    assert version.sum_squares(arrays) == 30
+
+
+@pytest.mark.parametrize("shape", [(3, 400, 50), (2, 7), (4, 2, 5, 6), (0, 3)])
+def test_pictures_read_between_their_pixels(shape):
+    """Within a 256th of the weights of what bilinear means, and both versions the same bits."""
+    random = np.random.default_rng(0)
+    pictures, indices = random.integers(0, 256, (5, 9, 9, 4), np.uint8), random.integers(0, 5, shape[0])
+    x, y = random.uniform(-4, 13, (2, *shape)).astype(np.float32)
+    found = plain.warp(pictures, indices, x, y)
+    assert found.dtype == np.float32 and found.shape == (*shape, 4)
+    np.testing.assert_array_equal(cpu.warp(pictures, indices, x, y), found)
+    x, y = (np.clip(p.astype(np.float64), 0, 8) for p in (x, y))
+    expected, chosen = 0, indices.reshape(-1, *[1] * (x.ndim - 1))
+    for row in range(9):
+        for column in range(9):
+            weight = np.maximum(1 - abs(x - column), 0) * np.maximum(1 - abs(y - row), 0)
+            expected = expected + weight[..., None] * (pictures[chosen, row, column] / 255)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
 def test_small_and_stacked_products_are_left_to_numpy(monkeypatch):
     monkeypatch.setattr(parallel, "run", None)
     random = np.random.default_rng(0)

@@ -298,3 +298,19 @@ def test_relu_of_infinity(kernels):
     with nn.use_kernels(kernels):
         pictures, one = x.reshape(5, 1, 1, 1), np.ones((1, 1, 1, 1), np.float32)
         np.testing.assert_array_equal(F.conv2d(pictures, one, slope=0.0).ravel(), expected)
+
+
+def test_matrices_are_brought_to_a_device_once(monkeypatch):
+    """And kept for each dtype by itself."""
+    module = StrictModule()
+    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+    x, wide = (module.asarray(np.random.default_rng(0).random((1, 8, 8, 2)).astype(dtype)) for dtype in (np.float32, np.float64))
+    ops = (lambda x: F.avg_pool2d(x, 2), lambda x: F.upsample(x, 2, "bilinear"), lambda x: F.gaussian_blur(x, 3, 1.0))
+    first, other = ([op(each) for op in ops] for each in (x, wide))
+    taken = []
+    monkeypatch.setattr(module, "asarray", lambda array, dtype=None: taken.append(type(array)) or array, raising=False)
+    again = [op(x) for op in ops]
+    assert set(taken) == {StrictArray}  # what is there already
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a.get(), b.get())
+        assert (a.dtype, c.dtype) == (np.float32, np.float64)

@@ -173,6 +173,34 @@ def test_every_parameter_counts_its_own_steps(kind, rule, settings):
 
 
 @each_optimizer
+@pytest.mark.parametrize("kernels", ["plain", "fast"])
+def test_a_flag_keeps_a_step_from_moving_anything(kind, settings, kernels):
+    """Only the count of steps goes on. Without the flag set, or without one, the steps are the same bits."""
+    optimizer, flagged = (kind(parameters(), **settings) for _ in range(2))
+    averages = [ExponentialMovingAverage(each.params) for each in (optimizer, flagged)]
+    with nn.use_kernels(kernels):
+        for unless in (None, np.array(0.0)):
+            valley_step(optimizer)
+            averages[0].update()
+            for p, q in zip(flagged.params, optimizer.params):
+                p.grad = q.grad
+            flagged.step(unless)
+            averages[1].update(unless)
+        before = [*(p.data.copy() for p in flagged.params), *averages[1].averages]
+        state = flagged.state_dict()
+        for a, b in zip(before, [*(p.data for p in optimizer.params), *averages[0].averages], strict=True):
+            assert a.tobytes() == b.tobytes()
+        for unless in (1.0, math.nan):
+            flagged.step(np.array(unless))
+            averages[1].update(np.array(unless))
+    for a, b in zip(before, [*(p.data for p in flagged.params), *averages[1].averages], strict=True):
+        assert a.tobytes() == b.tobytes()
+    after = flagged.state_dict()
+    assert (after.pop("steps") == state.pop("steps") + 2).all()
+    assert all(after[name].tobytes() == state[name].tobytes() for name in after)
+
+
+@each_optimizer
 def test_parameters_without_gradient_are_left_alone(kind, settings):
     w, idle = parameters()
     optimizer = kind([w, idle], **settings)
