@@ -7,7 +7,7 @@ import math
 
 import numpy
 
-from nn import backend
+from nn import backend, kernels
 from nn.functional.arithmetic import exp
 from nn.functional.reduction import sum as sum_over
 from nn.tensor import Function
@@ -70,9 +70,7 @@ class Sigmoid(Function):
     """y = 1 / (1 + e**-x)"""
 
     def forward(self, x):
-        xp = backend.array_module(x)
-        e = xp.exp(-abs(x))  # never overflows, and is at most 1
-        y = xp.maximum(e, x >= 0) / (1 + e)
+        y = kernels.select(x).sigmoid(x)
         self.keep(y)
         return y
 

@@ -18,6 +18,7 @@ All take float32 and float64, and all are held to the same results by tests. `us
     pixel_unshuffle(y, factor) -> x
     warp(pictures, indices, x, y) -> values
     leaky_relu_backward(gy, y, slope) -> gx
+    sigmoid(x) -> y
     adam(ps, gs, ms, vs, rates, beta1, beta2, unless)    in place
     move_towards(averages, ps, share, unless)            in place
     sum_squares(arrays) -> y

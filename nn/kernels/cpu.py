@@ -71,6 +71,24 @@ def leaky_relu_backward(gy, y, slope):
     return gx
 
 
+def sigmoid(x):
+    """As plain.sigmoid."""
+    if x.size <= BLOCK or x.dtype not in (numpy.float32, numpy.float64):
+        return plain.sigmoid(x)
+    y = numpy.empty(x.shape, x.dtype)
+
+    def work(part):
+        top = numpy.abs(x[part], out=y[part])
+        numpy.negative(top, out=top)
+        numpy.exp(top, out=top)
+        below = 1 + top
+        numpy.maximum(top, x[part] >= 0, out=top)
+        top /= below
+
+    parallel.run(work, parts.chunks(len(x), 4 * x[:1].nbytes))
+    return y
+
+
 def _by_blocks(work, *lists):
     """work(block of an array of each list) for all blocks of all arrays, in one go: most arrays are small. Those that are not
     contiguous are worked on whole."""

@@ -152,6 +152,11 @@ def leaky_relu_backward(gy, y, slope):
     return gx
 
 
+def sigmoid(x):
+    """As plain.sigmoid."""
+    return plain.sigmoid(x)
+
+
 def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
     """As plain.adam; one launch for up to MOST parameters."""
     if not _usual(*ps, *gs, *ms, *vs, unless) or not _all_contiguous(*ps, *ms, *vs):

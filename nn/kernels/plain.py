@@ -121,6 +121,13 @@ def leaky_relu_backward(gy, y, slope):
     return backend.array_module(gy).where(y > 0, gy, slope * gy)
 
 
+def sigmoid(x):
+    """1 / (1 + e**-x), for large |x| too."""
+    xp = backend.array_module(x)
+    e = xp.exp(-abs(x))  # never overflows, and is at most 1
+    return xp.maximum(e, x >= 0) / (1 + e)
+
+
 def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
     """One step of Adam (Kingma 2015, Algorithm 1) on each p, m, v of the lists, in place. rates: pairs (rate, eps), which contain
     the bias correction. unless: an array of one number, or None: where it is not 0, all stay as they are."""

@@ -205,3 +205,22 @@ def test_the_sum_of_rows(shape, dtype, threads):
     np.testing.assert_array_equal(y, cpu.sum_rows(x))
     if x.ndim == 4:
         np.testing.assert_allclose(cpu.sum_rows(x.swapaxes(1, 2)[:, ::2]), x.swapaxes(1, 2)[:, ::2].astype(np.float64).sum((0, 1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (0, 3), (4, cpu.BLOCK // 2), (cpu.BLOCK + 5, 1), (3, 5, 2, cpu.BLOCK // 8)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_logistic_function(shape, dtype, threads):
+    x = np.random.default_rng(0).normal(0, 9, shape).astype(dtype)
+    edges = np.array([0, -0.0, 600, -600, np.inf, -np.inf], dtype)
+    x.reshape(-1)[:len(edges)] = edges[:x.size]
+    found = cpu.sigmoid(x)
+    assert found.dtype == dtype and found.shape == shape
+    with np.errstate(over="ignore"):
+        expected = 1 / (1 + np.exp(-x.astype(np.float64)))
+    tiny = np.finfo(dtype).tiny  # below it digits are lost
+    np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * tiny)
+    np.testing.assert_array_equal(found, plain.sigmoid(x))
+
+
+def test_the_logistic_function_of_no_number_is_none():
+    assert np.isnan(cpu.sigmoid(np.full(cpu.BLOCK + 1, np.nan, np.float32))).all()
