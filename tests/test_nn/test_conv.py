@@ -146,7 +146,7 @@ WINOGRAD_SHAPES = {
 
 
 @pytest.fixture(params=[0, 10 ** 6], ids=["pictures", "products"])
-def winograd_share(request, monkeypatch):
+def winograd_share(request, two_threads, monkeypatch):
     monkeypatch.setattr(winograd, "HEAVY", request.param)
 
 
