@@ -79,7 +79,8 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
         rng = np.random.default_rng([seed, PURPOSE_OCCLUDERS, side, k])
         hidden = np.flatnonzero(rng.random(count) < occluded)
         before = chosen if held_before is None else np.asarray(held_before)
-        _occlude(rng, batch, hidden, _moved_landmarks(faces.landmarks[before[hidden]], moves[hidden], faces.size))
+        landmarks = faces.arrays(before)[1][before[hidden]]
+        _occlude(rng, batch, hidden, _moved_landmarks(landmarks, moves[hidden], faces.size))
     return batch
 
 

@@ -70,7 +70,24 @@ class FaceSet:
     notes: list = field(default_factory=list)  # what the user should know
 
     def __len__(self):
-        return len(self.canvas)
+        return len(self.files)
+
+    def arrays(self, indices):
+        """(canvas, landmarks) of all faces, of which those at `indices` (n,) at least are there: of all, unless faces are still
+        being rendered (data/rendered.py)."""
+        return self.canvas, self.landmarks
+
+    def complete(self):
+        """Whether all faces are there."""
+        return True
+
+    def stop(self):
+        """Make no more faces than are waited for."""
+
+    @property
+    def nbytes(self):
+        """The size of the canvases."""
+        return len(self) * 4 * canvas_side(self.size) ** 2
 
     def sample(self, indices, x, y):
         """Read faces at any positions, bilinearly.
@@ -79,18 +96,19 @@ class FaceSet:
         Returns (n, ..., 4) float32 0..1: RGB and mask.
         """
         shift = np.float32(self._margin)
-        return read_bilinear(self.canvas, indices, x * np.float32(DENSITY) + shift, y * np.float32(DENSITY) + shift)
+        return read_bilinear(self.arrays(indices)[0], indices, x * np.float32(DENSITY) + shift, y * np.float32(DENSITY) + shift)
 
     @property
     def _margin(self):
         """Where the crop's first pixel lies in the canvas: the centres of both coincide."""
-        return (self.canvas.shape[1] - 1) / 2 - DENSITY * (self.size - 1) / 2
+        return (canvas_side(self.size) - 1) / 2 - DENSITY * (self.size - 1) / 2
 
     def pictures(self, indices):
         """Faces with what surrounds them, as much as the canvas keeps: uint8 (n, P, P, 3), and their landmarks (n, 68, 2) in
         these pixels, float64."""
-        pixels = np.ascontiguousarray(self.canvas[indices, ..., :3])
-        return pixels, self.landmarks[indices].astype(np.float64) * DENSITY + self._margin
+        canvas, landmarks = self.arrays(indices)
+        pixels = np.ascontiguousarray(canvas[indices, ..., :3])
+        return pixels, landmarks[indices].astype(np.float64) * DENSITY + self._margin
 
     def crops(self, indices):
         """The plain crops of faces: images (n, S, S, 3) and masks (n, S, S, 1), float32 0..1."""
@@ -182,17 +200,22 @@ def from_renders(name, renders, size, seed=0):
     the crop are used where the picture shows them; a crop takes about 3/4 of a render's side, so R = 4/3 S has the detail
     of S. size: side S.
     """
+    faces = in_threads(lambda render: face_of_render(render, size), renders)
+    return _assemble(name, size, files_of_renders(name, len(faces)), faces, np.arange(len(faces)), seed, [])
 
-    def face_of(render):
-        pixels = np.rint(np.clip(render.image, 0, 1) * 255).astype(np.uint8)
-        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        return _cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest}
 
-    faces = in_threads(face_of, renders)
-    if len(faces) < LEAST_FACES:
-        raise FaceSetError(f"{name} has {len(faces)} rendered faces, at least {LEAST_FACES} are needed")
-    files = [f"{name}/{i:05d}" for i in range(len(faces))]
-    return _assemble(name, size, files, faces, np.arange(len(faces)), seed, [])
+def face_of_render(render, size):
+    """A rendered face's part of a face set: a dict of its canvas (P, P, 4), landmarks (68, 2), transform (2, 3) and digest."""
+    pixels = np.rint(np.clip(render.image, 0, 1) * 255).astype(np.uint8)
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return _cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest}
+
+
+def files_of_renders(name, count):
+    """The names of so many rendered faces. Raises FaceSetError where these are too few."""
+    if count < LEAST_FACES:
+        raise FaceSetError(f"{name} has {count} rendered faces, at least {LEAST_FACES} are needed")
+    return [f"{name}/{i:05d}" for i in range(count)]
 
 
 def evenly(indices, most):
@@ -303,6 +326,11 @@ def canvas_transform(landmarks, size, side):
     return to_canvas
 
 
+def canvas_side(size):
+    """Side P of the canvas around a crop of side S."""
+    return 2 * round(DENSITY * COVERAGE * size / 2)
+
+
 def _cut(pixels, landmarks, size, reach=()):
     """The canvas of one face, its landmarks in crop pixels and the transform that led there.
 
@@ -310,7 +338,7 @@ def _cut(pixels, landmarks, size, reach=()):
     the mask does, for what lies beyond is a repeated border.
     """
     to_crop = crop_transform(landmarks, size)
-    side = 2 * round(DENSITY * COVERAGE * size / 2)
+    side = canvas_side(size)
     to_canvas = to_crop * DENSITY
     to_canvas[:, 2] += (side - 1) / 2 - DENSITY * (size - 1) / 2
     mask = face_mask(apply(to_canvas, landmarks), (side, side))
