@@ -217,8 +217,8 @@ class Progress:
         self._smoothed = collections.defaultdict(lambda: math.nan)  # by figure, over some twenty steps
 
     def show(self, total, rate, row, force=False):
-        """total: steps of the run, None: not known yet. rate: steps a second. row: what was measured in the newest step, as
-        for Metrics.add."""
+        """total: steps of the run, None: not known yet. rate: steps a second, None: faces are still being rendered. row: what was
+        measured in the newest step, as for Metrics.add."""
         for name, value in row.items():
             if name not in ("step", "stage") and value is not None:
                 before = self._smoothed.get(name, value)
@@ -228,7 +228,8 @@ class Progress:
             return
         self._shown, step = now, row["step"]
         left = f"  {duration((total - step) / rate)} left" if total and rate else ""
-        line = f"step {step}/{total or '?'}  {rate:.1f} steps/s{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
+        pace = "rendering faces" if rate is None else f"{rate:.1f} steps/s"
+        line = f"step {step}/{total or '?'}  {pace}{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
         with contextlib.suppress(OSError):  # training goes on where nobody can read it
             self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
             self._stream.flush()

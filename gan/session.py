@@ -78,7 +78,12 @@ def _ready(request, folder, say):
     _check_memory(config, folder, device, 0, step)  # before faces are gathered, which may take long and be in vain
     weights = _base_of(config, folder) if state is None and config["base"] is not None else None
     source = _gather(config, folder, say)
-    _record(config, source, request.command, say)
+    if request.command is not None and config.get("commands", [])[-1:] != [request.command]:
+        config["commands"] = [*config.get("commands", []), request.command]
+    if config["crowd"] is not None:
+        config["crowd_people"] = len(source.colours)
+    if _complete(source):
+        _record(config, source, say)
     _check_memory(config, folder, device, _canvas_bytes(source), step)
     trainer = _trainer(config, source, state, device, folder, weights)
     folder.write_config(config)
@@ -101,9 +106,10 @@ def _gather(config, folder, say):
         say(f"reading the faces of {config['a']} and {config['b']}")
     else:
         say(f"rendering {config['faces']} faces each of two people made by a program (numbers {config['people'][0]} and "
-            f"{config['people'][1]})")
+            f"{config['people'][1]}); training begins with the first of them")
     source = evaluate.subjects_of(config, folder, say) if config["crowd"] is None else crowd.of(config, folder, say)
-    say(f"  done in {monitor.duration(time.monotonic() - began)}")
+    if _complete(source):
+        say(f"  done in {monitor.duration(time.monotonic() - began)}")
     for faces in source.sets():
         if faces.skipped:
             say(f"  {faces.name}: {len(faces.skipped)} skipped")
@@ -117,11 +123,13 @@ def _gather(config, folder, say):
     return source
 
 
-def _record(config, source, command, say):
-    """Note in the configuration what the run learns from, counts and hashes, not the pictures; and the command, if it is one
-    more."""
-    if command is not None and config.get("commands", [])[-1:] != [command]:
-        config["commands"] = [*config.get("commands", []), command]
+def _complete(source):
+    """Whether all faces are there that are learned from: rendered ones come as training goes on."""
+    return all(faces.complete() for faces in source.sets())
+
+
+def _record(config, source, say):
+    """Note in the configuration what the run learns from, counts and hashes, not the pictures."""
     parted = source.sets() if config["crowd"] is None else (source,)  # a crowd holds out whole poses, not its set's clips
     learned = {name: {"train": len(parts.train), "held_out": len(parts.held_out),
                       "sha256": hashlib.sha256("".join(faces.digests).encode()).hexdigest()}
@@ -129,8 +137,6 @@ def _record(config, source, command, say):
     if config.get("learned_from", learned) != learned:
         say("  note: these are not the same pictures as in the run's earlier sessions")
     config["learned_from"] = learned
-    if config["crowd"] is not None:
-        config["crowd_people"] = len(source.colours)
 
 
 def _model_of(config, folder):
@@ -145,9 +151,8 @@ def _model_of(config, folder):
 def _trainer(config, source, state, device, folder, weights):
     """The Trainer of a run: as `state` has it, or from `weights` of a base; from nothing where both are None."""
     model = _model_of(config, folder)
-    if config["crowd"] is None:
-        for side, faces in (("a", source.a), ("b", source.b)):
-            model.learn_colours(*faces.crops(faces.train), side)
+    if config["crowd"] is None and state is None:
+        source.learn_colours(model)
     recipe = recipe_of(config)
     if weights is not None:
         base.start_from(weights, model)
@@ -188,7 +193,7 @@ def _check_memory(config, folder, device, canvas_bytes, step):
 
 
 def _canvas_bytes(source):
-    return sum(faces.canvas.nbytes for faces in source.sets())
+    return sum(faces.nbytes for faces in source.sets())
 
 
 def _announce(trainer, config, source, device, say):
@@ -210,7 +215,9 @@ class _Session:
         self.rollbacks = 0
         self.saved, self.saved_step = time.monotonic(), trainer.step
         self.began = began  # then of the stage
-        self.stepping, self.steps = 0.0, 0  # seconds and steps of this stage in this session, without what is beside them
+        self.whole = _complete(source)  # before, steps wait for faces and share the cores with those who render them
+        self.steps = 0  # of this stage in this session
+        self.stepping, self.timed = 0.0, 0  # seconds and number of those taken with all faces there, without what is beside them
 
     def run(self, stopped, at_once):
         trainer = self.trainer
@@ -219,6 +226,7 @@ class _Session:
         self.batches = BatchMaker(self.source, trainer.recipe, self.warp, trainer.model.parameters()[0].device)
         self.progress = monitor.Progress()
         try:
+            self.batches.prepare(trainer.step)
             if trainer.step == 0:
                 self.write()  # there is always a good checkpoint to go back to
             while True:
@@ -232,9 +240,15 @@ class _Session:
                     self.conclude()
         finally:
             self.progress.end()
+            self.stop_rendering()  # the batches' thread may wait for it
             self.batches.close()
+            self.stop_rendering()  # and may have had it begun anew before it heard
             self.metrics.close()
         return not self.place()
+
+    def stop_rendering(self):
+        for faces in self.source.sets():
+            faces.stop()
 
     def place(self, step=None):
         """The gan.stages.Place of the next step, or of a given one; None after the last."""
@@ -257,14 +271,26 @@ class _Session:
         except NotFiniteError as error:
             self.roll_back(f"{error} at step {trainer.step + 1}")
             return
-        self.stepping += time.monotonic() - started
         self.steps += 1
+        if self.whole:
+            self.stepping += time.monotonic() - started
+            self.timed += 1
+        elif _complete(self.source):
+            self.all_there()
         self.after_step(place, made)
+
+    def all_there(self):
+        """Faces have been rendered to the last one, or at the end of the run are waited for."""
+        self.whole = True
+        _record(self.config, self.source, self.say)
+        self.progress.end()
+        self.say(f"all faces are rendered, after {self.trainer.step} steps")
+        self.folder.write_config(self.config)
 
     @contextlib.contextmanager
     def profiled(self, place):
         """Within it one of the stage's steps is timed by layers, once it runs as it will go on."""
-        if self.steps + 1 != PROFILED_STEP:
+        if self.timed + 1 != PROFILED_STEP:
             yield
             return
         with nn.profile() as self.costs[place.stage]:
@@ -278,23 +304,23 @@ class _Session:
             self.say(f"the learning rate, lowered to {self.trainer.rate_scale:g} times, is the full one again")
             self.trainer.rate_scale = 1.0
         self.write()
-        self.began, self.stepping, self.steps = time.monotonic(), 0.0, 0
+        self.began, self.stepping, self.steps, self.timed = time.monotonic(), 0.0, 0, 0
 
     def after_step(self, place, made):
         """Whatever is due after a step: the total, held-out figures, words on how it goes, a preview, a checkpoint."""
         step = self.trainer.step
-        if self.steps == TIMED_STEPS:
+        if self.timed == TIMED_STEPS:
             self.tell_time(place)
         last = place.total is not None and place.step + 1 == place.total
         due = monitor.preview_due(step, stages.length(self.config["plan"])) or last
         row = {"step": step, "stage": place.stage, **_row(made)}
+        self.progress.show(stages.length(self.config["plan"]), self.rate(), row)
         measured = place.stage != "discriminator" and (due or place.step == 0 or step % HELD_OUT_EVERY == 0)
         if measured:
             held_out = self.trainer.measure(self.source)
             self.trainer.keep_if_best(held_out, place.stage)
             row |= {"held_out": held_out.losses.loss, "sharpness": held_out.sharpness, "variety": held_out.variety}
         self.metrics.add(row)
-        self.progress.show(stages.length(self.config["plan"]), self.rate(), row)
         if due or measured or step % HELD_OUT_EVERY == 0:
             self.tell(self.diagnosis.look(self.metrics.curves))
         if due:
@@ -309,12 +335,13 @@ class _Session:
             self.notes.add(self.trainer.step, line)
 
     def rate(self):
-        """Steps a second of this stage in this session, without the previews: these are many at first and rare later."""
-        return self.steps / self.stepping
+        """Steps a second of this stage in this session, without the previews: these are many at first and rare later. None while
+        that cannot be told."""
+        return self.timed / self.stepping if self.timed else None
 
     def tell_time(self, place):
         """Say how long the stage will take; with --minutes, fix the number of steps that fits: at least as many again as were
-        timed, so that these were its first half."""
+        taken, so that these were its first half."""
         if place.total is None:
             left = self.minutes_of(place) * 60 * _SPARE - (time.monotonic() - self.began)
             self.config["plan"][place.number][1] = place.step + 1 + max(self.steps, int(left * self.rate()))
@@ -387,6 +414,8 @@ class _Session:
     def conclude(self):
         """The held-out figures."""
         trainer = self.trainer
+        if not self.whole:
+            self.all_there()
         self.tell(self.diagnosis.at_the_end(self.metrics.curves))
         if self.config["crowd"] is None:
             with trainer.best_weights():

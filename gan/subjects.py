@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.augment import make_batch
-from data.faceset import FaceSet, evenly, from_renders
+from data.faceset import FaceSet, evenly
 from data.given import faces_of
-from data.synthetic import Person, random_pose, render_each
+from data.rendered import on_demand
+from data.synthetic import Person, random_pose
 from gan import monitor
+from nn.kernels import parallel
 
 HELD_OUT_FACES = 64
 _PURPOSE_POSES = 11  # keeps these random numbers apart from others of the same seed
@@ -45,6 +47,11 @@ class Subjects:
         """The face sets, in the order of `names`."""
         return self.a, self.b
 
+    def learn_colours(self, model):
+        """Tell a FaceAutoencoder each person's average colours."""
+        for side, faces, indices in zip(self.names, self.sets(), (self.a.train, self.b.train)):
+            model.learn_colours(*faces.crops(indices), side)
+
     def sheet(self, model):
         """A sheet of held-out faces as `model` draws them now."""
         return monitor.preview_sheet(model, self, self._preview_truth)
@@ -77,14 +84,17 @@ def _redrawn(model, faces, side):
 
 
 def rendered(people, count, size, seed):
-    """Two rendered people: `people` are their two seeds, `count` faces each, crops of `size` pixels. Those asked for last are
-    remembered, as is their truth: all runs of a sweep learn the same two."""
+    """Two rendered people: `people` are their two seeds, `count` faces each, crops of `size` pixels, rendered as they are needed.
+    Those asked for last are remembered, as is their truth: all runs of a sweep learn the same two."""
     return _rendered(tuple(people), count, size, seed)
 
 
 @functools.lru_cache(maxsize=1)
 def _rendered(people, count, size, seed):
-    sets = _rendered_sets(people, [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)], size)
+    poses = [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)]
+    sets = _rendered_sets(people, poses, size)
+    for faces in sets:
+        faces.ask(faces.train)
     return Subjects(*sets, people=people, seed=seed)
 
 
@@ -110,9 +120,5 @@ def _poses(seed, purpose, side, count):
 
 
 def _rendered_sets(people, poses, size):
-    """A face set of each of two people, in that person's list of poses. Both are rendered at once: the processes that render
-    take half a second to start."""
-    renders = render_each([Person(person) for person, listed in zip(people, poses) for _ in listed], sum(poses, []),
-                          round(size * DETAIL))
-    parts = renders[:len(poses[0])], renders[len(poses[0]):]
-    return [from_renders(f"rendered person {person}", part, size) for person, part in zip(people, parts)]
+    """A face set of each of two people, in that person's list of poses."""
+    return on_demand([Person(person) for person in people], poses, size, round(size * DETAIL), parallel.thread_count())
