@@ -10,6 +10,7 @@ are (68, 2) in pixels of the crop, x then y, pixel centres at integers.
 """
 
 import csv
+import functools
 import hashlib
 import pathlib
 import re
@@ -23,12 +24,14 @@ from data.mask import face_hull, face_mask
 from data.pools import in_threads
 from data.sampling import read_bilinear
 from data.survey import report  # noqa: F401  the word on two sets belongs beside what makes them
+from data.workshop import made, useful_workers
 
 DENSITY = 1.5  # canvas pixels per crop pixel
 COVERAGE = 1.4  # side of the canvas, in crops
 LEAST_FACES = 4
 HELD_OUT_SHARE = 0.18
 
+_SECONDS = 0.018  # of a core that reading and cutting a face takes: many short steps, for which threads would wait for one another
 _LEAST_HEIGHT = 12  # pixels of a face in its picture; below that there is nothing to learn
 _SAME = np.eye(2, 3)  # the transform that changes nothing
 _EDGE = 0.04  # of the crop: over this width the mask falls to 0 where the picture ends
@@ -140,7 +143,7 @@ def load_faces(folder, landmarks_csv, size, seed=0):
         raise FaceSetError(f"{table} has no usable row for the pictures in {folder}; its paths must be relative to the CSV"
                            + _first(skipped))  # fmt: skip
     rows.sort(key=lambda row: _natural(row[0]))
-    loaded = in_threads(lambda row: _load_face(table.parent, row, size), rows)
+    loaded = made(functools.partial(_load_face, table.parent, size), rows, useful_workers(len(rows), _SECONDS))
     faces = [(row[0], face) for row, face in zip(rows, loaded) if not isinstance(face, str)]
     skipped += [(row[0], face) for row, face in zip(rows, loaded) if isinstance(face, str)]
     if len(faces) < LEAST_FACES:
@@ -152,12 +155,14 @@ def load_faces(folder, landmarks_csv, size, seed=0):
 def load_aligned(given, paths, read, size, seed=0, skipped=()):
     """Read faces that were cut out before.
 
-    given: path that names the set. paths: picture files. read: path -> AlignedFace; raises PictureError for one to skip.
+    given: path that names the set. paths: picture files. read: path -> AlignedFace, called in threads; raises PictureError for one
+    to skip.
     size, seed: as in load_faces. skipped: (file, reason) of what was left out before.
     The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than
     4 are left.
     """
-    loaded = list(zip((path.name for path in paths), in_threads(lambda path: _load_aligned(path, read, size), paths)))
+    cut = made(functools.partial(_cut_read, size), paths, useful_workers(len(paths), _SECONDS), lambda path: _read_aligned(path, read))
+    loaded = list(zip((path.name for path in paths), cut))
     skipped = [*skipped, *((file, face) for file, face in loaded if isinstance(face, str))]
     faces = sorted((face for _, face in loaded if not isinstance(face, str)), key=lambda face: _natural(face["file"]))
     if len(faces) < LEAST_FACES:
@@ -166,19 +171,24 @@ def load_aligned(given, paths, read, size, seed=0, skipped=()):
     return _assemble(given.name, size, files, faces, clips_of(files, [face["shape"] for face in faces]), seed, skipped)
 
 
-def _load_aligned(path, read, size):
-    """A face's arrays as a dict, or the reason (str) why it is skipped."""
+def _read_aligned(path, read):
+    """(AlignedFace, digest of its file), or the reason (str) why it is skipped."""
     try:
         face = read(path)
         if not np.isfinite(face.landmarks).all():
             return "landmarks that are not finite numbers"
-        if fault := shape_fault(face.landmarks):
-            return fault
-        file = face.source if face.frame is None else f"{face.source}_{face.frame:06d}"
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return _cut_aligned(face, size) | {"file": file, "shape": face.shape or face.pixels.shape[:2], "digest": digest}
+        return shape_fault(face.landmarks) or (face, hashlib.sha256(path.read_bytes()).hexdigest())
     except (PictureError, OSError) as error:
         return str(error)
+
+
+def _cut_read(size, given):
+    """What _read_aligned gave, as a dict of a face's arrays; a reason as it is."""
+    if isinstance(given, str):
+        return given
+    face, digest = given
+    file = face.source if face.frame is None else f"{face.source}_{face.frame:06d}"
+    return _cut_aligned(face, size) | {"file": file, "shape": face.shape or face.pixels.shape[:2], "digest": digest}
 
 
 def _cut_aligned(face, size):
@@ -275,7 +285,7 @@ def read_landmarks(table, folder):
     return rows, skipped
 
 
-def _load_face(base, row, size):
+def _load_face(base, size, row):
     """A face's arrays as a dict, or the reason (str) why it is skipped."""
     name, width, height, landmarks = row
     try:

@@ -7,8 +7,8 @@ import functools
 import numpy as np
 
 from data.faceset import FaceSet, canvas_side, face_of_render, files_of_renders, split
-from data.synthetic import render, useful_workers
-from data.workshop import Workshop
+from data.synthetic import SECONDS, render
+from data.workshop import Workshop, useful_workers
 
 _PART = {"canvas": "canvas", "landmarks": "landmarks", "transforms": "transform", "digests": "digest"}  # of a set: of a face
 
@@ -68,7 +68,7 @@ def on_demand(people, poses, size, side, workers=None):
         for name, part in _PART.items():
             vars(faces)[name][index] = face[part]
 
-    work = Workshop(functools.partial(_face, people, size, side), items, take, useful_workers(len(items), workers))
+    work = Workshop(functools.partial(_face, people, size, side), items, take, useful_workers(len(items), SECONDS, workers))
     for faces, first in zip(sets, np.cumsum([0, *map(len, sets)])):
         faces._work, faces._first = work, int(first)
     return sets

@@ -25,7 +25,7 @@ from data.mask import face_mask
 from data.patterns import bump, smoothstep
 from data.people import Person, Pose, random_pose  # noqa: F401  Pose belongs to what this file offers
 from data.raster import rasterise, soft_shadow
-from data.workshop import Workshop
+from data.workshop import made, useful_workers
 
 RENDERER_VERSION = 1
 _SUPERSAMPLING = 2
@@ -34,7 +34,7 @@ _UNIT = 0.2113               # one head unit as a share of the picture's side: b
 _CENTRE_Y = 0.115            # the height in head space that lies in the middle of the picture
 _SKIN, _BODY, _HAIR, _INNER_HAIR = 0, 1, 2, 3
 _SHARE = 8                   # poses that a worker is given at a time
-_WORTH = 16                  # pictures for each process, which takes half a second to start
+SECONDS = 0.036              # of a core that a small picture takes
 _POSES = 3                   # the stream of random numbers that poses are drawn from
 
 
@@ -215,15 +215,7 @@ def render_each(people, poses, size, workers=None):
     """As render_many, each pose of a person of its own: two lists of one length."""
     wanted = [(person, pose, size) for person, pose in zip(people, poses)]
     shares = [wanted[k:k + _SHARE] for k in range(0, len(wanted), _SHARE)]
-    made = [None] * len(shares)
-    work = Workshop(_render_share, shares, made.__setitem__, useful_workers(len(wanted), workers))
-    work.wait(range(len(shares)))
-    return [rendering for share in made for rendering in share]
-
-
-def useful_workers(count, workers=None):
-    """How many processes, of at most `workers` (None: one a core), to render so many pictures; 0: a few are soon rendered here."""
-    return min(workers or os.cpu_count() or 1, count // _WORTH) if count >= 2 * _WORTH else 0
+    return [rendering for share in made(_render_share, shares, useful_workers(len(wanted), SECONDS, workers)) for rendering in share]
 
 
 def _pixels(rendering):
@@ -238,10 +230,10 @@ def write_people(folder, people, count, size, seed):
         name = f"person_{index:03d}"
         (folder / name).mkdir(parents=True, exist_ok=True)
         poses = [random_pose(np.random.default_rng([seed, index, k, _POSES])) for k in range(count)]
-        for k, made in enumerate(render_many(Person(seed + index), poses, size)):
+        for k, rendering in enumerate(render_many(Person(seed + index), poses, size)):
             path = folder / name / f"{k:05d}.png"
-            save_picture(path, _pixels(made), source=DigitalSource.ALGORITHMIC)
-            rows.append([f"{name}/{path.name}", size, size, *(f"{v:.3f}" for v in made.landmarks.ravel())])
+            save_picture(path, _pixels(rendering), source=DigitalSource.ALGORITHMIC)
+            rows.append([f"{name}/{path.name}", size, size, *(f"{v:.3f}" for v in rendering.landmarks.ravel())])
     header = ["file", "width", "height", *(f"{axis}{k}" for k in range(68) for axis in "xy")]
     beside = folder / "landmarks.csv.part"
     with open(beside, "w", newline="", encoding="utf-8") as file:
@@ -255,7 +247,7 @@ def write_people(folder, people, count, size, seed):
 def contact_sheet(seed=0, people=8, poses=12, size=128):
     """One row a person, one column a pose: (people * size, poses * size, 3) uint8."""
     drawn = [random_pose(np.random.default_rng([seed, k, _POSES])) for k in range(poses)]
-    rows = [np.concatenate([_pixels(made) for made in render_many(Person(seed + k), drawn, size)], axis=1) for k in range(people)]
+    rows = [np.concatenate([_pixels(each) for each in render_many(Person(seed + k), drawn, size)], axis=1) for k in range(people)]
     return np.concatenate(rows, axis=0)
 
 

@@ -10,6 +10,7 @@ things itself; so an error in making them comes up here as well.
 import concurrent.futures
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
 
@@ -20,15 +21,30 @@ from data.cli import undivided
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit the locks of threads that it does not inherit
 _PATIENCE = 0.1  # seconds that a signal may have to wait
+_START = 0.6  # seconds of a core that a process takes to start
+
+
+def useful_workers(count, seconds, workers=None):
+    """How many processes, of at most `workers` (None: one a core), to make so many things of so many seconds each; 0: none pays."""
+    worth = int(count * seconds / _START)
+    return min(workers or os.cpu_count() or 1, worth) if worth > 1 else 0
+
+
+def made(make, items, workers, prepare=None):
+    """[make(item) for item in items] by a Workshop. An interruption ends it."""
+    things = [None] * len(items)
+    Workshop(make, items, things.__setitem__, workers, prepare).wait(range(len(items)))
+    return things
 
 
 class Workshop:
     """make(item) of each of `items`, handed to take(number, made) in a thread of this process as it is made.
 
-    make: a function, or an object to be called, that can be sent to a process. workers: how many processes; 0: none, a thread."""
+    make: a function, or an object to be called, that can be sent to a process. workers: how many processes; 0: none, a thread.
+    prepare: of an item, in a thread of this process, what is sent to be made; None: the item itself."""
 
-    def __init__(self, make, items, take, workers):
-        self._make, self._items, self._take = make, items, take
+    def __init__(self, make, items, take, workers, prepare=None):
+        self._make, self._items, self._take, self._prepare = make, items, take, prepare or (lambda item: item)
         self._workers = 0 if multiprocessing.current_process().daemon else workers  # such a process may have no children
         self._left = dict.fromkeys(range(len(items)))  # numbers of what nobody has begun, in order
         self._asked = {}  # of these, what is waited for
@@ -93,7 +109,7 @@ class Workshop:
         """What a worker's thread does."""
         while (number := self._next(crew)) is not None:
             try:
-                self._take(number, worker.make(self._items[number]))
+                self._take(number, worker.make(self._prepare(self._items[number])))
             except Exception as error:
                 with self._changed:
                     self._left[number] = None

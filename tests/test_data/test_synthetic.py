@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data.mask import face_mask
-from data.synthetic import Person, Pose, main, random_pose, render, render_many, useful_workers
+from data.synthetic import Person, Pose, main, random_pose, render, render_many
 
 # The landmark on the other side of the face.
 MIRROR = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
@@ -57,7 +57,7 @@ def test_the_same_seeds_give_the_same_bits():
 
 
 def test_rendering_many_changes_no_bit_and_no_order():
-    person, drawn = Person(2), poses(33)
+    person, drawn = Person(2), poses(34)
     for single, many in zip([render(person, pose, 24) for pose in drawn], render_many(person, drawn, 24, workers=2), strict=True):
         np.testing.assert_array_equal(single.image, many.image)
         np.testing.assert_array_equal(single.landmarks, many.landmarks)
@@ -227,13 +227,8 @@ def test_an_output_that_cannot_be_is_told_in_one_line(tmp_path, capsys):
 
 
 def test_a_process_that_may_have_no_children_renders_alone(monkeypatch):
-    drawn = poses(32)
+    drawn = poses(34)
     expected = [render(Person(0), pose, 32).image for pose in drawn]
     monkeypatch.setattr("data.workshop._SPAWN.Process", None)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
     np.testing.assert_array_equal([made.image for made in render_many(Person(0), drawn, 32, workers=2)], expected)
-
-
-@pytest.mark.parametrize("count, workers, useful", [(31, 2, 0), (32, 2, 2), (600, 1, 1), (600, 4, 4), (40, 8, 2)])
-def test_processes_are_started_where_they_pay(count, workers, useful):
-    assert useful_workers(count, workers) == useful

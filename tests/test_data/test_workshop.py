@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from data.workshop import Workshop
+from data.workshop import Workshop, made, useful_workers
 
 
 def square(x):
@@ -138,3 +138,15 @@ def test_an_interruption_ends_the_processes_at_once():
     finally:
         signal.signal(signal.SIGINT, was)
     assert set(multiprocessing.active_children()) == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_prepared_here_is_made_there(workers):
+    seen = []
+    assert made(square, range(5), workers, lambda x: seen.append((x, os.getpid())) or x + 1) == [1, 4, 9, 16, 25]
+    assert sorted(seen) == [(x, os.getpid()) for x in range(5)]
+
+
+@pytest.mark.parametrize("count, seconds, workers, useful", [(11, 0.1, 2, 0), (12, 0.1, 2, 2), (600, 0.1, 1, 1), (600, 0.1, 4, 4), (19, 0.1, 8, 3)])
+def test_processes_are_started_where_they_pay(count, seconds, workers, useful):
+    assert useful_workers(count, seconds, workers) == useful
