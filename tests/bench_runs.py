@@ -154,6 +154,8 @@ def ready(options):
     folder = RunFolder(pathlib.Path(options.run))
     config = folder.read_config()
     recipe, source = recipe_of(config), evaluate.subjects_of(config, folder)
+    for faces in source.sets():
+        faces.arrays(range(len(faces)))  # all rendered: nothing goes on beside what is timed
     trainer = Trainer(build_model(config), recipe, lambda: Adversary(build_discriminator(config), recipe))
     trainer.load_state_dict(folder.load())
     seconds = {stage: _step_seconds(trainer, source, config["plan"], number) for number, (stage, _) in enumerate(config["plan"])}

@@ -167,14 +167,19 @@ def test_a_run_against_its_own_steps(bench, program, small_options):
 
 
 def test_ready_made_steps_are_those_of_each_stage(bench, program, small_run, monkeypatch):
-    taken, steps = [], bench_runs.Trainer.train_step
+    taken, steps, gathered, gather = [], bench_runs.Trainer.train_step, [], bench_runs.evaluate.subjects_of
+
+    def subjects_of(config, folder):  # whose faces nobody has asked for yet
+        gathered.append(gather(config | {"seed": config["seed"] + 1}, folder))
+        return gathered[0]
 
     def train_step(self, place, batches):
-        assert batches(0) is batches(1) is batches.extra(0, 1)
+        assert gathered[0].a.complete() and batches(0) is batches(1) is batches.extra(0, 1)
         taken.append((place.stage, place.step))
         return steps(self, place, batches)
 
     times = iter(np.cumsum([0] + [5, 5] * 1000))
+    monkeypatch.setattr(bench_runs.evaluate, "subjects_of", subjects_of)
     monkeypatch.setattr(bench_runs.Trainer, "train_step", train_step)
     monkeypatch.setattr(bench_runs.time, "perf_counter", lambda: float(next(times)))
     outcome = program(bench.main, "ready", small_run[0])
