@@ -138,6 +138,7 @@ def test_an_interruption_ends_the_processes_at_once():
     finally:
         signal.signal(signal.SIGINT, was)
     assert set(multiprocessing.active_children()) == before
+    assert list(work._left) == [1]  # to be begun anew
 
 
 @pytest.mark.parametrize("workers", [0, 2])
