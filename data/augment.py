@@ -88,7 +88,7 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
         rng = np.random.default_rng([seed, PURPOSE_OCCLUDERS, side, k])
         hidden = np.flatnonzero(rng.random(count) < occluded)
         before = chosen if held_before is None else np.asarray(held_before)
-        landmarks = _moved_landmarks(faces.landmarks[before[hidden]], moves[hidden], faces.size)
+        landmarks = _moved_landmarks(faces.arrays(before)[1][before[hidden]], moves[hidden], faces.size)
         if device == "cpu":
             skin = skin_colours(batch.target[hidden], landmarks)
         else:

@@ -10,6 +10,7 @@ are (68, 2) in pixels of the crop, x then y, pixel centres at integers.
 """
 
 import csv
+import functools
 import hashlib
 import pathlib
 import re
@@ -23,12 +24,14 @@ from data.image_io import PictureError, list_pictures, read_picture
 from data.mask import face_hull, face_mask
 from data.pools import in_threads
 from data.survey import report  # noqa: F401  the word on two sets belongs beside what makes them
+from data.workshop import made, useful_workers
 
 DENSITY = 1.5  # canvas pixels per crop pixel
 COVERAGE = 1.4  # side of the canvas, in crops
 LEAST_FACES = 4
 HELD_OUT_SHARE = 0.18
 
+_SECONDS = 0.018  # of a core that reading and cutting a face takes: many short steps, for which threads would wait for one another
 _LEAST_HEIGHT = 12  # pixels of a face in its picture; below that there is nothing to learn
 _SAME = np.eye(2, 3)  # the transform that changes nothing
 _EDGE = 0.04  # of the crop: over this width the mask falls to 0 where the picture ends
@@ -71,7 +74,24 @@ class FaceSet:
     _there: list = field(default_factory=list, init=False, repr=False, compare=False)  # the canvas on a GPU, once batches are made there
 
     def __len__(self):
-        return len(self.canvas)
+        return len(self.files)
+
+    def arrays(self, indices):
+        """(canvas, landmarks) of all faces, of which those at `indices` (n,) at least are there: of all, unless faces are still
+        being rendered (data/rendered.py)."""
+        return self.canvas, self.landmarks
+
+    def complete(self):
+        """Whether all faces are there."""
+        return True
+
+    def stop(self):
+        """Make no more faces than are waited for."""
+
+    @property
+    def nbytes(self):
+        """The size of the canvases."""
+        return len(self) * 4 * canvas_side(self.size) ** 2
 
     def sample(self, indices, x, y):
         """Read faces at any positions, bilinearly.
@@ -79,22 +99,25 @@ class FaceSet:
         indices: (n,) which faces. x, y: (n, ...) float32, crop pixels. Beyond the canvas its border is repeated.
         Returns (n, ..., 4) float32 0..1: RGB and mask, on the device of x and y. All canvases are brought there once.
         """
-        canvas, shift = self.canvas, np.float32(self._margin)
-        if nn.backend.device_of(x) != "cpu":
-            self._there = self._there or [nn.backend.to_device(canvas, nn.backend.device_of(x))]
+        shift = np.float32(self._margin)
+        if nn.backend.device_of(x) == "cpu":
+            canvas = self.arrays(indices)[0]
+        else:
+            self._there = self._there or [nn.backend.to_device(self.canvas, nn.backend.device_of(x))]
             canvas = self._there[0]
         return nn.kernels.select(canvas).warp(canvas, indices, x * np.float32(DENSITY) + shift, y * np.float32(DENSITY) + shift)
 
     @property
     def _margin(self):
         """Where the crop's first pixel lies in the canvas: the centres of both coincide."""
-        return (self.canvas.shape[1] - 1) / 2 - DENSITY * (self.size - 1) / 2
+        return (canvas_side(self.size) - 1) / 2 - DENSITY * (self.size - 1) / 2
 
     def pictures(self, indices):
         """Faces with what surrounds them, as much as the canvas keeps: uint8 (n, P, P, 3), and their landmarks (n, 68, 2) in
         these pixels, float64."""
-        pixels = np.ascontiguousarray(self.canvas[indices, ..., :3])
-        return pixels, self.landmarks[indices].astype(np.float64) * DENSITY + self._margin
+        canvas, landmarks = self.arrays(indices)
+        pixels = np.ascontiguousarray(canvas[indices, ..., :3])
+        return pixels, landmarks[indices].astype(np.float64) * DENSITY + self._margin
 
     def crops(self, indices):
         """The plain crops of faces: images (n, S, S, 3) and masks (n, S, S, 1), float32 0..1."""
@@ -126,7 +149,7 @@ def load_faces(folder, landmarks_csv, size, seed=0):
         raise FaceSetError(f"{table} has no usable row for the pictures in {folder}; its paths must be relative to the CSV"
                            + _first(skipped))  # fmt: skip
     rows.sort(key=lambda row: _natural(row[0]))
-    loaded = in_threads(lambda row: _load_face(table.parent, row, size), rows)
+    loaded = made(functools.partial(_load_face, table.parent, size), rows, useful_workers(len(rows), _SECONDS))
     faces = [(row[0], face) for row, face in zip(rows, loaded) if not isinstance(face, str)]
     skipped += [(row[0], face) for row, face in zip(rows, loaded) if isinstance(face, str)]
     if len(faces) < LEAST_FACES:
@@ -138,12 +161,14 @@ def load_faces(folder, landmarks_csv, size, seed=0):
 def load_aligned(given, paths, read, size, seed=0, skipped=()):
     """Read faces that were cut out before.
 
-    given: path that names the set. paths: picture files. read: path -> AlignedFace; raises PictureError for one to skip.
+    given: path that names the set. paths: picture files. read: path -> AlignedFace, called in threads; raises PictureError for one
+    to skip.
     size, seed: as in load_faces. skipped: (file, reason) of what was left out before.
     The mask ends where a face's picture, or the picture that this was cut from, does. Raises FaceSetError where fewer than
     4 are left.
     """
-    loaded = list(zip((path.name for path in paths), in_threads(lambda path: _load_aligned(path, read, size), paths)))
+    cut = made(functools.partial(_cut_read, size), paths, useful_workers(len(paths), _SECONDS), lambda path: _read_aligned(path, read))
+    loaded = list(zip((path.name for path in paths), cut))
     skipped = [*skipped, *((file, face) for file, face in loaded if isinstance(face, str))]
     faces = sorted((face for _, face in loaded if not isinstance(face, str)), key=lambda face: _natural(face["file"]))
     if len(faces) < LEAST_FACES:
@@ -152,19 +177,24 @@ def load_aligned(given, paths, read, size, seed=0, skipped=()):
     return _assemble(given.name, size, files, faces, clips_of(files, [face["shape"] for face in faces]), seed, skipped)
 
 
-def _load_aligned(path, read, size):
-    """A face's arrays as a dict, or the reason (str) why it is skipped."""
+def _read_aligned(path, read):
+    """(AlignedFace, digest of its file), or the reason (str) why it is skipped."""
     try:
         face = read(path)
         if not np.isfinite(face.landmarks).all():
             return "landmarks that are not finite numbers"
-        if fault := shape_fault(face.landmarks):
-            return fault
-        file = face.source if face.frame is None else f"{face.source}_{face.frame:06d}"
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return _cut_aligned(face, size) | {"file": file, "shape": face.shape or face.pixels.shape[:2], "digest": digest}
+        return shape_fault(face.landmarks) or (face, hashlib.sha256(path.read_bytes()).hexdigest())
     except (PictureError, OSError) as error:
         return str(error)
+
+
+def _cut_read(size, given):
+    """What _read_aligned gave, as a dict of a face's arrays; a reason as it is."""
+    if isinstance(given, str):
+        return given
+    face, digest = given
+    file = face.source if face.frame is None else f"{face.source}_{face.frame:06d}"
+    return _cut_aligned(face, size) | {"file": file, "shape": face.shape or face.pixels.shape[:2], "digest": digest}
 
 
 def _cut_aligned(face, size):
@@ -186,17 +216,22 @@ def from_renders(name, renders, size, seed=0):
     the crop are used where the picture shows them; a crop takes about 3/4 of a render's side, so R = 4/3 S has the detail
     of S. size: side S.
     """
+    faces = in_threads(lambda render: face_of_render(render, size), renders)
+    return _assemble(name, size, files_of_renders(name, len(faces)), faces, np.arange(len(faces)), seed, [])
 
-    def face_of(render):
-        pixels = np.rint(np.clip(render.image, 0, 1) * 255).astype(np.uint8)
-        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        return _cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest}
 
-    faces = in_threads(face_of, renders)
-    if len(faces) < LEAST_FACES:
-        raise FaceSetError(f"{name} has {len(faces)} rendered faces, at least {LEAST_FACES} are needed")
-    files = [f"{name}/{i:05d}" for i in range(len(faces))]
-    return _assemble(name, size, files, faces, np.arange(len(faces)), seed, [])
+def face_of_render(render, size):
+    """A rendered face's part of a face set: a dict of its canvas (P, P, 4), landmarks (68, 2), transform (2, 3) and digest."""
+    pixels = np.rint(np.clip(render.image, 0, 1) * 255).astype(np.uint8)
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return _cut(pixels, np.asarray(render.landmarks, np.float64), size) | {"digest": digest}
+
+
+def files_of_renders(name, count):
+    """The names of so many rendered faces. Raises FaceSetError where these are too few."""
+    if count < LEAST_FACES:
+        raise FaceSetError(f"{name} has {count} rendered faces, at least {LEAST_FACES} are needed")
+    return [f"{name}/{i:05d}" for i in range(count)]
 
 
 def evenly(indices, most):
@@ -256,7 +291,7 @@ def read_landmarks(table, folder):
     return rows, skipped
 
 
-def _load_face(base, row, size):
+def _load_face(base, size, row):
     """A face's arrays as a dict, or the reason (str) why it is skipped."""
     name, width, height, landmarks = row
     try:
@@ -307,6 +342,11 @@ def canvas_transform(landmarks, size, side):
     return to_canvas
 
 
+def canvas_side(size):
+    """Side P of the canvas around a crop of side S."""
+    return 2 * round(DENSITY * COVERAGE * size / 2)
+
+
 def _cut(pixels, landmarks, size, reach=()):
     """The canvas of one face, its landmarks in crop pixels and the transform that led there.
 
@@ -314,7 +354,7 @@ def _cut(pixels, landmarks, size, reach=()):
     the mask does, for what lies beyond is a repeated border.
     """
     to_crop = crop_transform(landmarks, size)
-    side = 2 * round(DENSITY * COVERAGE * size / 2)
+    side = canvas_side(size)
     to_canvas = to_crop * DENSITY
     to_canvas[:, 2] += (side - 1) / 2 - DENSITY * (size - 1) / 2
     mask = face_mask(apply(to_canvas, landmarks), (side, side))

@@ -9,27 +9,23 @@ see `head.py`. A picture is drawn at twice its size, one colour a sample, and ea
     python -m data.synthetic OUTPUT_FOLDER --people 2 --count 200
 """
 
-import concurrent.futures
-import contextlib
 import csv
-import multiprocessing
 import os
 import pathlib
-import signal
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 
 from data import shading
-from data.cli import Parser, number, undivided
+from data.cli import Parser, number
 from data.head import PIVOT, Expression, grid_normals, project_landmarks
 from data.image_io import DigitalSource, PictureError, save_picture
 from data.mask import face_mask
 from data.patterns import bump, smoothstep
 from data.people import Person, Pose, random_pose  # noqa: F401  Pose belongs to what this file offers
-from data.pools import result
 from data.raster import rasterise, soft_shadow
+from data.workshop import made, useful_workers
 
 RENDERER_VERSION = 1
 _SUPERSAMPLING = 2
@@ -37,7 +33,8 @@ _DISTANCE = 15.0             # from the camera to the pivot, in head units: abou
 _UNIT = 0.2113               # one head unit as a share of the picture's side: brow to chin fills 46 % of it
 _CENTRE_Y = 0.115            # the height in head space that lies in the middle of the picture
 _SKIN, _BODY, _HAIR, _INNER_HAIR = 0, 1, 2, 3
-_SHARE = 16  # poses that a worker renders at a time: when interrupted, it ends within a moment
+_SHARE = 8                   # poses that a worker is given at a time
+SECONDS = 0.036              # of a core that a small picture takes
 _POSES = 3                   # the stream of random numbers that poses are drawn from
 
 
@@ -201,27 +198,14 @@ def render(person, pose, size):
     return Rendering(image.astype(np.float32), face_mask(landmarks, (size, size)), landmarks.astype(np.float32))
 
 
-def _render_share(people, poses, size):
-    return [render(person, pose, size) for person, pose in zip(people, poses)]
-
-
-@contextlib.contextmanager
-def _deaf_children():
-    """Context manager: processes started within it never hear Ctrl-C, which goes to them too: they would print their traces."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _render_share(share):
+    return [render(person, pose, size) for person, pose, size in share]
 
 
 def render_many(person, poses, size, workers=None):
     """Render each of `poses` and return the list, in order, bit for bit what `render` gives; on all cores where that pays.
 
-    workers: number of processes; None: one a core. Where processes cannot be started the work is done here.
+    workers: at most so many processes; None: one a core. Where processes cannot be started the work is done here.
     """
     poses = list(poses)
     return render_each([person] * len(poses), poses, size, workers)
@@ -229,23 +213,9 @@ def render_many(person, poses, size, workers=None):
 
 def render_each(people, poses, size, workers=None):
     """As render_many, each pose of a person of its own: two lists of one length."""
-    workers = min(workers or os.cpu_count() or 1, len(poses) // 8)
-    if workers <= 1 or multiprocessing.current_process().daemon:  # one that may have no children
-        return _render_share(people, poses, size)
-    starts = range(0, len(poses), _SHARE)
-    try:
-        with undivided():  # a pool that is half made would lose its semaphores
-            pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-        with pool:
-            try:
-                with undivided(), _deaf_children():
-                    shares = [pool.submit(_render_share, people[k:k + _SHARE], poses[k:k + _SHARE], size) for k in starts]
-                return [rendering for share in shares for rendering in result(share)]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    except (OSError, concurrent.futures.BrokenExecutor):
-        return _render_share(people, poses, size)
+    wanted = [(person, pose, size) for person, pose in zip(people, poses)]
+    shares = [wanted[k:k + _SHARE] for k in range(0, len(wanted), _SHARE)]
+    return [rendering for share in made(_render_share, shares, useful_workers(len(wanted), SECONDS, workers)) for rendering in share]
 
 
 def _pixels(rendering):
@@ -260,10 +230,10 @@ def write_people(folder, people, count, size, seed):
         name = f"person_{index:03d}"
         (folder / name).mkdir(parents=True, exist_ok=True)
         poses = [random_pose(np.random.default_rng([seed, index, k, _POSES])) for k in range(count)]
-        for k, made in enumerate(render_many(Person(seed + index), poses, size)):
+        for k, rendering in enumerate(render_many(Person(seed + index), poses, size)):
             path = folder / name / f"{k:05d}.png"
-            save_picture(path, _pixels(made), source=DigitalSource.ALGORITHMIC)
-            rows.append([f"{name}/{path.name}", size, size, *(f"{v:.3f}" for v in made.landmarks.ravel())])
+            save_picture(path, _pixels(rendering), source=DigitalSource.ALGORITHMIC)
+            rows.append([f"{name}/{path.name}", size, size, *(f"{v:.3f}" for v in rendering.landmarks.ravel())])
     header = ["file", "width", "height", *(f"{axis}{k}" for k in range(68) for axis in "xy")]
     beside = folder / "landmarks.csv.part"
     with open(beside, "w", newline="", encoding="utf-8") as file:
@@ -277,7 +247,7 @@ def write_people(folder, people, count, size, seed):
 def contact_sheet(seed=0, people=8, poses=12, size=128):
     """One row a person, one column a pose: (people * size, poses * size, 3) uint8."""
     drawn = [random_pose(np.random.default_rng([seed, k, _POSES])) for k in range(poses)]
-    rows = [np.concatenate([_pixels(made) for made in render_many(Person(seed + k), drawn, size)], axis=1) for k in range(people)]
+    rows = [np.concatenate([_pixels(each) for each in render_many(Person(seed + k), drawn, size)], axis=1) for k in range(people)]
     return np.concatenate(rows, axis=0)
 
 

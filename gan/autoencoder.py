@@ -9,7 +9,8 @@ how it is lit. Who it is, each decoder must know by itself. That is the whole tr
 
 It works only while the encoder cannot tell the two apart. The plainest clue is colour: if A's skin is darker, "dark" in the code
 would make decoder B draw a B in dim light. So each person's pictures are first brought to that person's own average colours
-(mean 0, spread 1 over the face, measured once over the set): what is left says how this picture differs from the others.
+(mean 0, spread 1 over the face, measured once over the set, or over some of it: gan/subjects.py): what is left says how this picture
+differs from the others.
 
 The arrangement is faceswap's "Original" at width W, with padding 2 on every side of the 5 x 5 convolutions:
 

@@ -22,12 +22,16 @@ class BatchMaker:
 
     def __call__(self, k):
         """The batches of step k, on the device. Steps are asked for in order; one that is left out is thrown away."""
-        for step in range(k, k + 1 + BATCHES_AHEAD):
-            if step not in self._ahead:
-                self._ahead[step] = self._submit(step, 0)
+        self.prepare(k)
         for step in [step for step in self._ahead if step < k]:
             self._ahead.pop(step).cancel()
         return self._on_device(result(self._ahead.pop(k)))
+
+    def prepare(self, k):
+        """Begin with the batches of step k and the next ones."""
+        for step in range(k, k + 1 + BATCHES_AHEAD):
+            if step not in self._ahead:
+                self._ahead[step] = self._submit(step, 0)
 
     def renew(self):
         """Throw away what was made ahead: the warp is another one now."""

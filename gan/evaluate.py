@@ -79,7 +79,7 @@ class _Person:
         self.faces = faces
         self.indices = evenly(faces.held_out, people.HELD_OUT_FACES)
         self.crops, self.masks = faces.crops(self.indices)
-        self.landmarks = faces.landmarks[self.indices].astype(np.float64)
+        self.landmarks = faces.arrays(self.indices)[1][self.indices].astype(np.float64)
         self.real = features(self.crops, self.masks)
         self.known = features(*faces.crops(evenly(faces.train, KNOWN_FACES)))
         self.direction = main_direction(self.known)

@@ -3,6 +3,7 @@
 A run that cannot fit would be ended by the system at some later moment, without a word: so it is refused at once, in one line
 that says which batch would fit.
 """
+import functools
 import os
 import pathlib
 
@@ -90,10 +91,19 @@ def autoencoder_weights(config):
 
 
 def _critic_weights(config):
-    """How many weights the adversary has, 0 where the plan has none. It is small, so it is made and counted."""
+    """How many weights the adversary has, 0 where the plan has none."""
     if all(stage == "autoencoder" for stage, _ in config["plan"]):
         return 0
-    return sum(p.size for p in build_discriminator(config).parameters())
+    return _discriminator_weights(*(config[name] for name in _DISCRIMINATOR_SHAPE))
+
+
+_DISCRIMINATOR_SHAPE = ("discriminator", "size", "discriminator_width", "spectral")
+
+
+@functools.cache
+def _discriminator_weights(*shape):
+    """It is small, so it is made and counted, once for all questions."""
+    return sum(p.size for p in build_discriminator(dict(zip(_DISCRIMINATOR_SHAPE, shape))).parameters())
 
 
 def available_bytes(root=pathlib.Path("/")):

@@ -221,8 +221,8 @@ class Progress:
         return time.monotonic() - self._shown >= (0.2 if self._tty else 10)
 
     def show(self, total, rate, *rows, force=False):
-        """total: steps of the run, None: not known yet. rate: steps a second. rows: what was measured in the newest steps, as
-        for Metrics.add."""
+        """total: steps of the run, None: not known yet. rate: steps a second, None: faces are still being rendered. rows: what was
+        measured in the newest steps, as for Metrics.add."""
         for name, value in [pair for row in rows for pair in row.items()]:
             if name not in ("step", "stage") and value is not None:
                 before = self._smoothed.get(name, value)
@@ -232,7 +232,8 @@ class Progress:
         self._shown, row = time.monotonic(), rows[-1]
         step = row["step"]
         left = f"  {duration((total - step) / rate)} left" if total and rate else ""
-        line = f"step {step}/{total or '?'}  {rate:.1f} steps/s{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
+        pace = "rendering faces" if rate is None else f"{rate:.1f} steps/s"
+        line = f"step {step}/{total or '?'}  {pace}{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
         with contextlib.suppress(OSError):  # training goes on where nobody can read it
             self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
             self._stream.flush()

@@ -79,7 +79,12 @@ def _ready(request, folder, say):
     _check_memory(config, folder, device, 0, step)  # before faces are gathered, which may take long and be in vain
     weights = _base_of(config, folder) if state is None and config["base"] is not None else None
     source = _gather(config, folder, say)
-    _record(config, source, request.command, say)
+    if request.command is not None and config.get("commands", [])[-1:] != [request.command]:
+        config["commands"] = [*config.get("commands", []), request.command]
+    if config["crowd"] is not None:
+        config["crowd_people"] = len(source.colours)
+    if _complete(source):
+        _record(config, source, say)
     _check_memory(config, folder, device, _canvas_bytes(source), step)
     trainer = _trainer(config, source, state, device, folder, weights)
     folder.write_config(config)
@@ -102,9 +107,10 @@ def _gather(config, folder, say):
         say(f"reading the faces of {config['a']} and {config['b']}")
     else:
         say(f"rendering {config['faces']} faces each of two people made by a program (numbers {config['people'][0]} and "
-            f"{config['people'][1]})")
+            f"{config['people'][1]}); training begins with the first of them")
     source = evaluate.subjects_of(config, folder, say) if config["crowd"] is None else crowd.of(config, folder, say)
-    say(f"  done in {monitor.duration(time.monotonic() - began)}")
+    if _complete(source):
+        say(f"  done in {monitor.duration(time.monotonic() - began)}")
     for faces in source.sets():
         if faces.skipped:
             say(f"  {faces.name}: {len(faces.skipped)} skipped")
@@ -118,11 +124,13 @@ def _gather(config, folder, say):
     return source
 
 
-def _record(config, source, command, say):
-    """Note in the configuration what the run learns from, counts and hashes, not the pictures; and the command, if it is one
-    more."""
-    if command is not None and config.get("commands", [])[-1:] != [command]:
-        config["commands"] = [*config.get("commands", []), command]
+def _complete(source):
+    """Whether all faces are there that are learned from: rendered ones come as training goes on."""
+    return all(faces.complete() for faces in source.sets())
+
+
+def _record(config, source, say):
+    """Note in the configuration what the run learns from, counts and hashes, not the pictures."""
     parted = source.sets() if config["crowd"] is None else (source,)  # a crowd holds out whole poses, not its set's clips
     learned = {name: {"train": len(parts.train), "held_out": len(parts.held_out),
                       "sha256": hashlib.sha256("".join(faces.digests).encode()).hexdigest()}
@@ -130,8 +138,6 @@ def _record(config, source, command, say):
     if config.get("learned_from", learned) != learned:
         say("  note: these are not the same pictures as in the run's earlier sessions")
     config["learned_from"] = learned
-    if config["crowd"] is not None:
-        config["crowd_people"] = len(source.colours)
 
 
 def _model_of(config, folder):
@@ -146,9 +152,8 @@ def _model_of(config, folder):
 def _trainer(config, source, state, device, folder, weights):
     """The Trainer of a run: as `state` has it, or from `weights` of a base; from nothing where both are None."""
     model = _model_of(config, folder)
-    if config["crowd"] is None:
-        for side, faces in (("a", source.a), ("b", source.b)):
-            model.learn_colours(*faces.crops(faces.train), side)
+    if config["crowd"] is None and state is None:
+        source.learn_colours(model)
     recipe = recipe_of(config)
     if weights is not None:
         base.start_from(weights, model)
@@ -189,7 +194,7 @@ def _check_memory(config, folder, device, canvas_bytes, step):
 
 
 def _canvas_bytes(source):
-    return sum(faces.canvas.nbytes for faces in source.sets())
+    return sum(faces.nbytes for faces in source.sets())
 
 
 def _announce(trainer, config, source, device, say):
@@ -211,7 +216,9 @@ class _Session:
         self.rollbacks = 0
         self.saved, self.saved_step = time.monotonic(), trainer.step
         self.began = began  # then of the stage
-        self.stepping, self.steps = 0.0, 0  # seconds and steps of this stage in this session, without what is beside them
+        self.whole = _complete(source)  # before, steps wait for faces and share the cores with those who render them
+        self.steps = 0  # of this stage in this session
+        self.stepping, self.timed = 0.0, 0  # seconds and number of those taken with all faces there, without what is beside them
 
     def run(self, stopped, at_once):
         trainer = self.trainer
@@ -220,6 +227,7 @@ class _Session:
         self.batches = BatchMaker(self.source, trainer.recipe, self.warp, trainer.model.parameters()[0].device)
         self.progress = monitor.Progress()
         try:
+            self.batches.prepare(trainer.step)
             if trainer.step == 0:
                 self.write()  # there is always a good checkpoint to go back to
             while True:
@@ -233,9 +241,15 @@ class _Session:
                     self.conclude()
         finally:
             self.progress.end()
+            self.stop_rendering()  # the batches' thread may wait for it
             self.batches.close()
+            self.stop_rendering()  # and may have had it begun anew before it heard
             self.metrics.close()
         return not self.place()
+
+    def stop_rendering(self):
+        for faces in self.source.sets():
+            faces.stop()
 
     def place(self, step=None):
         """The gan.stages.Place of the next step, or of a given one; None after the last."""
@@ -253,10 +267,15 @@ class _Session:
             self.begin(place)
         started = time.monotonic()
         made = self.attempt(lambda: self.take(place))
-        if made is not None:
+        if made is None:
+            return
+        self.steps += 1
+        if self.whole:
             self.stepping += time.monotonic() - started
-            self.steps += 1
-            self.after_step(place, made)
+            self.timed += 1
+        elif _complete(self.source):
+            self.all_there()
+        self.after_step(place, made)
 
     def take(self, place):
         """Take a step, and read what it measured; on a GPU only now and then, what all steps measured since."""
@@ -267,7 +286,7 @@ class _Session:
     def reading_due(self, place):
         """Whether something is due after the step at this place for which its figures are needed, or the progress line is."""
         step = self.trainer.step
-        return (self.steps + 1 == TIMED_STEPS or self.preview_due(place) or place.step == 0 or step % HELD_OUT_EVERY == 0
+        return (self.timed + 1 == TIMED_STEPS or self.preview_due(place) or place.step == 0 or step % HELD_OUT_EVERY == 0
                 or self.progress.due() or self.saving_due())
 
     def attempt(self, action):
@@ -278,10 +297,18 @@ class _Session:
             self.roll_back(f"{error} at step {self.trainer.step + 1}")
             return None
 
+    def all_there(self):
+        """Faces have been rendered to the last one, or at the end of the run are waited for."""
+        self.whole = True
+        _record(self.config, self.source, self.say)
+        self.progress.end()
+        self.say(f"all faces are rendered, after {self.trainer.step} steps")
+        self.folder.write_config(self.config)
+
     @contextlib.contextmanager
     def profiled(self, place):
         """Within it one of the stage's steps is timed by layers, once it runs as it will go on."""
-        if self.steps + 1 != PROFILED_STEP:
+        if self.timed + 1 != PROFILED_STEP:
             yield
             return
         with nn.profile() as self.costs[place.stage]:
@@ -295,7 +322,7 @@ class _Session:
             self.say(f"the learning rate, lowered to {self.trainer.rate_scale:g} times, is the full one again")
             self.trainer.rate_scale = 1.0
         self.write()
-        self.began, self.stepping, self.steps = time.monotonic(), 0.0, 0
+        self.began, self.stepping, self.steps, self.timed = time.monotonic(), 0.0, 0, 0
 
     def after_step(self, place, made):
         """Whatever is due after a step: the total, held-out figures, words on how it goes, a preview, a checkpoint. made: the
@@ -303,7 +330,7 @@ class _Session:
         if not made:
             return
         step = self.trainer.step
-        if self.steps == TIMED_STEPS:
+        if self.timed == TIMED_STEPS:
             self.tell_time(place)
         due, rows = self.preview_due(place), [_row(each) for each in made]
         measured = place.stage != "discriminator" and (due or place.step == 0 or step % HELD_OUT_EVERY == 0)
@@ -340,12 +367,13 @@ class _Session:
             self.notes.add(self.trainer.step, line)
 
     def rate(self):
-        """Steps a second of this stage in this session, without the previews: these are many at first and rare later."""
-        return self.steps / self.stepping
+        """Steps a second of this stage in this session, without the previews: these are many at first and rare later. None while
+        that cannot be told."""
+        return self.timed / self.stepping if self.timed else None
 
     def tell_time(self, place):
         """Say how long the stage will take; with --minutes, fix the number of steps that fits: at least as many again as were
-        timed, so that these were its first half."""
+        taken, so that these were its first half."""
         if place.total is None:
             left = self.minutes_of(place) * 60 * _SPARE - (time.monotonic() - self.began)
             self.config["plan"][place.number][1] = place.step + 1 + max(self.steps, int(left * self.rate()))
@@ -424,6 +452,8 @@ class _Session:
     def conclude(self):
         """The held-out figures."""
         trainer = self.trainer
+        if not self.whole:
+            self.all_there()
         self.tell(self.diagnosis.at_the_end(self.metrics.curves))
         if self.config["crowd"] is None:
             with trainer.best_weights():

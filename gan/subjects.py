@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.augment import make_batch
-from data.faceset import FaceSet, evenly, from_renders
+from data.faceset import FaceSet, evenly
 from data.given import faces_of
-from data.synthetic import Person, random_pose, render_each
+from data.rendered import on_demand
+from data.synthetic import Person, random_pose
 from gan import monitor
+from nn.kernels import parallel
 
 HELD_OUT_FACES = 64
+COLOUR_FACES = 48  # of a rendered person
 _PURPOSE_POSES = 11  # keeps these random numbers apart from others of the same seed
 _PURPOSE_TRUTH = 12
 DETAIL = 1.5  # a render's side in crops: a crop takes about 3/4 of it, so this keeps a little more detail than the crop shows
@@ -32,18 +35,25 @@ class Truth:
 
 @dataclass(frozen=True)
 class Subjects:
-    """The two face sets; for rendered people the poses' seed as well."""
+    """The two face sets; for rendered people the poses' seed as well. typical: of each set the faces from which that person's
+    average colours are measured; None: from all of the training part."""
 
     a: FaceSet
     b: FaceSet
     people: tuple | None = None
     seed: int = 0
+    typical: tuple | None = None
 
     names = ("a", "b")
 
     def sets(self):
         """The face sets, in the order of `names`."""
         return self.a, self.b
+
+    def learn_colours(self, model):
+        """Tell a FaceAutoencoder each person's average colours."""
+        for side, faces, indices in zip(self.names, self.sets(), self.typical or (self.a.train, self.b.train)):
+            model.learn_colours(*faces.crops(indices), side)
 
     def sheet(self, model):
         """A sheet of held-out faces as `model` draws them now."""
@@ -77,15 +87,26 @@ def _redrawn(model, faces, side):
 
 
 def rendered(people, count, size, seed):
-    """Two rendered people: `people` are their two seeds, `count` faces each, crops of `size` pixels. Those asked for last are
-    remembered, as is their truth: all runs of a sweep learn the same two."""
+    """Two rendered people: `people` are their two seeds, `count` faces each, crops of `size` pixels, rendered as they are needed.
+    Those asked for last are remembered, as is their truth: all runs of a sweep learn the same two."""
     return _rendered(tuple(people), count, size, seed)
 
 
 @functools.lru_cache(maxsize=1)
 def _rendered(people, count, size, seed):
-    sets = _rendered_sets(people, [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)], size)
-    return Subjects(*sets, people=people, seed=seed)
+    poses = [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)]
+    sets = _rendered_sets(people, poses, size)
+    typical = [_evenly_lit(faces.train, listed) for faces, listed in zip(sets, poses)]
+    for faces, indices in zip(sets, typical):
+        faces.ask(indices)
+    return Subjects(*sets, people=people, seed=seed, typical=tuple(typical))
+
+
+def _evenly_lit(indices, poses):
+    """COLOUR_FACES of the indices, evenly over the light of these poses. What falls on a face explains five sixths of how bright its
+    picture is: so these few tell the average colours of all about as well as all do, and the first step need not wait for all."""
+    light = [pose.ambient + 0.6 * pose.strength * np.cos(pose.light_side) * np.cos(pose.light_height) for pose in poses]
+    return evenly(indices[np.argsort(np.array(light)[indices], kind="stable")], COLOUR_FACES)
 
 
 @functools.lru_cache(maxsize=2)  # a run's: for its previews, and for its figures
@@ -110,9 +131,5 @@ def _poses(seed, purpose, side, count):
 
 
 def _rendered_sets(people, poses, size):
-    """A face set of each of two people, in that person's list of poses. Both are rendered at once: the processes that render
-    take half a second to start."""
-    renders = render_each([Person(person) for person, listed in zip(people, poses) for _ in listed], sum(poses, []),
-                          round(size * DETAIL))
-    parts = renders[:len(poses[0])], renders[len(poses[0]):]
-    return [from_renders(f"rendered person {person}", part, size) for person, part in zip(people, parts)]
+    """A face set of each of two people, in that person's list of poses."""
+    return on_demand([Person(person) for person in people], poses, size, round(size * DETAIL), parallel.thread_count())

@@ -15,8 +15,8 @@ the masks are left out, so that any library can be asked to do exactly this. `la
 `forward` draws faces as a swap does, by the encoder and one decoder, without gradients. `compare` runs either and another program's in
 turns, for machines waver, and prints the ratio. `growth` is a Markdown table of the step's time, memory and arithmetic against the batch,
 the width and the side of the faces. `train` runs train.py with the options that it is given, and then the steps of its stages on
-ready-made batches: the ratio is the share of their rate that the whole run reaches; and it says how long the first step takes to come
-(bench_runs.py). `batches` is the making of one batch of each person, in milliseconds of one core. `find` is the search for faces in a
+ready-made batches: the ratio is the share of their rate that the whole run reaches, once all faces are rendered and of all steps; and it
+says how long the first step takes to come (bench_runs.py). `batches` is the making of one batch of each person, in milliseconds of one core. `find` is the search for faces in a
 picture with two rendered people on a landscape.
 """
 import argparse

@@ -4,6 +4,7 @@ A process for each number: so its peak of memory is its own, and nothing is warm
 """
 import json
 import pathlib
+import re
 import shlex
 import statistics
 import subprocess
@@ -88,38 +89,48 @@ def _threads(options):
 
 def train(options):
     """Run train.py, and the steps of its stages on ready-made batches, in turns; print how much of their rate the run reaches,
-    and the seconds from the command to its first step."""
-    ratios, delays = [], []
+    and the seconds from the command to its first step.
+
+    While people are still being rendered, steps wait for their faces: so the ratio is told from the step on at which all were there,
+    and that of all steps after the first as well."""
+    ratios, wholes, delays = [], [], []
     for number in range(1, options.rounds + 1):
         with tempfile.TemporaryDirectory() as folder:
             run = pathlib.Path(folder) / "run"
-            delays.append(_trained(run, [*options.ours, *_threads(options)]))
-            taken = _seconds_after_first(run / "timing.csv")
-            ready = last_line([*BENCH, "ready", str(run), *_threads(options)], "seconds")["seconds"]
+            delay, rendered = _trained(run, [*options.ours, *_threads(options)])
+            taken, whole = (_seconds_after(run / "timing.csv", step) for step in (rendered, 1))
+            line = last_line([*BENCH, "ready", str(run), *_threads(options)], "seconds")
+        first_stage = next(iter(line["ms_per_step"].values())) / 1e3
+        whole_ready, ready = line["seconds"], line["seconds"] - (rendered - 1) * first_stage
         ratios.append(ready / taken)
-        print(f"round {number}: first step after {delays[-1]:.1f} s, the others {taken:.1f} s, on ready-made batches {ready:.1f} s, "
-              f"ratio {ratios[-1]:.3f}", flush=True)
-    print(json.dumps({**spread(ratios), "first_step_s": rounded(statistics.median(delays)), "seconds": rounded(taken),
-                      "ready_seconds": rounded(ready)}))
+        wholes.append(whole_ready / whole)
+        delays.append(delay)
+        print(f"round {number}: first step after {delay:.1f} s, those after step {rendered} {taken:.1f} s, on ready-made batches "
+              f"{ready:.1f} s, ratio {ratios[-1]:.3f}; of all after the first {wholes[-1]:.3f}", flush=True)
+    print(json.dumps({**spread(ratios), "ratio_of_all": rounded(statistics.median(wholes)), "first_step_s": rounded(statistics.median(delays)),
+                      "seconds": rounded(taken), "ready_seconds": rounded(ready), "rendered_after": rendered}))
 
 
 def _trained(run, arguments):
-    """Run train.py; the seconds from its start to the word on its first step. Raises Failed."""
+    """Run train.py; (seconds from its start to the word on its first step, the step of its first stage after which all faces were
+    there, 1 where they were from the beginning or only after that stage). Raises Failed."""
     began, delay, last = time.perf_counter(), None, "it printed nothing"
-    command = [sys.executable, str(ROOT / "train.py"), "--run", str(run), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    command, said = [sys.executable, str(ROOT / "train.py"), "--run", str(run), *arguments], run.with_name("said.txt")
+    with open(said, "w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         for last in process.stderr:
             if delay is None and last.startswith("step "):
                 delay = time.perf_counter() - began
     if process.returncode or delay is None:
         raise Failed(f"{shlex.join(command)} failed ({last.strip()})")
-    return delay
+    found = re.search(r"^all faces are rendered, after (\d+) steps$", said.read_text(), re.MULTILINE)
+    rendered = int(found[1]) if found else 1
+    return delay, rendered if rendered < RunFolder(run).read_config()["plan"][0][1] else 1
 
 
-def _seconds_after_first(timing):
-    """From the end of a run's first step to that of its last one."""
+def _seconds_after(timing, step):
+    """From the end of a run's step (from 1) to that of its last one."""
     rows = timing.read_text(encoding="ascii").split()[1:]
-    first, last = (float(row.split(",")[1]) for row in (rows[0], rows[-1]))
+    first, last = (float(row.split(",")[1]) for row in (rows[step - 1], rows[-1]))
     return last - first
 
 
@@ -143,6 +154,8 @@ def ready(options):
     folder = RunFolder(pathlib.Path(options.run))
     config = folder.read_config()
     recipe, source = recipe_of(config), evaluate.subjects_of(config, folder)
+    for faces in source.sets():
+        faces.arrays(range(len(faces)))  # all rendered: nothing goes on beside what is timed
     trainer = Trainer(build_model(config), recipe, lambda: Adversary(build_discriminator(config), recipe))
     trainer.load_state_dict(folder.load())
     seconds = {stage: _step_seconds(trainer, source, config["plan"], number) for number, (stage, _) in enumerate(config["plan"])}

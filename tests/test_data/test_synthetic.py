@@ -57,7 +57,7 @@ def test_the_same_seeds_give_the_same_bits():
 
 
 def test_rendering_many_changes_no_bit_and_no_order():
-    person, drawn = Person(2), poses(17)
+    person, drawn = Person(2), poses(34)
     for single, many in zip([render(person, pose, 24) for pose in drawn], render_many(person, drawn, 24, workers=2), strict=True):
         np.testing.assert_array_equal(single.image, many.image)
         np.testing.assert_array_equal(single.landmarks, many.landmarks)
@@ -227,8 +227,8 @@ def test_an_output_that_cannot_be_is_told_in_one_line(tmp_path, capsys):
 
 
 def test_a_process_that_may_have_no_children_renders_alone(monkeypatch):
-    drawn = poses(16)
+    drawn = poses(34)
     expected = [render(Person(0), pose, 32).image for pose in drawn]
-    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", None)
+    monkeypatch.setattr("data.workshop._SPAWN.Process", None)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
     np.testing.assert_array_equal([made.image for made in render_many(Person(0), drawn, 32, workers=2)], expected)

@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -166,14 +167,19 @@ def test_a_run_against_its_own_steps(bench, program, small_options):
 
 
 def test_ready_made_steps_are_those_of_each_stage(bench, program, small_run, monkeypatch):
-    taken, steps = [], bench_runs.Trainer.train_step
+    taken, steps, gathered, gather = [], bench_runs.Trainer.train_step, [], bench_runs.evaluate.subjects_of
+
+    def subjects_of(config, folder):  # whose faces nobody has asked for yet
+        gathered.append(gather(config | {"seed": config["seed"] + 1}, folder))
+        return gathered[0]
 
     def train_step(self, place, batches):
-        assert batches(0) is batches(1) is batches.extra(0, 1)
+        assert gathered[0].a.complete() and batches(0) is batches(1) is batches.extra(0, 1)
         taken.append((place.stage, place.step))
         return steps(self, place, batches)
 
     times = iter(np.cumsum([0] + [5, 5] * 1000))
+    monkeypatch.setattr(bench_runs.evaluate, "subjects_of", subjects_of)
     monkeypatch.setattr(bench_runs.Trainer, "train_step", train_step)
     monkeypatch.setattr(bench_runs.time, "perf_counter", lambda: float(next(times)))
     outcome = program(bench.main, "ready", small_run[0])
@@ -182,9 +188,20 @@ def test_ready_made_steps_are_those_of_each_stage(bench, program, small_run, mon
     assert {step for stage, step in taken if stage == "autoencoder"} == set(range(7))
 
 
-def test_the_time_of_a_run_begins_with_its_second_step(tmp_path):
+@pytest.mark.parametrize("step, seconds", [(1, 2.75), (2, 2.25)])
+def test_the_time_of_a_run_begins_after_a_step(tmp_path, step, seconds):
     (tmp_path / "timing.csv").write_text("step,seconds\r\n1,1.500\r\n2,2.000\r\n3,4.250\r\n")
-    assert bench_runs._seconds_after_first(tmp_path / "timing.csv") == 2.75
+    assert bench_runs._seconds_after(tmp_path / "timing.csv", step) == seconds
+
+
+@pytest.mark.parametrize("words, step", [("", 1), ("all faces are rendered, after 5 steps", 5), ("all faces are rendered, after 7 steps", 1)])
+def test_the_step_after_which_all_faces_were_there_is_read_from_what_was_said(small_run, tmp_path, monkeypatch, words, step):
+    """The small run's first stage has 7 steps."""
+    program = tmp_path / "train.py"
+    program.write_text(f"import sys; print('rendering'); print({words!r}); print('step 1/12', file=sys.stderr)")
+    monkeypatch.setattr(bench_runs, "ROOT", tmp_path)
+    shutil.copytree(small_run[0], tmp_path / "run")
+    assert bench_runs._trained(tmp_path / "run", [])[1] == step
 
 
 def test_a_run_that_fails(bench, program):

@@ -29,8 +29,21 @@ def test_weights_are_counted_without_a_network(asked):
     assert memory.autoencoder_weights(config) == sum(p.size for p in build_model(config).parameters())
 
 
+def test_a_discriminator_is_made_once_to_be_counted(monkeypatch):
+    made, build = [], memory.build_discriminator
+    monkeypatch.setattr(memory, "build_discriminator", lambda config: made.append(config) or build(config))
+    memory._discriminator_weights.cache_clear()
+    config = config_of(preset="tiny")
+    weights = memory.expected_bytes(config, 0)
+    assert memory.largest_batch(config | {"batch": 64}, 0, weights) > 0 and memory.expected_bytes(config, 0) == weights
+    assert len(made) == 1
+    assert memory.expected_bytes(config | {"discriminator_width": 2 * config["discriminator_width"]}, 0) > weights
+    assert len(made) == 2
+
+
 def traced_peak(config, source):
     """Bytes of arrays at the peak of a few steps of each stage, and of a checkpoint after them."""
+    assert all(len(faces.canvas) for faces in source.sets())  # rendered before
     gc.collect()
     tracemalloc.start()
     nn.manual_seed(0)

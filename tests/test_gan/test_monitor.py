@@ -161,6 +161,12 @@ def test_the_progress_line_shows_what_matters_in_a_stage(stage, parts, none):
         assert part not in line
 
 
+def test_the_progress_line_tells_no_speed_while_faces_are_rendered():
+    stream = io.StringIO()
+    Progress(stream).show(1000, None, {"step": 3, "stage": "autoencoder", "loss": 0.1, "mae": 0.06, "dssim": 0.03, "mask": 0.04})
+    assert stream.getvalue().startswith("step 3/1000  rendering faces  loss 0.1000")
+
+
 def test_the_progress_line_is_smoothed_and_bridges_gaps():
     """0.95 of what was and 0.05 of what is; a step without the figure changes nothing."""
     stream = io.StringIO()

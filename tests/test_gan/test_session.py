@@ -15,6 +15,7 @@ from gan.batches import BatchMaker
 from gan.checkpoint import RunFolder, load_discriminator
 from gan.discriminator import UNetDiscriminator
 from gan.objectives import OBJECTIVES
+from gan.subjects import Subjects
 
 STEPS = 12  # of the small run
 PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
@@ -117,6 +118,42 @@ def test_what_is_printed(small_run):
     for name in ("A drawn as A", "B drawn as B", "A swapped to B, against the truth", "B swapped to A, against the truth",
                  "A left as it is", "B left as it is"):
         assert any(line.lstrip().startswith(name) for line in lines), name
+
+
+@pytest.fixture
+def rendered_after(monkeypatch):
+    """rendered_after(k): all faces are there after step k of a session; None: when all are waited for."""
+    def arrange(k):
+        asked = iter([False] * (3 + k - 1) if k else [])  # before the first step it is asked three times
+        monkeypatch.setattr(session, "_complete", lambda source: next(asked, k is not None))
+    return arrange
+
+
+def test_faces_that_come_while_training_goes_on_change_nothing_but_words(small_run, train_small, tmp_path, rendered_after, monkeypatch):
+    monkeypatch.setattr(session, "TIMED_STEPS", 2)
+    rendered_after(3)
+    outcome = train_small(tmp_path / "run", "--steps", STEPS)
+    first, told, timed = (next(k for k, line in enumerate(outcome.out) if part in line)
+                          for part in ("rendering 12", "all faces are rendered, after 3 steps", "7 steps of stage autoencoder, expected"))
+    assert first < told < timed and not any("done in" in line for line in outcome.out)
+    assert outcome.err[0].startswith(f"step 1/{STEPS}  rendering faces  loss")
+    assert config_of(tmp_path / "run")["learned_from"] == config_of(small_run[0])["learned_from"]
+    assert_same_end(tmp_path / "run", small_run[0])
+
+
+def test_what_was_learned_from_is_noted_once_all_is_there(small_run, train_small, tmp_path, rendered_after, at_step):
+    rendered_after(None)
+    at_step(2, lambda trainer: signal.raise_signal(signal.SIGINT))
+    assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
+    assert "learned_from" not in config_of(tmp_path / "run")
+    assert train_small(tmp_path / "run", "--steps", STEPS).code == 0
+    assert config_of(tmp_path / "run")["learned_from"] == config_of(small_run[0])["learned_from"]
+    assert_same_end(tmp_path / "run", small_run[0])
+
+
+def test_colours_are_measured_once_for_all_sessions(run_copy, train_small, monkeypatch):
+    monkeypatch.setattr(Subjects, "learn_colours", lambda *arguments: pytest.fail("measured anew"))
+    assert train_small(run_copy, "--steps", STEPS + 1).code == 0
 
 
 def test_a_finished_run_says_so_and_is_left_alone(run_copy, train_small):
