@@ -64,11 +64,15 @@ def test_a_batch_made_on_a_device_is_the_same_and_nothing_of_it_comes_back(faces
     """Up to the order of sums; with many faces hidden, whose skin is looked up on the host."""
     monkeypatch.setattr(HostModule, "launched", [])
     options = {"seed": 3, "side": 1, "k": 5, "occluded": 0.5, "light": 2.0}
+    skins, there, draw = [], [], augment.draw_occluders
+    monkeypatch.setattr(augment, "draw_occluders", lambda rng, landmarks, size, skin: skins.append(skin) or draw(rng, landmarks, size, skin))
     with nn.use_kernels(kernels):
-        made = [make_batch(faces, 40, device="cuda", **options) for _ in range(2)]
+        made = [(make_batch(faces, 40, device="cuda", **options), there.append(faces._there[0]))[0] for _ in range(2)]
     assert stand_in == [] and HostModule.launched == ["warp", "warp"] * (kernels == "fast")
-    assert len(faces._there) == 1
+    assert there[0] is there[1]  # canvases are brought there once
     expected = make_batch(faces, 40, **options)
+    for skin in skins:
+        np.testing.assert_allclose(skin, skins[-1], atol=1e-5)
     for array, again, right in zip(*made, expected, strict=True):
         assert type(array) is StrictArray and array.dtype == np.float32 and array.flags.c_contiguous
         np.testing.assert_allclose(array.get(), right, atol=1e-5)
