@@ -10,7 +10,7 @@ import pytest
 import nn
 import train
 from data.image_io import PICTURE_SUFFIXES, DigitalSource, read_label, read_picture
-from gan import monitor, session
+from gan import monitor, preparation, session
 from gan.batches import BatchMaker
 from gan.checkpoint import RunFolder, load_discriminator
 from gan.discriminator import UNetDiscriminator
@@ -73,7 +73,7 @@ def test_of_a_crowd_whole_poses_are_held_out(program, small_options, tmp_path):
 
 @pytest.mark.parametrize("base, word", [("nowhere", "not a run folder"), ("shipped", "another shape")])
 def test_a_base_that_cannot_be_used_is_told_before_faces_are_gathered(train_small, tmp_path, monkeypatch, base, word):
-    monkeypatch.setattr(session, "_gather", lambda *arguments: pytest.fail("faces were gathered"))
+    monkeypatch.setattr(preparation, "_gather", lambda *arguments: pytest.fail("faces were gathered"))
     outcome = train_small(tmp_path / "run", "--base", base, "--steps", 1)
     assert (outcome.code, len(outcome.err)) == (1, 1) and base in outcome.err[0] and word in outcome.err[0]
     assert not (tmp_path / "run").exists()
@@ -125,7 +125,7 @@ def rendered_after(monkeypatch):
     """rendered_after(k): all faces are there after step k of a session; None: when all are waited for."""
     def arrange(k):
         asked = iter([False] * (3 + k - 1) if k else [])  # before the first step it is asked three times
-        monkeypatch.setattr(session, "_complete", lambda source: next(asked, k is not None))
+        monkeypatch.setattr(preparation, "complete", lambda source: next(asked, k is not None))
     return arrange
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data.image_io import DigitalSource, read_label, read_picture
-from gan import configuration, session, sweep, sweep_results
+from gan import configuration, session, sweep, sweep_results, trainer
 from gan.checkpoint import RunFolder
 from gan.objectives import OBJECTIVES
 from gan.presets import PRESETS
@@ -105,7 +105,7 @@ def test_what_was_interrupted_is_not_in_the_results_and_goes_on(program, trained
 
 
 def test_an_interrupted_run_takes_no_step_twice(program, tmp_path, monkeypatch):
-    taken, take = [], session.Trainer.train_step
+    taken, take = [], trainer.Trainer.train_step
 
     def watched(self, *arguments):
         taken.append(self.step)
@@ -113,7 +113,7 @@ def test_an_interrupted_run_takes_no_step_twice(program, tmp_path, monkeypatch):
             sweep.signal.raise_signal(sweep.signal.SIGINT)
         return take(self, *arguments)
 
-    monkeypatch.setattr(session.Trainer, "train_step", watched)
+    monkeypatch.setattr(trainer.Trainer, "train_step", watched)
     options = (tmp_path, *TINY, "--steps", "4", "--only", "stage-autoencoder")
     assert program(sweep.main, *options).code == 130 and taken == [0, 1]
     assert not (tmp_path / "results.csv").exists()
