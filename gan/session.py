@@ -23,7 +23,7 @@ from gan.lock import only_one
 from gan.readings import NotFiniteError
 from gan.training import warp_strength
 
-SAVE_SECONDS = 60
+SAVE_SECONDS, SAVE_SHARE = 60, 0.01  # between checkpoints, at the least; of the time, at the most, for writing and checking them
 HELD_OUT_EVERY = 100  # steps
 PROFILED_STEP = 10  # of a stage in a session: its layers are timed
 REPORTED_FROM = 20  # steps: before, there is a sheet at each preview, but neither plots nor a report: it comes every moment
@@ -67,7 +67,7 @@ class _Session:
         self.diagnosis = Diagnosis()
         self.costs = {}  # stage -> nn.profile of a step
         self.rollbacks = 0
-        self.saved, self.saved_step = time.monotonic(), trainer.step
+        self.saved, self.saved_step, self.save_took = time.monotonic(), trainer.step, 0.0
         self.began = began  # then of the stage
         self.whole = preparation.complete(source)  # before, steps wait for faces and share the cores with those who render them
         self.steps = 0  # of this stage in this session
@@ -205,7 +205,8 @@ class _Session:
         return last or monitor.preview_due(self.trainer.step, stages.length(self.config["plan"]))
 
     def saving_due(self):
-        return time.monotonic() - self.saved > SAVE_SECONDS
+        since = time.monotonic() - self.saved
+        return since > SAVE_SECONDS and since * SAVE_SHARE >= self.save_took
 
     def add(self, rows):
         """Write down what was measured, and show it."""
@@ -262,6 +263,7 @@ class _Session:
         True if all is written."""
         if self.trainer.step == self.saved_step:
             return True
+        started = time.monotonic()
         made = self.attempt(self.trainer.read)
         if made is None:
             return False
@@ -271,6 +273,7 @@ class _Session:
             self.roll_back("held-out faces are drawn far worse than before")
             return False
         self.write()
+        self.save_took = time.monotonic() - started
         return True
 
     def lost(self):

@@ -11,6 +11,7 @@ next start must go on from it. Inputs: see tests/fuzzing.py and tests/spoiling.p
 import argparse
 import collections
 import concurrent.futures
+import math
 import multiprocessing
 import pathlib
 import signal
@@ -96,7 +97,7 @@ def _start_and_kill(run, rng, first, took):
 def _train(arguments, said):
     """In a process of its own: train.py, but with a checkpoint after each step, and what it says in a file."""
     sys.stdout = sys.stderr = open(said, "w", buffering=1)
-    session.SAVE_SECONDS = -1
+    session.SAVE_SECONDS, session.SAVE_SHARE = -1, math.inf
     sys.exit(train.main(arguments))
 
 

@@ -5,6 +5,7 @@ The small run is trained once by train.py itself; a test that changes a run fold
 import contextlib
 import functools
 import io
+import math
 import os
 import pathlib
 import shutil
@@ -192,3 +193,4 @@ def at_step(monkeypatch):
 def save_each_step(monkeypatch):
     """A checkpoint after each step, not once a minute."""
     monkeypatch.setattr(session, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(session, "SAVE_SHARE", math.inf)

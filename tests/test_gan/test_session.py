@@ -3,6 +3,7 @@ import csv
 import hashlib
 import json
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -249,6 +250,14 @@ def test_a_signal_in_the_last_step_saves_and_leaves_the_figures_out(train_small,
     at_step(2, lambda trainer: signal.raise_signal(signal.SIGTERM))
     assert train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 2).code == 143
     assert int(RunFolder(tmp_path / "run").load()["step"]) == 2
+
+
+@pytest.mark.parametrize("since, took, due", [(59, 0.1, False), (61, 0.1, True), (61, 0.7, False), (149, 1.5, False), (151, 1.5, True)])
+def test_saving_takes_a_hundredth_of_the_time_at_the_most(monkeypatch, since, took, due):
+    monkeypatch.setattr(session, "time", types.SimpleNamespace(monotonic=lambda: 1000.0 + since))
+    running = session._Session.__new__(session._Session)
+    running.saved, running.save_took = 1000.0, took
+    assert running.saving_due() == due
 
 
 def test_a_signal_while_a_checkpoint_is_written_writes_no_second_one(train_small, tmp_path, save_each_step, monkeypatch):
