@@ -8,7 +8,7 @@ import numpy as np
 import nn
 import nn.functional as F
 from gan import chart, objectives
-from gan.training import accuracy
+from gan.training import told_right
 
 MODES, RADIUS, SPREAD = 8, 2.0, 0.05
 NOISE = 4  # numbers that the generator starts from
@@ -95,7 +95,8 @@ class Game:
         if self.objective.clip is not None:
             objectives.clip_weights(self.critic.parameters(), self.objective.clip)
         scores = [with_weights(self.critic.parameters(), points).data for points in (real, made)]
-        return accuracy(*scores, self.objective.threshold)
+        right = told_right(*scores, self.objective.threshold)
+        return float(sum(count / len(points) for count, points in zip(right, scores))) / 2
 
     def generator_step(self):
         """Only the generator's weights move; the gradient comes through the discriminator, or through what that would be after

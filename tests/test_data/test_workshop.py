@@ -3,6 +3,8 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -151,3 +153,17 @@ def test_what_is_prepared_here_is_made_there(workers):
 @pytest.mark.parametrize("count, seconds, workers, useful", [(11, 0.1, 2, 0), (12, 0.1, 2, 2), (600, 0.1, 1, 1), (600, 0.1, 4, 4), (19, 0.1, 8, 3)])
 def test_processes_are_started_where_they_pay(count, seconds, workers, useful):
     assert useful_workers(count, seconds, workers) == useful
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no such signals")
+def test_not_even_the_first_process_of_a_program_hears_an_interruption():
+    """What it holds back is asked of it in a program that has started none before."""
+    program = """if True:
+        import functools, signal
+        from data.workshop import Workshop
+        held = []
+        work = Workshop(functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK), [()], lambda k, made: held.append(made), 1)
+        work.wait([0])
+        print([signal.SIGINT in each for each in held])"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ran.stdout.strip() == "[True]", ran.stderr
