@@ -55,15 +55,18 @@ def spread(ratios):
 
 
 def compare(options):
-    """Run our step, or our forward pass, and the peer's command in turns; print the ratio of the medians, round by round."""
+    """Run our step, or our forward pass, and the peer's command in turns; print the ratio of the medians, round by round, and that of
+    the quickest steps of all rounds: where other programs come and go, those tell what the two take when left alone."""
     given = options.ours if options.ours[:1] and options.ours[0] in TIME else ["step", *options.ours]
-    ours, key, ratios = [*BENCH, *given, "--json"], TIME[given[0]], []
+    ours, key, ratios, quickest = [*BENCH, *given, "--json"], TIME[given[0]], [], []
     for number in range(1, options.rounds + 1):
         lines = [last_line(command, key) for command in (ours, shlex.split(options.peer))]
         ratios.append(lines[0][key] / lines[1][key])
+        quickest.append([line.get("min_ms") for line in lines])
         print(f"round {number}: ours {lines[0][key]:.1f} ms, peer {lines[1][key]:.1f} ms, ratio {ratios[-1]:.3f}", flush=True)
     memory = {name: line["peak_mb"] for name, line in zip(("ours", "peer"), lines) if "peak_mb" in line}
-    print(json.dumps({**spread(ratios), "peak_mb": memory}))
+    told = {} if None in sum(quickest, []) else {"of_quickest": rounded(min(q[0] for q in quickest) / min(q[1] for q in quickest))}
+    print(json.dumps({**spread(ratios), **told, "peak_mb": memory}))
 
 
 def growth(options):

@@ -87,7 +87,14 @@ def test_a_comparison_in_turns(bench, program, tmp_path):
     assert outcome.code == 0, outcome.err
     line = json.loads(outcome.out[-1])
     assert 0 < line["least"] <= line["ratio"] <= line["most"] < 0.1
-    assert line["rounds"] == 2 == len(outcome.out) - 1 and line["peak_mb"]["peer"] == 7
+    assert line["rounds"] == 2 == len(outcome.out) - 1 and line["peak_mb"]["peer"] == 7 and "of_quickest" not in line
+
+
+def test_the_quickest_steps_of_all_rounds_are_compared(bench, tmp_path, monkeypatch, capsys):
+    lines = iter([{"ms_per_step": 9, "min_ms": 6}, {"ms_per_step": 9, "min_ms": 5}, {"ms_per_step": 9, "min_ms": 7}, {"ms_per_step": 9, "min_ms": 4}])
+    monkeypatch.setattr(bench.bench_runs, "last_line", lambda command, key: next(lines))
+    assert bench.main(["compare", "--rounds", "2", "--peer", "peer"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["of_quickest"] == 1.5
 
 
 @pytest.mark.parametrize("content", ["print('no line')", "raise SystemExit('broken')", "print('[1]')", "print('{}')"])
