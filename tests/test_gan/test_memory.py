@@ -9,7 +9,7 @@ from gan import memory, stages
 from gan.batches import BatchMaker
 from gan.checkpoint import RunFolder, build_model
 from gan.configuration import Request, configure, recipe_of
-from gan.session import _new_adversary
+from gan.preparation import _new_adversary
 from gan.subjects import rendered
 from gan.trainer import Trainer
 
