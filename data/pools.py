@@ -8,7 +8,7 @@ import os
 
 from data.cli import undivided
 
-_PATIENCE = 0.1  # seconds that a signal may have to wait
+PATIENCE = 0.1  # seconds that a signal may have to wait
 
 
 def finished(futures):
@@ -16,7 +16,7 @@ def finished(futures):
     pending = set(futures)
     while pending:
         with undivided():
-            done, pending = concurrent.futures.wait(pending, _PATIENCE, concurrent.futures.FIRST_COMPLETED)
+            done, pending = concurrent.futures.wait(pending, PATIENCE, concurrent.futures.FIRST_COMPLETED)
         yield from done
 
 

@@ -19,9 +19,9 @@ import numpy as np
 
 import nn  # noqa: F401  holds NumPy's BLAS to one thread, in each worker too: two on each core would wait for one another
 from data.cli import undivided
+from data.pools import PATIENCE
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit the locks of threads that it does not inherit
-_PATIENCE = 0.1  # seconds that a signal may have to wait
 _START = 0.6  # seconds of a core that a process takes to start
 
 
@@ -87,7 +87,7 @@ class Workshop:
     def _there(self, numbers, crew):
         """Whether so much is made after a moment. Signals wait while the lock is held: an interruption could leave it locked."""
         with undivided(), self._changed:
-            self._changed.wait_for(lambda: self._fault or self._crew is not crew or self._done[numbers].all(), _PATIENCE)
+            self._changed.wait_for(lambda: self._fault or self._crew is not crew or self._done[numbers].all(), PATIENCE)
             if self._done[numbers].all():
                 return True
             if self._fault:

@@ -18,12 +18,17 @@ FEW = 4                              # folded; pixels at the most; channels of t
 
 def count(c, f, kw, width):
     """How many of the pixels in a row of y (..., width, F) to work out as one by patches of x (..., C)."""
-    return math.gcd(max(1, GATHERED // f), width) if c <= FEW and kw > 1 else 1
+    return _fitting(c, kw, width, GATHERED // f)
 
 
 def count_thin(c, f, kw, width):
     """How many of the pixels in a row of y (..., width, F) to take as one for patches of x (..., C)."""
-    return math.gcd(min(MOST, max(1, FOLDED // f)), width) if c <= FEW and kw > 1 else 1
+    return _fitting(c, kw, width, min(MOST, FOLDED // f))
+
+
+def _fitting(c, kw, width, most):
+    """So many that none of the row is left over."""
+    return math.gcd(max(1, most), width) if c <= FEW and kw > 1 else 1
 
 
 def reach(kw, count, stride):

@@ -45,10 +45,12 @@ def conv2d_transpose(y, w, b, stride, padding, size):
     """As plain.conv2d_transpose."""
     if stride == (1, 1) and w.shape[3] < 4 * w.shape[2] and _is_inside(w.shape, padding):
         return conv2d(y, _turned(w), b, stride, _turned_padding(w.shape, padding), None)
+    finish = functools.partial(_finish, bias=_in_a_row(b, size[1]), slope=None)
     if _pays_in_phases(w.shape, stride, padding, size, y.shape):
         x = pixel_shuffle(conv2d_transpose(y, _phase_filter(w), None, (1, 1), (1, 1), y.shape[1:3]), 2)
-        return x if b is None else x + b
-    return _by_patches(y, w, stride, padding, size, functools.partial(_finish, bias=_in_a_row(b, size[1]), slope=None))
+        finish(x)
+        return x
+    return _by_patches(y, w, stride, padding, size, finish)
 
 
 def conv2d_weight(x, y, stride, padding, size):

@@ -15,7 +15,6 @@ BLOCK = 1 << 16  # numbers of an optimizer's vectors that are worked on at a tim
 
 def matmul(x, w):
     """As plain.matmul; a large product of two matrices is cut into as many parts as there are threads."""
-    threads = parallel.thread_count()
     if x.ndim != 2 or w.ndim != 2 or x.shape[0] * x.shape[1] * w.shape[1] < PRODUCT or x.dtype != w.dtype:
         return x @ w
     y = numpy.empty((x.shape[0], w.shape[1]), x.dtype)
@@ -27,7 +26,7 @@ def matmul(x, w):
         else:
             numpy.matmul(x[part], w, out=y[part])
 
-    parallel.run(work, parts.cut(y.shape[axis], min(threads, y.shape[axis])))
+    parallel.run(work, parts.one_a_thread(y.shape[axis]))
     return y
 
 
@@ -37,7 +36,7 @@ def sum_rows(x):
         return plain.sum_rows(x)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     ones = numpy.ones(len(rows), x.dtype)
-    cuts = parts.cut(len(rows), parallel.thread_count() if rows.size > BLOCK else 1)
+    cuts = parts.one_a_thread(len(rows)) if rows.size > BLOCK else [slice(None)]
     return parts.total(parallel.run(lambda part: ones[part] @ rows[part], cuts))
 
 

@@ -39,6 +39,11 @@ def _number(count, bytes_each, weight_bytes):
     return -(-number // threads) * threads  # equal work for all threads
 
 
+def one_a_thread(count):
+    """Slices of so many things, one for each thread."""
+    return cut(count, min(count, parallel.thread_count()))
+
+
 def cut(length, number):
     """`number` slices of nearly equal length; one empty slice of nothing."""
     edges = [length * k // number for k in range(number + 1)] if number else [0]

@@ -46,7 +46,7 @@ def conv2d(x, w, padding, finish):
     f = w.shape[3]
     y = numpy.empty((n, h + 2 * padding[0] - 2, wd + 2 * padding[1] - 2, f), x.dtype)
     second = numpy.empty((16, c, f), x.dtype)
-    parallel.run(lambda part: filters(w[:, :, part], second[:, part]), _shares(c))
+    parallel.run(lambda part: filters(w[:, :, part], second[:, part]), parts.one_a_thread(c))
     way = _by_products if _is_heavy(c, f, y.shape) else _by_pictures
     way(x, second, padding, finish, y)
     return y
@@ -80,7 +80,7 @@ def _by_products(x, second, padding, finish, y):
     n, oh, ow, f = y.shape
     count = _count_tiles(1, oh, ow)
     first, m = numpy.empty((16, n * count, x.shape[3]), x.dtype), numpy.empty((16, n * count, f), x.dtype)
-    pictures = _shares(n)
+    pictures = parts.one_a_thread(n)
     parallel.run(lambda part: tiles(x[part], padding, (oh, ow), _tiles_of(first, part, count)), pictures)
     parallel.run(lambda each: numpy.matmul(first[each], second[each], out=m[each]), range(16))
 
@@ -97,7 +97,7 @@ def conv2d_weight(x, y, padding):
     heavy = _is_heavy(c, f, y.shape)
     total = (_weight_by_products if heavy else _weight_by_pictures)(x, y, padding)
     w = numpy.empty((9, c, f), y.dtype)
-    parallel.run(lambda part: taps(total[:, part], w[:, part]), _shares(c) if heavy else [slice(c)])
+    parallel.run(lambda part: taps(total[:, part], w[:, part]), parts.one_a_thread(c) if heavy else [slice(c)])
     return w.reshape(3, 3, c, f)
 
 
@@ -129,14 +129,9 @@ def _weight_by_products(x, y, padding):
     def work(each):
         total[each] = products.across(first[each], second[each])
 
-    parallel.run(prepare, _shares(n))
+    parallel.run(prepare, parts.one_a_thread(n))
     parallel.run(work, range(16))
     return total
-
-
-def _shares(count):
-    """Slices of so many pictures or channels, one for each thread."""
-    return parts.cut(count, min(count, parallel.thread_count()))
 
 
 def _count_tiles(n, oh, ow):

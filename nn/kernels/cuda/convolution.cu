@@ -47,16 +47,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve(
         multiply_tiles(a, b, sum);
         __syncthreads();
     }
-    #pragma unroll
-    for (int i = 0; i < 2; i++)
-        #pragma unroll
-        for (int j = 0; j < 4; j++)
-            #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                int m = tile_row(i, e), f = first_filter + tile_column(j, e);
-                if (row[m] != OUTSIDE && f < filters)
-                    y[target[m] + f] = leaky_relu(bias ? sum[i][j][e] + bias[f] : sum[i][j][e], slope);
-            }
+    each_sum(sum, [&](int m, int n, float found) {
+        int f = first_filter + n;
+        if (row[m] != OUTSIDE && f < filters) y[target[m] + f] = leaky_relu(bias ? found + bias[f] : found, slope);
+    });
 }
 
 // parts (gridDim.z, kernel_height, kernel_width, channels, filters): the weight gradient in parts, each over `share` places.
@@ -93,15 +87,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve_weight(
         multiply_tiles(a, b, sum);
         __syncthreads();
     }
-    #pragma unroll
-    for (int i = 0; i < 2; i++)
-        #pragma unroll
-        for (int j = 0; j < 4; j++)
-            #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                int m = blockIdx.x * TILE + tile_row(i, e), n = blockIdx.y * TILE + tile_column(j, e);
-                if (m < depth && n < filters) parts[((long long)blockIdx.z * depth + m) * filters + n] = sum[i][j][e];
-            }
+    each_sum(sum, [&](int m, int n, float found) {
+        m += blockIdx.x * TILE, n += blockIdx.y * TILE;
+        if (m < depth && n < filters) parts[((long long)blockIdx.z * depth + m) * filters + n] = found;
+    });
 }
 
 // w (count,) = the sum of parts (so many, count), always in the same order: the same bits every time.

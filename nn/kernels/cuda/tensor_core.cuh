@@ -70,3 +70,13 @@ __device__ inline void multiply_tiles(const Operand (*a)[PITCH], const Operand (
 // The row and the column in the tile of sum[i][j][e].
 __device__ inline int tile_row(int i, int e) { return threadIdx.x / 64 * 32 + i * 16 + threadIdx.x % 32 / 4 + e / 2 * 8; }
 __device__ inline int tile_column(int j, int e) { return threadIdx.x / 32 % 2 * 32 + j * 8 + threadIdx.x % 4 * 2 + e % 2; }
+
+// use(row in the tile, column in the tile, sum) for each of a thread's sums.
+template <class Use> __device__ inline void each_sum(const float (*sum)[4][4], Use use) {
+    #pragma unroll
+    for (int i = 0; i < 2; i++)
+        #pragma unroll
+        for (int j = 0; j < 4; j++)
+            #pragma unroll
+            for (int e = 0; e < 4; e++) use(tile_row(i, e), tile_column(j, e), sum[i][j][e]);
+}
