@@ -14,20 +14,20 @@ import sys
 import time
 
 import nn
-from data.animation import ANIMATION_SUFFIXES
-from data.blend import Blending
-from data.cli import Parser, exit_code, interruptible, number
-from data.colour import TRANSFERS
-from data.faceset import FaceSetError
-from data.ffmpeg import VideoError
-from data.finder import FinderError
-from data.image_io import PICTURE_SUFFIXES, PictureError
-from data.progress import duration
-from data.sources import SourceError, files_of
-from data.video import VIDEO_SUFFIXES
-from gan.checkpoint import WHICH, RunError
-from gan.swap_files import Task, is_clip, swap_file
+from data.blending.paste import Blending
+from data.detection.face_analyzer import FinderError
+from data.geometry.color import TRANSFERS
+from data.media.animation import ANIMATION_SUFFIXES
+from data.media.ffmpeg import VideoError
+from data.media.frame_source import SourceError, files_of
+from data.media.image_io import PICTURE_SUFFIXES, PictureError
+from data.media.video import VIDEO_SUFFIXES
+from data.support.cli import Parser, exit_code, interruptible, number
+from data.support.errors import FaceSetError
+from data.support.progress import duration
+from gan.run.checkpoint import WHICH, RunError
 from gan.swapper import SwapError, Swapper
+from gan.swapping.files import Task, is_clip, swap_file
 
 TROUBLES = (RunError, FaceSetError, PictureError, SourceError, VideoError, FinderError, OSError)
 
@@ -133,7 +133,7 @@ def main(arguments=None):
     options = parse(arguments)
     logging.basicConfig(format="swap: %(message)s", level=logging.WARNING)
     if options.threads:
-        nn.kernels.parallel.set_threads(options.threads)
+        nn.kernels.cpu.parallel.set_threads(options.threads)
     try:
         with interruptible():
             check_kinds(options.input, options.output)

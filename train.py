@@ -16,19 +16,21 @@ import signal
 import sys
 
 import nn
-from data.cli import STOPPING, Parser, number
-from data.faceset import FaceSetError
-from data.finder import FinderError
-from data.image_io import PictureError
-from gan import configuration, session, stages
-from gan.autoencoder import ACTIVATIONS
-from gan.checkpoint import RunError
-from gan.crowd import LEAST_PEOPLE
-from gan.discriminator import DISCRIMINATORS
-from gan.objectives import OBJECTIVES
-from gan.presets import PRESETS
-from gan.readings import NotFiniteError
-from gan.training import Recipe
+from data.detection.face_analyzer import FinderError
+from data.media.image_io import PictureError
+from data.support.cli import STOPPING, Parser, number
+from data.support.errors import FaceSetError
+from gan.networks.autoencoder import ACTIVATIONS
+from gan.networks.discriminator import DISCRIMINATORS
+from gan.networks.presets import PRESETS
+from gan.people.many import LEAST_PEOPLE
+from gan.run import config
+from gan.run.checkpoint import RunError
+from gan.session import session
+from gan.training import schedule
+from gan.training.deferred import NotFiniteError
+from gan.training.losses import OBJECTIVES
+from gan.training.steps import Recipe
 
 
 def parse(arguments=None):
@@ -43,7 +45,7 @@ def parse(arguments=None):
     who.add_argument("--people", metavar="N", nargs="+", help="two numbers: these rendered people (default: 0 1 for seed 0); "
                      "one number, or a folder with a folder for each person: a base is learned of so many, for --base")
     who.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person "
-                     f"(default: {configuration.FACES_RENDERED})")
+                     f"(default: {config.FACES_RENDERED})")
     run = parser.add_argument_group("the run")
     run.add_argument("--run", default="runs/demo", metavar="DIR", help="its folder (default: %(default)s)")
     run.add_argument("--base", metavar="RUN", help="start from what that run learned of many people; none: from nothing; "
@@ -62,15 +64,15 @@ def parse(arguments=None):
     run.add_argument("--rest", metavar="SHARE", type=number(float, 0, 1), help="of the first stage, in which the layers that read "
                      "faces stay as a base has taught them (default: 0; 1 for rendered people from a base)")
     run.add_argument("--occluded", metavar="SHARE", type=number(float, 0, 1), help="of the faces that a hand, glasses or hair "
-                     f"is held before, so that masks learn to leave such things out (default: {configuration.OCCLUDED})")
+                     f"is held before, so that masks learn to leave such things out (default: {config.OCCLUDED})")
     run.add_argument("--seed", metavar="N", type=number(int, 0), help="of all random numbers (default: 0)")
     run.add_argument("--keep", metavar="N", type=number(int, 1, 1000), default=1, help="checkpoints to keep beside the newest, one "
                      "a minute (default: %(default)s)")
-    run.add_argument("--stage", choices=stages.STAGES, help="train this one alone; without it: all three, in this order. A "
+    run.add_argument("--stage", choices=schedule.STAGES, help="train this one alone; without it: all three, in this order. A "
                      "run that exists goes on with it")
     length = run.add_mutually_exclusive_group()
     length.add_argument("--steps", metavar="N", type=number(int, 1), help="total steps of the run, or of the --stage (default: "
-                        f"{configuration.STEPS_RENDERED} for rendered people, {configuration.STEPS_PHOTOGRAPHED} for "
+                        f"{config.STEPS_RENDERED} for rendered people, {config.STEPS_PHOTOGRAPHED} for "
                         "photographs)")
     length.add_argument("--minutes", metavar="M", type=number(float, 0.1), help="as many steps as fit")
     recipe = Recipe()
@@ -181,12 +183,12 @@ def _say(line):
 def main(arguments=None):
     """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
     options = parse(arguments)
-    names = {field.name for field in dataclasses.fields(configuration.Request)}
-    request = configuration.Request(**{name: value for name, value in vars(options).items() if name in names})
+    names = {field.name for field in dataclasses.fields(config.Request)}
+    request = config.Request(**{name: value for name, value in vars(options).items() if name in names})
     request.command = shlex.join(["python", "train.py", *(sys.argv[1:] if arguments is None else arguments)])
     nn.use_kernels(options.kernels)
     if options.threads:
-        nn.kernels.parallel.set_threads(options.threads)
+        nn.kernels.cpu.parallel.set_threads(options.threads)
     interruption = Interruption()
     try:
         with interruption.listening():

@@ -12,9 +12,11 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data.image_io import DigitalSource, save_picture  # noqa: E402  the root has to be on the path first
-from data.synthetic import Person, Pose, contact_sheet, render  # noqa: E402
-from gan.checkpoint import RunFolder  # noqa: E402
+from data.media.image_io import save_picture  # noqa: E402  the root has to be on the path first
+from data.media.provenance import DigitalSource  # noqa: E402  the root has to be on the path first
+from data.synthetic import Person, Pose, render
+from data.synthetic.folder import contact_sheet  # noqa: E402
+from gan.run.checkpoint import RunFolder  # noqa: E402
 from gan.swapper import Swapper  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"

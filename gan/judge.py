@@ -5,7 +5,7 @@
 
 The discriminator is told whose face it should be. Where the user does not say, that is the person whose own decoder redraws
 it with the smaller error, colours apart. What the scores mean is learned at each call from the held-out faces of the run
-(gan/exam.py, gan/calibration.py), as if real and made faces were equally frequent: where nearly all pictures are real, a
+(gan/evaluation/scoring.py, gan/evaluation/calibration.py), as if real and made faces were equally frequent: where nearly all pictures are real, a
 verdict of "synthesized" is less sure than it says.
 """
 import argparse
@@ -17,18 +17,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.aligned import AlignedReader
-from data.cli import Parser
-from data.faceset import FaceSetError, landmark_fault, shape_fault
-from data.finder import Finder, FinderError
-from data.formats import kind_of
-from data.image_io import DigitalSource, PictureError, read_picture, save_picture
-from data.known import known_landmarks
-from gan import calibration, evaluate
-from gan.autoencoder import average_colours, normalise
-from gan.checkpoint import WHICH, RunError, RunFolder, load_discriminator, load_drawing_model
-from gan.exam import MADE, accuracy, crop_of, examine, probabilities, scored
-from gan.heat import heat_picture
+from data.datasets.aligned_reader import AlignedReader
+from data.detection.face_analyzer import Finder, FinderError
+from data.geometry.landmarks import landmark_fault, shape_fault
+from data.interchange.dfl_faceswap import kind_of
+from data.interchange.landmark_lookup import known_landmarks
+from data.media.image_io import PictureError, read_picture, save_picture
+from data.media.provenance import DigitalSource
+from data.support.cli import Parser
+from data.support.errors import FaceSetError
+from gan.evaluation import calibration, held_out
+from gan.evaluation.heat_map import heat_picture
+from gan.evaluation.scoring import MADE, accuracy, crop_of, examine, probabilities, scored
+from gan.networks.autoencoder import average_colours, normalise
+from gan.people import pair
+from gan.run.checkpoint import WHICH, RunError, RunFolder, load_discriminator, load_drawing_model
 
 USAGE = """Is this face real, or made by a network?
 
@@ -122,8 +125,8 @@ def main(arguments=None):
         model, config = load_drawing_model(options.run, options.checkpoint)
         network = load_discriminator(options.run)
         known = known_landmarks(options.landmarks, options.pictures) if options.landmarks else None
-        subjects = evaluate.subjects_of(config, RunFolder(options.run))
-        exam = examine(network, model, subjects, subjects.truth(evaluate.TRUTH_FACES))
+        subjects = pair.load_pair(config, RunFolder(options.run))
+        exam = examine(network, model, subjects, subjects.truth(held_out.TRUTH_FACES))
         if not options.pictures:
             return _report(exam, pathlib.Path(options.run), options.json)
         judge, folder = Judge(network, model, exam), options.heat or pathlib.Path("judged")

@@ -8,12 +8,12 @@ import logging
 
 import numpy as np
 
-from data.align import apply, crop_transform, invert, scale_of, warp
-from data.blend import Blending, paste
-from data.colour import match_colours
-from data.faceset import shape_fault
-from data.mask import face_mask, face_region
-from gan.checkpoint import load_drawing_model
+from data.blending.paste import Blending, paste
+from data.geometry.alignment import apply, crop_transform, invert, scale_of, warp
+from data.geometry.color import match_colours
+from data.geometry.landmarks import shape_fault
+from data.geometry.masks import face_mask, face_region
+from gan.run.checkpoint import load_drawing_model
 
 SOFT = 2.0  # a face larger than this many times the network's output is named: it will look soft
 _NEAR = 0.1  # sizes of the face: nearer to what hides it, no colours are measured
@@ -35,8 +35,8 @@ class Swapper:
 
     @classmethod
     def load(cls, run_folder, blending=Blending(), which="best"):
-        """The swapper of a run. which: "best" or "last" weights, as gan.checkpoint.load_drawing_model has them. Raises
-        gan.checkpoint.RunError where the run is missing, unfinished or damaged."""
+        """The swapper of a run. which: "best" or "last" weights, as gan.run.checkpoint.load_drawing_model has them. Raises
+        gan.run.checkpoint.RunError where the run is missing, unfinished or damaged."""
         return cls(load_drawing_model(run_folder, which)[0], blending)
 
     def swap(self, image, landmarks=None, direction="ab", return_mask=False, memory=None):
@@ -45,7 +45,7 @@ class Swapper:
         image: uint8 (H, W, 3) RGB, upright. landmarks: (68, 2) of the face, pixels, iBUG order; None: the largest face is
         found.
         direction: "ab" for a picture of A that gets B's face, "ba" for the other way.
-        memory: in a clip, the data.colour.ColourMemory of this face, the same one for each frame.
+        memory: in a clip, the data.geometry.color.ColourMemory of this face, the same one for each frame.
         Returns uint8 (H, W, 3); with return_mask also float32 (H, W), 0..1: how much each pixel was changed. Where that is
         0, the pixel is bit for bit the input's. Raises SwapError for a picture or landmarks that cannot be used, and where
         no face is found.
@@ -136,7 +136,7 @@ def _check_direction(direction):
 
 
 def _largest_face(image):
-    from data.finder import Finder  # only here: its networks are read where a face has to be found
+    from data.detection.face_analyzer import Finder  # only here: its networks are read where a face has to be found
 
     faces = Finder.load().find(image)
     if not faces:

@@ -4,7 +4,7 @@
     python -m gan.sweep FOLDER --minutes 10        run them: two rendered people, each experiment for ten minutes
     python -m gan.sweep FOLDER --table             what was found, as the Markdown table of docs/tuning.md
 
-FOLDER gets a run folder for each run, results.csv (gan/sweep_results.py) and results.png. Ctrl-C saves and ends; the same
+FOLDER gets a run folder for each run, results.csv (gan/evaluation/sweep_results.py) and results.png. Ctrl-C saves and ends; the same
 command goes on, and nothing is trained twice. To do an experiment over, delete its run folder.
 
 Equal time is what makes the comparison fair to someone who waits: a wider network learns more in a step, but takes fewer. A
@@ -23,18 +23,22 @@ import threading
 from dataclasses import dataclass
 
 import nn
-from data.cli import Parser, number, undivided
-from data.faceset import FaceSetError
-from data.finder import FinderError
-from data.image_io import PictureError
-from data.pools import finished
-from gan import evaluate, monitor, session, stages, sweep_results
-from gan.checkpoint import RunError, RunFolder, load_drawing_model
-from gan.configuration import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure
-from gan.objectives import OBJECTIVES
-from gan.presets import PRESETS
-from gan.readings import NotFiniteError
-from gan.sweep_results import DEFAULT
+from data.detection.face_analyzer import FinderError
+from data.media.image_io import PictureError
+from data.support.cli import Parser, number, undivided
+from data.support.errors import FaceSetError
+from data.support.threads import finished
+from gan.evaluation import held_out, sweep_results
+from gan.evaluation.sweep_results import DEFAULT
+from gan.monitor import metrics_log
+from gan.networks.presets import PRESETS
+from gan.people import pair
+from gan.run.checkpoint import RunError, RunFolder, load_drawing_model
+from gan.run.config import FIXED, FIXED_WITH_ADVERSARY, TUNABLE, Request, configure
+from gan.session import session
+from gan.training import schedule
+from gan.training.deferred import NotFiniteError
+from gan.training.losses import OBJECTIVES
 
 PEOPLE = (31, 32)  # none of those whose figures are reported: what was tuned on them would flatter itself
 MINUTES = 10.0
@@ -125,7 +129,7 @@ def _check(request):
         return
     wanted = configure(request, NOWHERE, 0)
     for config in (kept, wanted):
-        config["steps"] = stages.length(config["plan"]) if config["minutes"] is None else None
+        config["steps"] = schedule.length(config["plan"]) if config["minutes"] is None else None
     for name in ("minutes", "steps", *FIXED, *FIXED_WITH_ADVERSARY, *TUNABLE):
         have, want = (tuple(value) if isinstance(value, list) else value for value in (kept[name], wanted[name]))
         if have != want:
@@ -150,7 +154,7 @@ def work(job, stopped):
 def _size(run):
     """How long a run was trained, and how large its network is."""
     model, _ = load_drawing_model(run)
-    metrics = monitor.Metrics(pathlib.Path(run), sys.maxsize)
+    metrics = metrics_log.Metrics(pathlib.Path(run), sys.maxsize)
     metrics.close()
     return {"minutes": round(metrics.seconds / 60, 2), "steps": float(len(metrics.curves)),
             "parameters": float(sum(p.size for p in model.parameters()))}
@@ -158,15 +162,15 @@ def _size(run):
 
 def _figures(run):
     model, config = load_drawing_model(run)
-    subjects = evaluate.subjects_of(config, RunFolder(run))
-    return sweep_results.summary(evaluate.figures(model, subjects, subjects.truth(evaluate.TRUTH_FACES)))
+    subjects = pair.load_pair(config, RunFolder(run))
+    return sweep_results.summary(held_out.figures(model, subjects, subjects.truth(held_out.TRUTH_FACES)))
 
 
 def run_all(todo, workers, threads, stop):
     """(job, row) of each of the jobs `todo` as it is finished, until the event `stop` is set; `workers` of them side by
     side, in processes of their own, each with `threads` threads."""
     if workers == 1:
-        nn.kernels.parallel.set_threads(threads)
+        nn.kernels.cpu.parallel.set_threads(threads)
         for job in todo:
             row = work(job, stop.is_set)
             if row is None:
@@ -192,7 +196,7 @@ def _begin_worker(threads, stop):
     global _stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _stop = stop
-    nn.kernels.parallel.set_threads(threads)
+    nn.kernels.cpu.parallel.set_threads(threads)
     sys.stderr = open(os.devnull, "w")  # progress lines of several runs would overwrite each other
 
 
@@ -275,7 +279,7 @@ def _sweep(options, stop):
     left = [job for job in todo if _key(job.label()) not in done]
     if len(left) < len(todo):
         print(f"{len(todo) - len(left)} of {len(todo)} runs are done already", flush=True)
-    threads = options.threads or max(1, nn.kernels.parallel.thread_count() // options.workers)
+    threads = options.threads or max(1, nn.kernels.cpu.parallel.thread_count() // options.workers)
     for k, (job, row) in enumerate(run_all(left, options.workers, threads, stop), start=len(todo) - len(left) + 1):
         rows.append(row)
         sweep_results.write(file, rows)

@@ -3,8 +3,7 @@ import math
 
 import numpy
 
-from nn import functional as F
-from nn import init
+from nn import functional as F, init
 from nn.module import Module
 from nn.tensor import Buffer, Parameter
 

@@ -101,3 +101,8 @@ def _array(name, content):
 def _summary(names):
     """What the archive says of its list of arrays, which its own checksums do not cover."""
     return f"names, crc32 {zlib.crc32('/'.join(names).encode()):08x}".encode()
+
+
+def subset(state, prefix):
+    """The entries of a flat dictionary below `prefix.`, without it."""
+    return {name[len(prefix) + 1:]: array for name, array in state.items() if name.startswith(prefix + ".")}

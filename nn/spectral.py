@@ -12,8 +12,7 @@ For a convolution M is the usual stand-in for the real operator, whose norm also
 """
 import copy
 
-from nn import backend
-from nn import functional as F
+from nn import backend, functional as F
 from nn.layers import Conv2d, ConvTranspose2d, Linear
 from nn.module import Module
 from nn.tensor import Buffer

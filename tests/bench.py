@@ -33,14 +33,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import nn  # noqa: E402  the root has to be on the path first
 import nn.functional as F  # noqa: E402
-from data.augment import make_batch  # noqa: E402
-from data.faceset import from_renders  # noqa: E402
-from data.finder import Finder  # noqa: E402
-from data.scenes import Layer, compose, landscape  # noqa: E402
-from data.synthetic import Person, random_pose, render  # noqa: E402
-from gan.autoencoder import FaceAutoencoder  # noqa: E402
-from gan.presets import PRESETS  # noqa: E402
-from tests import bench_runs  # noqa: E402
+from data.datasets.augmentation import make_batch  # noqa: E402
+from data.datasets.face_set import from_renders  # noqa: E402
+from data.detection.face_analyzer import Finder  # noqa: E402
+from data.detection.training.scenes import Layer, compose, landscape  # noqa: E402
+from data.synthetic import Person, random_pose, render
+from gan.networks.autoencoder import FaceAutoencoder  # noqa: E402
+from gan.networks.presets import PRESETS  # noqa: E402
+from tests.helpers import bench_runs  # noqa: E402
 
 WARM_UP = 5
 
@@ -98,7 +98,7 @@ def picture_with_faces(width, height):
 def bench_find(options):
     """Measure the search for faces and print its line."""
     if options.threads:
-        nn.kernels.parallel.set_threads(options.threads)
+        nn.kernels.cpu.parallel.set_threads(options.threads)
     width, height = options.size
     picture, finder = picture_with_faces(width, height), Finder.load()
     times = measure(lambda: finder.find(picture), options.steps)
@@ -111,7 +111,7 @@ def reference_model(options):
     """The network of the reference step, on its device, with kernels and threads as asked for. Raises nn.DeviceError."""
     nn.use_kernels(options.kernels)
     if options.threads:
-        nn.kernels.parallel.set_threads(options.threads)
+        nn.kernels.cpu.parallel.set_threads(options.threads)
     preset, device = PRESETS[options.preset], nn.choose_device(options.device)
     nn.kernels.check_precision(options.precision, device)
     nn.kernels.use_precision(options.precision)
@@ -122,7 +122,7 @@ def reference_model(options):
 def described(options, model):
     """What is measured, in words."""
     return (f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces of each person, "
-            f"{options.kernels} kernels, {options.precision}, {nn.kernels.parallel.thread_count()} threads")
+            f"{options.kernels} kernels, {options.precision}, {nn.kernels.cpu.parallel.thread_count()} threads")
 
 
 def bench_step(options):
@@ -163,7 +163,7 @@ def bench_forward(options):
     times = measure(lambda: model.draw(faces, "a", "b"), options.steps)
     if not options.json:
         print(f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces, {options.kernels} kernels, "
-              f"{nn.kernels.parallel.thread_count()} threads")
+              f"{nn.kernels.cpu.parallel.thread_count()} threads")
     print(json.dumps({"ms_per_pass": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "device": device,
                       "faces_per_second": round(1e3 * options.batch / statistics.median(times)), "peak_mb": peak_megabytes()}))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.finder import Face
+from data.detection.face_analyzer import Face
 from data.synthetic import Person, random_pose, render
 
 SIDE = 144
@@ -58,7 +58,7 @@ def known(monkeypatch):
     """A Known in the place of finder and likeness, wherever faces are extracted or read."""
     finder = Known()
     loaded = SimpleNamespace(load=lambda: finder)
-    for name in ("data.extract.Finder", "data.extract.Identity", "data.aligned.Finder"):
+    for name in ("data.extract.Finder", "data.extract.Identity", "data.datasets.aligned_reader.Finder"):
         monkeypatch.setattr(name, loaded)
     return finder
 

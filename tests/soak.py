@@ -6,7 +6,7 @@
 
 Kills: `train.py` on a tiny network, saving at every step, gets kill -9 at random moments: while it starts, while it trains, while
 it saves. After each, the newest checkpoint must be whole and not older than before, no row of its steps may be missing, and the
-next start must go on from it. Inputs: see tests/fuzzing.py and tests/spoiling.py. Ends with code 1 if anything ended badly.
+next start must go on from it. Inputs: see tests/helpers/fuzzing.py and tests/helpers/mutated_files.py. Ends with code 1 if anything ended badly.
 """
 import argparse
 import collections
@@ -26,10 +26,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the root first, whatever folder this is started in
 
 import train  # noqa: E402
-from data.cli import Parser, number  # noqa: E402
-from gan import session  # noqa: E402
-from gan.checkpoint import RunError, RunFolder  # noqa: E402
-from tests import fuzzing  # noqa: E402
+from data.support.cli import Parser, number  # noqa: E402
+from gan.run.checkpoint import RunError, RunFolder  # noqa: E402
+from gan.session import session  # noqa: E402
+from tests.helpers import fuzzing  # noqa: E402
 
 OPTIONS = ("--preset", "tiny", "--size", "16", "--width", "4", "--faces", "4", "--batch", "2", "--steps", "1000000",
            "--threads", "1")

@@ -8,8 +8,11 @@ import types
 import numpy as np
 import pytest
 
-from data.image_io import read_label, read_picture
-from gan import evaluate, latent, session, subjects
+from data.media.image_io import read_label, read_picture
+from gan import evaluate
+from gan.monitor import latent_plot
+from gan.people import pair
+from gan.session import session
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs" / "lessons"
 LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -28,12 +31,12 @@ def _on_the_path():
 def rendered():
     """Runs of lesson 10 without plots and maps, and figures over 6 swaps: pictures are most of a small run's time. Gives the
     list of what is rendered for runs, (person, poses, size)."""
-    made, render = [], subjects._rendered_sets
+    made, render = [], pair._rendered_sets
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=lambda *arguments: None))
-        patch.setattr(latent, "latent_map", lambda model, source: (np.zeros((8, 8, 3), np.uint8), 0.5))
+        patch.setattr(latent_plot, "latent_map", lambda model, source: (np.zeros((8, 8, 3), np.uint8), 0.5))
         patch.setattr(evaluate, "TRUTH_FACES", 6)
-        patch.setattr(subjects, "_rendered_sets", lambda people, poses, size: made.extend(
+        patch.setattr(pair, "_rendered_sets", lambda people, poses, size: made.extend(
             (person, len(listed), size) for person, listed in zip(people, poses)) or render(people, poses, size))
         yield made
 
@@ -45,8 +48,8 @@ def found(tmp_path_factory, _on_the_path, rendered):
 
     def run(number):
         if number not in results:
-            subjects._rendered.cache_clear()  # others render the same people
-            subjects._truth.cache_clear()
+            pair._rendered.cache_clear()  # others render the same people
+            pair._truth.cache_clear()
             rendered.clear()
             (file,) = FOLDER.glob(f"{number:02}_*.py")
             spec = importlib.util.spec_from_file_location(f"lesson_{number}", file)

@@ -11,8 +11,9 @@ import threading
 import numpy as np
 import pytest
 
-from gan.checkpoint import RunFolder
-from tests import fuzzing, soak, spoiling
+from gan.run.checkpoint import RunFolder
+from tests import soak
+from tests.helpers import fuzzing, mutated_files
 
 KILLS = 20
 INPUTS = 2000
@@ -62,8 +63,8 @@ def test_files_from_strangers_are_read_or_refused(tmp_path):
 
 
 def test_the_same_number_gives_the_same_input(tmp_path):
-    files = spoiling.seeds(tmp_path)
-    first, second, other = (spoiling.Spoiler(files, seed) for seed in (0, 0, 1))
+    files = mutated_files.seeds(tmp_path)
+    first, second, other = (mutated_files.Spoiler(files, seed) for seed in (0, 0, 1))
     numbers = range(len(first.traps), len(first.traps) + 200)
     assert [first.input(k) for k in numbers] == [second.input(k) for k in numbers]
     changed = [first.input(k).content != files[first.input(k).reader][0].content for k in numbers]
@@ -84,7 +85,7 @@ def fails(error, reason=None):
     (lambda path: (path.parent / "more").write_bytes(b"x"), "a file beside", "wrote")])
 def test_a_bad_end_is_seen(tmp_path, monkeypatch, reader, what, word):
     monkeypatch.setitem(fuzzing.READERS, "picture", reader)
-    kind, found = fuzzing.read(spoiling.Input("picture", "input.png", b"x"), tmp_path)
+    kind, found = fuzzing.read(mutated_files.Input("picture", "input.png", b"x"), tmp_path)
     assert kind == "bad" and word in found, what
 
 
@@ -99,7 +100,7 @@ class Deadly:
                 os._exit(7)
             if k == 2:
                 threading.Event().wait()
-        return spoiling.Input("notes", "notes.txt", b"1\tgood\n")
+        return mutated_files.Input("notes", "notes.txt", b"1\tgood\n")
 
 
 def test_a_worker_that_dies_or_hangs_is_seen_and_the_rest_goes_on(tmp_path, monkeypatch):

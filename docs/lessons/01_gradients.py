@@ -10,7 +10,7 @@ import numpy as np
 
 import nn
 import nn.functional as F
-from gan import chart
+from gan.monitor import chart
 from nn.tensor import Function, topological_order
 
 STEPS = np.logspace(-12, 0, 97)  # eps, from far too small to far too large

@@ -10,7 +10,7 @@ import numpy as np
 
 import nn
 import nn.functional as F
-from gan import chart
+from gan.monitor import chart
 
 START, MINIMUM = (-1.5, 1.2), (1.0, 0.0)
 STEEP = 100.0  # times as steep across the valley as along it

@@ -13,7 +13,7 @@ import numpy as np
 
 import nn
 import nn.functional as F
-from gan import chart
+from gan.monitor import chart
 
 CLASSES = 4  # directions of stripes
 

@@ -13,9 +13,10 @@ from PIL import Image
 
 import nn
 import nn.functional as F
-from data.image_io import DigitalSource
-from data.synthetic import Person, random_pose, render_each
-from gan import chart
+from data.media.provenance import DigitalSource
+from data.synthetic import Person, random_pose
+from data.synthetic.renderer import render_each
+from gan.monitor import chart
 
 SOURCE = DigitalSource.TRAINED  # a network gives the faces back
 PATCH, FACE = 8, 20  # sides in pixels

@@ -10,13 +10,15 @@ import lesson  # first: it puts the project on the path
 import numpy as np
 
 import nn
-from data.augment import make_batch
-from data.faceset import from_renders
-from data.image_io import DigitalSource
-from data.synthetic import Person, random_pose, render_many
-from gan import chart, objectives
-from gan.autoencoder import ACTIVATIONS, Decoder, Encoder, average_colours, normalise
-from gan.figures import psnr
+from data.datasets.augmentation import make_batch
+from data.datasets.face_set import from_renders
+from data.media.provenance import DigitalSource
+from data.synthetic import Person, random_pose
+from data.synthetic.renderer import render_many
+from gan.monitor import chart
+from gan.networks.autoencoder import ACTIVATIONS, Decoder, Encoder, average_colours, normalise
+from gan.training import losses
+from gan.training.metrics import psnr
 
 SOURCE = DigitalSource.TRAINED
 SIZE, WIDTH, LATENT = 32, 16, 64
@@ -69,7 +71,7 @@ def train(faces, steps, count, warp=1.0, **parts):
         for number, side in enumerate("ab"):
             batch = make_batch(faces.sets[side], count, 0, number, step, range(len(faces.poses[side])), flip=False, warp=warp * fading)
             face = network.draw(network.code(normalise(batch.warped, faces.colours[side]), side), side)
-            objectives.reconstruction(face, batch.target, batch.mask).total.backward()
+            losses.reconstruction(face, batch.target, batch.mask).total.backward()
         optimizer.step()
     return network
 

@@ -9,7 +9,7 @@ import lesson  # first: it puts the project on the path
 
 import numpy as np
 
-from gan import chart
+from gan.monitor import chart
 from ring import Game
 
 LAPS = 60  # of the smoothed accuracy

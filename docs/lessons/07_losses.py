@@ -11,11 +11,12 @@ import numpy as np
 
 import nn
 import nn.functional as F
-from gan import chart, objectives
+from gan.monitor import chart
+from gan.training import losses
 from ring import MODES, Game, draw_points, modes_found, ring
 
 SHIFTS = (0.5, 1.0, 2.0, 4.0)
-WEIGHT = objectives.OBJECTIVES["wasserstein-gp"].gradient_penalty
+WEIGHT = losses.OBJECTIVES["wasserstein-gp"].gradient_penalty
 # On the ring a critic should be ahead, for its value is the generator's measure; heaps so small want less of a penalty.
 OPTIONS = {"wasserstein-clip": {"turns": 5}, "wasserstein-gp": {"turns": 3, "penalty": 1.0, "rates": (2e-3, 2e-3)}}
 
@@ -23,7 +24,7 @@ OPTIONS = {"wasserstein-clip": {"turns": 5}, "wasserstein-gp": {"turns": 3, "pen
 def slope_at_made(game, name):
     """How strongly an objective pushes the made points: the norm of its slope, per point, times their number."""
     made = nn.Tensor(game.made(512).data, requires_grad=True)
-    loss = objectives.OBJECTIVES[name].generator([game.critic(made)])
+    loss = losses.OBJECTIVES[name].generator([game.critic(made)])
     return float(np.linalg.norm(nn.grad(loss, [made])[0].numpy().reshape(512, -1), axis=1).sum())
 
 
@@ -58,7 +59,7 @@ def experiment(fast=False):
     """The slopes, the critics' values, and the points of a game for each objective."""
     steps = {"sure": 160, "critic": 150, "ring": 30} if fast else {"sure": 400, "critic": 200, "ring": 1200}
     games, shifts = {}, SHIFTS[::3] if fast else SHIFTS
-    for name in objectives.OBJECTIVES:
+    for name in losses.OBJECTIVES:
         options = OPTIONS.get(name, {})
         game = Game(ring, name, **options).play(steps["ring"] // (2 if options else 1))
         games[name] = game.made(2000).data.reshape(-1, 2)

@@ -12,7 +12,8 @@ import lesson  # first: it puts the project on the path
 import numpy as np
 
 import nn
-from gan import chart, objectives
+from gan.monitor import chart
+from gan.training import losses
 from ring import MODES, Game, draw_points, modes_found, ring
 
 AROUND = 0.6  # a heap is found that has points so near: here it is asked where the generator goes, not how well it aims
@@ -25,7 +26,7 @@ ONE_NUMBER = {"non-saturating": {}, "noise": {"noise": 0.7}, "R1": {"r1": 0.6}, 
 
 def one_number_each(steps, objective="non-saturating", noise=0.0, r1=0.0, unrolled=0, clip=None, rate=0.1):
     """The path (steps + 1, 2) of (t, s), from (1, 1) on, by plain steps in turns."""
-    game, random = objectives.OBJECTIVES[objective], np.random.default_rng(0)
+    game, random = losses.OBJECTIVES[objective], np.random.default_rng(0)
     t, s = nn.Tensor(np.array([1.0]), requires_grad=True), nn.Tensor(np.array([1.0]), requires_grad=True)
     path = [(1.0, 1.0)]
 
@@ -39,7 +40,7 @@ def one_number_each(steps, objective="non-saturating", noise=0.0, r1=0.0, unroll
         (slope,) = nn.grad(loss_of(s, t.detach()), [s])
         s = nn.Tensor(s.data - rate * slope.data, requires_grad=True)
         if clip is not None:
-            objectives.clip_weights([s], clip)
+            losses.clip_weights([s], clip)
         ahead = s
         for _ in range(unrolled):
             (slope,) = nn.grad(loss_of(ahead, t), [ahead], create_graph=True)

@@ -12,17 +12,17 @@ import dataclasses
 import numpy as np
 
 import nn
-from data.augment import Batch
-from data.faceset import HELD_OUT_SHARE, evenly
-from data.image_io import DigitalSource
-from gan import chart
-from gan.autoencoder import FaceAutoencoder
-from gan.diagnosis import Diagnosis
-from gan.monitor import Curves
-from gan.stages import Place
-from gan.subjects import Subjects, rendered
-from gan.trainer import Trainer
-from gan.training import Recipe, warp_strength
+from data.datasets.augmentation import Batch
+from data.datasets.face_set import HELD_OUT_SHARE, evenly
+from data.media.provenance import DigitalSource
+from gan.monitor import chart
+from gan.monitor.diagnosis import Diagnosis
+from gan.monitor.metrics_log import Curves
+from gan.networks.autoencoder import FaceAutoencoder
+from gan.people.pair import Subjects, rendered
+from gan.training.schedule import Place
+from gan.training.steps import Recipe, warp_strength
+from gan.training.trainer import Trainer
 
 SOURCE = DigitalSource.TRAINED
 PEOPLE = (0, 1)

@@ -13,12 +13,16 @@ import tempfile
 
 import numpy as np
 
-from data.image_io import DigitalSource
-from gan import chart, evaluate, session, sweep, sweep_results
-from gan.checkpoint import RunFolder, build_model, load_drawing_model
-from gan.configuration import Request
-from gan.figures import psnr
-from gan.trainer import part
+from data.media.provenance import DigitalSource
+from gan import sweep
+from gan.evaluation import held_out, sweep_results
+from gan.monitor import chart
+from gan.people.pair import load_pair
+from gan.run.checkpoint import RunFolder, build_model, load_drawing_model
+from gan.run.config import Request
+from gan.session import session
+from gan.training.metrics import psnr
+from nn.serialize import part
 
 SOURCE = DigitalSource.TRAINED
 EXPERIMENTS = ("default", "stage-autoencoder", "adversarial-weight-0.2", "objective-least-squares", "warp-0", "width-24", "latent-64")
@@ -60,7 +64,7 @@ def experiment(fast=False):
         rows = swept(place, steps, names, workers=1 if fast else 2)
         runs = {name: str(pathlib.Path(place, name)) for name in names}
         _, config = load_drawing_model(runs["default"])
-        truth = evaluate.subjects_of(config, RunFolder(runs["default"])).truth(evaluate.TRUTH_FACES)
+        truth = load_pair(config, RunFolder(runs["default"])).truth(held_out.TRUTH_FACES)
         swaps = {name: load_drawing_model(run)[0].draw(truth.a, "a", "b")[0] for name, run in runs.items()}
         stopped_half_way(half := str(pathlib.Path(place, "half")), steps)
         averaged = {}

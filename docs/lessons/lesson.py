@@ -12,8 +12,9 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))  # the project's root, whatever folder the lesson is started in
 
-from data.cli import Parser  # noqa: E402  the root has to be on the path first
-from data.image_io import DigitalSource, save_picture  # noqa: E402
+from data.media.image_io import save_picture  # noqa: E402
+from data.media.provenance import DigitalSource  # noqa: E402
+from data.support.cli import Parser  # noqa: E402  the root has to be on the path first
 
 
 def run(lesson, arguments=None):

@@ -1,14 +1,15 @@
 """The ring of eight Gaussians, two small players for it, and how to see and draw whether their game goes well.
 
 A point is a picture of one pixel, (N, 1, 1, D), its coordinates are the channels: so the objectives and penalties of
-gan/objectives.py serve as they are, and a convolution of 1 x 1 is a linear layer.
+gan/training/losses.py serve as they are, and a convolution of 1 x 1 is a linear layer.
 """
 import numpy as np
 
 import nn
 import nn.functional as F
-from gan import chart, objectives
-from gan.training import told_right
+from gan.monitor import chart
+from gan.training import losses
+from gan.training.steps import told_right
 
 MODES, RADIUS, SPREAD = 8, 2.0, 0.05
 NOISE = 4  # numbers that the generator starts from
@@ -53,7 +54,7 @@ def with_weights(weights, x):
 class Game:
     """A generator and a discriminator (or critic) in turns.
 
-    real: function (count, rng) -> points. objective: a name of gan.objectives.OBJECTIVES. noise: standard deviation of the noise on
+    real: function (count, rng) -> points. objective: a name of gan.training.losses.OBJECTIVES. noise: standard deviation of the noise on
     all that the discriminator sees. r1: weight of the penalty on its slope. penalty: weight of the gradient penalty, where the
     objective has one; None: as usual. unrolled: steps of the discriminator that the
     generator looks ahead. turns: the discriminator's steps for each of the generator's."""
@@ -62,7 +63,7 @@ class Game:
                  unrolled=0, turns=1, seed=0):
         nn.manual_seed(seed)
         self.random, self.real, self.batch = np.random.default_rng(seed), real, batch
-        self.objective, self.noise, self.r1, self.unrolled, self.turns = objectives.OBJECTIVES[objective], noise, r1, unrolled, turns
+        self.objective, self.noise, self.r1, self.unrolled, self.turns = losses.OBJECTIVES[objective], noise, r1, unrolled, turns
         self.penalty = self.objective.gradient_penalty if penalty is None else penalty
         self.generator, self.critic = player(NOISE, dimensions), player(dimensions, 1)
         self.optimizers = [nn.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.9))
@@ -79,13 +80,13 @@ class Game:
 
     def critic_loss(self, real, made, weights):
         """The discriminator's loss for points, arrays or Tensors, with its penalties."""
-        critic = lambda x: [with_weights(weights, x)]  # noqa: E731  as gan.objectives calls it: a list of maps
+        critic = lambda x: [with_weights(weights, x)]  # noqa: E731  as gan.training.losses calls it: a list of maps
         loss = self.objective.discriminator(critic(real), critic(made))
         if self.penalty:
             mix = self.random.random((len(real), 1, 1, 1)).astype(np.float32)
-            loss = loss + self.penalty * objectives.gradient_penalty(critic, real, made, mix)
+            loss = loss + self.penalty * losses.gradient_penalty(critic, real, made, mix)
         if self.r1:
-            loss = loss + self.r1 / 2 * objectives.r1_penalty(critic, real)
+            loss = loss + self.r1 / 2 * losses.r1_penalty(critic, real)
         return loss
 
     def critic_step(self):
@@ -93,7 +94,7 @@ class Game:
         real, made = self.blurred(self.real(self.batch, self.random)), self.blurred(self.made().data)
         _move(self.optimizers[1], self.critic_loss(real, made, self.critic.parameters()))
         if self.objective.clip is not None:
-            objectives.clip_weights(self.critic.parameters(), self.objective.clip)
+            losses.clip_weights(self.critic.parameters(), self.objective.clip)
         scores = [with_weights(self.critic.parameters(), points).data for points in (real, made)]
         right = told_right(*scores, self.objective.threshold)
         return float(sum(count / len(points) for count, points in zip(right, scores))) / 2

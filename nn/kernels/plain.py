@@ -96,7 +96,7 @@ def pixel_unshuffle(y, factor):
     return blocks.reshape(n, h, w, factor ** 2 * c)
 
 
-def warp(pictures, indices, x, y):
+def sample_bilinear(pictures, indices, x, y):
     """Pictures (N, P, P, 4) uint8 read at any positions, bilinearly: (n, ..., 4) float32 0..1.
 
     indices: (n,) which of them, an array of either module. x, y: (n, ...) float32, pixels, centres at integers; beyond the border

@@ -20,9 +20,12 @@ import pytest
 
 import nn
 import train
-from data.synthetic import write_people
-from gan import crowd, evaluate, latent, monitor, plots, session, subjects
-from gan.trainer import Trainer
+from data.synthetic.folder import write_people
+from gan import evaluate
+from gan.monitor import latent_plot, metrics_log, plots
+from gan.people import many, pair
+from gan.session import session
+from gan.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
@@ -50,7 +53,7 @@ def call(main, *arguments):
 @pytest.fixture(scope="session", autouse=True)
 def _rendered_once():
     """The same people are rendered once for all tests: it is most of a small run's time, and gives the same each time."""
-    rendered, truths, truth = functools.cache(subjects.rendered), {}, subjects.Subjects.truth
+    rendered, truths, truth = functools.cache(pair.rendered), {}, pair.Subjects.truth
 
     def truth_once(self, count):
         key = self.people, self.seed, self.a.size, count
@@ -59,9 +62,9 @@ def _rendered_once():
         return truths[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subjects, "rendered", lambda people, count, size, seed: rendered(tuple(people), count, size, seed))
-        patch.setattr(subjects.Subjects, "truth", truth_once)
-        patch.setattr(crowd, "rendered_crowd", functools.cache(crowd.rendered_crowd))
+        patch.setattr(pair, "rendered", lambda people, count, size, seed: rendered(tuple(people), count, size, seed))
+        patch.setattr(pair.Subjects, "truth", truth_once)
+        patch.setattr(many, "rendered_crowd", functools.cache(many.rendered_crowd))
         yield
 
 
@@ -84,25 +87,25 @@ def _few_pictures():
             drawn["map"] = draw_map(model, source)
         return drawn["map"]
 
-    draw_map = latent.latent_map
+    draw_map = latent_plot.latent_map
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=save_plots))
-        patch.setattr(latent, "latent_map", latent_map)
-        patch.setattr(crowd, "POSES", 1)
-        patch.setattr(crowd, "render_each", functools.partial(crowd.render_each, workers=1))  # so few need no other processes
+        patch.setattr(latent_plot, "latent_map", latent_map)
+        patch.setattr(many, "POSES", 1)
+        patch.setattr(many, "render_each", functools.partial(many.render_each, workers=1))  # so few need no other processes
         patch.setattr(evaluate, "TRUTH_FACES", 8)
-        patch.setattr(monitor, "PREVIEW_FACES", 4)
+        patch.setattr(metrics_log, "PREVIEW_FACES", 4)
         yield
 
 
 @pytest.fixture(autouse=True)
 def _fast_kernels():
     """A test that chooses kernels or threads does not choose them for the next one; sums differ in the last digit."""
-    threads = nn.kernels.parallel.thread_count()
+    threads = nn.kernels.cpu.parallel.thread_count()
     yield
     nn.use_kernels("fast")
-    if nn.kernels.parallel.thread_count() != threads:
-        nn.kernels.parallel.set_threads(threads)
+    if nn.kernels.cpu.parallel.thread_count() != threads:
+        nn.kernels.cpu.parallel.set_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +129,7 @@ def train_small():
 @pytest.fixture(scope="session")
 def faces():
     """Subjects: 12 rendered faces each of two people, 32 pixels."""
-    return subjects.rendered((0, 1), 12, 32, seed=0)
+    return pair.rendered((0, 1), 12, 32, seed=0)
 
 
 @pytest.fixture(scope="session")

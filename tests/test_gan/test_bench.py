@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import nn
-from gan.autoencoder import FaceAutoencoder
-from tests import bench_runs
+from gan.networks.autoencoder import FaceAutoencoder
+from tests.helpers import bench_runs
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_a_run_against_its_own_steps(bench, program, small_options):
 
 
 def test_ready_made_steps_are_those_of_each_stage(bench, program, small_run, monkeypatch):
-    taken, steps, gathered, gather = [], bench_runs.Trainer.train_step, [], bench_runs.evaluate.subjects_of
+    taken, steps, gathered, gather = [], bench_runs.Trainer.train_step, [], bench_runs.pair.load_pair
 
     def subjects_of(config, folder):  # whose faces nobody has asked for yet
         gathered.append(gather(config | {"seed": config["seed"] + 1}, folder))

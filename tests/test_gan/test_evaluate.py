@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 import train
-from data import augment
-from data.image_io import DigitalSource, read_label, read_picture
-from data.occluders import Occluders
-from gan import compare, evaluate, subjects
-from gan.autoencoder import FaceAutoencoder
-from gan.checkpoint import RunError, RunFolder, load_drawing_model
+from data.datasets import augmentation
+from data.media.image_io import read_label, read_picture
+from data.media.provenance import DigitalSource
+from data.synthetic.occluders import Occluders
+from gan import evaluate
+from gan.evaluation import comparison, held_out
+from gan.networks.autoencoder import FaceAutoencoder
+from gan.people import pair
+from gan.run.checkpoint import RunError, RunFolder, load_drawing_model
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "figures.md"
 
@@ -46,7 +49,7 @@ class Oracle:
 
 def test_a_perfect_swap_has_the_highest_figures(faces):
     truth = faces.truth(4)
-    found = evaluate.figures(Oracle(truth), faces, truth)
+    found = held_out.figures(Oracle(truth), faces, truth)
     assert {name: set(block) for name, block in found.items()} == {name: FIGURES[name.split("_")[0]] for name in KEYS
                                                                    if name not in MASKS}
     perfect = {"psnr": 100.0, "ssim": 1.0, "ms_ssim": 1.0, "sharpness": 1.0, "variety": 1.0, "colour_error": 0.0}
@@ -77,11 +80,11 @@ def test_holes_are_looked_for_where_something_is_held_before_the_face(faces, mon
         alpha[:, :16] = 1
         return Occluders(np.zeros((len(landmarks), size, size, 3), np.float32), alpha, np.ones_like(alpha))
 
-    monkeypatch.setattr(augment, "draw_occluders", upper)
+    monkeypatch.setattr(augmentation, "draw_occluders", upper)
     model = Seer(32, 4, True)
-    assert evaluate.figures(model, faces, None)["covered_a"] == {"hole_iou": 1.0}
+    assert held_out.figures(model, faces, None)["covered_a"] == {"hole_iou": 1.0}
     model.seen = 1.0
-    assert evaluate.figures(model, faces, None)["covered_b"] == {"hole_iou": 0.0}
+    assert held_out.figures(model, faces, None)["covered_b"] == {"hole_iou": 0.0}
 
 
 def test_faces_are_chosen_as_evenly_as_can_be(faces, monkeypatch):
@@ -89,13 +92,13 @@ def test_faces_are_chosen_as_evenly_as_can_be(faces, monkeypatch):
     monkeypatch.setattr(evaluate, "KNOWN_FACES", 5)
     assert len(faces.a.train) == 10
     chosen = faces.a.crops(faces.a.train[[0, 2, 4, 7, 9]])
-    np.testing.assert_array_equal(evaluate._Person(faces.a).known, evaluate.features(*chosen))
+    np.testing.assert_array_equal(held_out._Person(faces.a).known, held_out.features(*chosen))
 
 
 def test_photographs_have_no_figures_of_swaps(faces, small_run):
     model, _ = load_drawing_model(small_run[0])
-    assert list(evaluate.figures(model, faces, None)) == [key for key in KEYS if key not in TRUTH]
-    assert subjects.Subjects(faces.a, faces.b).truth(4) is None
+    assert list(held_out.figures(model, faces, None)) == [key for key in KEYS if key not in TRUTH]
+    assert pair.Subjects(faces.a, faces.b).truth(4) is None
 
 
 def test_the_truth_shows_both_people_in_poses_of_their_own(faces):
@@ -139,17 +142,17 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(program, tmp_path, run_cop
 
 def test_every_figure_is_explained(faces):
     text = DOCS.read_text(encoding="utf-8")
-    found = evaluate.figures(FaceAutoencoder(32, 4, True), faces, faces.truth(4))
+    found = held_out.figures(FaceAutoencoder(32, 4, True), faces, faces.truth(4))
     rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \|", text, flags=re.M)
     explained = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
     taken = {key for block in found.values() for key in block}
     assert explained == taken | found.keys()
-    assert set(compare.LABELS) == set(evaluate.DIGITS) == set(evaluate.HEADS) == taken
+    assert set(comparison.LABELS) == set(held_out.DIGITS) == set(evaluate.HEADS) == taken
 
 
 def test_what_few_faces_cannot_tell_is_null_and_everything_else_a_number(faces):
-    one = subjects.Subjects(*(dataclasses.replace(side, held_out=side.held_out[:1]) for side in (faces.a, faces.b)))
-    found = evaluate.figures(FaceAutoencoder(32, 4, False), one, None)
+    one = pair.Subjects(*(dataclasses.replace(side, held_out=side.held_out[:1]) for side in (faces.a, faces.b)))
+    found = held_out.figures(FaceAutoencoder(32, 4, False), one, None)
     missing = {key for block in found.values() for key, value in block.items() if value is None}
     assert missing == {"variety", "frechet", "pitch_error", "eyes_error", "mouth_error", "width_error"}
     json.dumps(found, allow_nan=False)
@@ -170,11 +173,11 @@ class Copycat:
 
 
 def test_one_face_of_the_right_person_has_likeness_and_no_variety(faces):
-    found = evaluate.figures(Copycat(faces), faces, None)
+    found = held_out.figures(Copycat(faces), faces, None)
     for name in ("reconstruction_a", "reconstruction_b", "drawn_ab", "drawn_ba"):
         assert found[name]["likeness"] > found[name]["likeness_other"] + 0.1 and found[name]["recognised"] == 1, name
     assert found["reconstruction_a"]["variety"] < 0.01
-    left = evaluate.figures(Oracle(faces.truth(4)), faces, None)  # as it is, a face is right for itself, wrong for a swap
+    left = held_out.figures(Oracle(faces.truth(4)), faces, None)  # as it is, a face is right for itself, wrong for a swap
     assert left["reconstruction_a"]["recognised"] == 1 and left["drawn_ab"]["recognised"] == 0
 
 
@@ -182,7 +185,7 @@ def test_likeness_looks_at_the_face_alone(faces):
     """Another background and other hair change nothing."""
     crops, masks = faces.a.crops(faces.a.held_out)
     elsewhere = np.where(masks > 0, crops, np.random.default_rng(0).random(crops.shape, np.float32))
-    first, second = evaluate.features(crops, masks), evaluate.features(elsewhere, masks)
+    first, second = held_out.features(crops, masks), held_out.features(elsewhere, masks)
     np.testing.assert_allclose(first, second, atol=1e-6)
 
 
@@ -190,11 +193,11 @@ def test_crops_at_another_size_show_the_same():
     """A slope stays where it is: pixel u of twice the size lies at (u - 1/2) / 2."""
     y, x = np.mgrid[:32, :32].astype(np.float32)
     crops = np.stack([0.01 * x + 0.02 * y, 0.02 * x])[..., None]
-    larger, at = compare.at_size(crops, 64), (np.mgrid[:64, :64] - 0.5) / 2
+    larger, at = comparison.at_size(crops, 64), (np.mgrid[:64, :64] - 0.5) / 2
     inner = np.s_[4:-4, 4:-4]
     np.testing.assert_allclose(larger[0, ..., 0][inner], (0.01 * at[1] + 0.02 * at[0])[inner], atol=1e-5)
     np.testing.assert_allclose(larger[1, ..., 0][inner], 0.02 * at[1][inner], atol=1e-5)
-    assert compare.at_size(crops, 32) is crops
+    assert comparison.at_size(crops, 32) is crops
 
 
 @pytest.fixture
@@ -219,9 +222,9 @@ def test_runs_are_compared_in_a_table_and_a_sheet(twins, program):
 
 def test_the_sheet_shows_the_faces_of_every_run(faces):
     truth = faces.truth(4)
-    small = compare.drawn_faces(Oracle(truth), faces, truth)
-    large = {side: compare.Faces(*(compare.at_size(x, 64) for x in drawn)) for side, drawn in small.items()}
-    sheet = compare.sheet(["small", "large"], [small, large])
+    small = comparison.drawn_faces(Oracle(truth), faces, truth)
+    large = {side: comparison.Faces(*(comparison.at_size(x, 64) for x in drawn)) for side, drawn in small.items()}
+    sheet = comparison.sheet(["small", "large"], [small, large])
     scale, head = 4, 2 * 24
     assert sheet.shape == (head + 12 * 256, 64 + 4 * 256, 3)
 
@@ -230,7 +233,7 @@ def test_the_sheet_shows_the_faces_of_every_run(faces):
         tile = sheet[head + 256 * row:head + 256 * (row + 1), 64 + 256 * column:64 + 256 * (column + 1)]
         return tile.reshape(64, scale, 64, scale, 3).mean((1, 3)) / 255
 
-    swapped, own = compare.at_size(truth.b, 64), compare.at_size(truth.a, 64)
+    swapped, own = comparison.at_size(truth.b, 64), comparison.at_size(truth.a, 64)
     for column in range(4):
         for row, wanted in enumerate(3 * [own] + 4 * [swapped] + 2 * [swapped] + 3 * [own]):
             assert np.abs(at(row, column) - wanted[column]).mean() < 0.02, (row, column)
@@ -250,12 +253,12 @@ def test_the_last_weights_are_measured_on_request(run_copy, program):
              for which in ("best", "last")}
     learned = subjects_of_run(run_copy)
     for which, model in (("best", best), ("last", last)):
-        assert found[which] == evaluate.figures(model, learned, learned.truth(8))
+        assert found[which] == held_out.figures(model, learned, learned.truth(8))
 
 
 def subjects_of_run(run):
     _, config = load_drawing_model(run)
-    return evaluate.subjects_of(config, RunFolder(run))
+    return pair.load_pair(config, RunFolder(run))
 
 
 def test_runs_of_other_people_are_not_compared(twins, program):
@@ -270,10 +273,10 @@ def test_runs_of_other_people_are_not_compared(twins, program):
 def test_photographs_are_the_same_people_where_their_pictures_are():
     learned = {"a": {"sha256": "1"}, "b": {"sha256": "2"}}
     first = {"people": None, "seed": 0, "learned_from": learned, "a": "here"}
-    compare.check_same_people(["x", "y"], [first, first | {"a": "moved", "size": 32}])
+    comparison.check_same_people(["x", "y"], [first, first | {"a": "moved", "size": 32}])
     for change in ({"learned_from": learned | {"b": {"sha256": "3"}}}, {"seed": 1}):
         with pytest.raises(RunError, match="x and y did not learn the same people"):
-            compare.check_same_people(["x", "y"], [first, first | change])
+            comparison.check_same_people(["x", "y"], [first, first | change])
 
 
 def test_a_sheet_that_cannot_be_is_refused_before_the_work(program, small_run, tmp_path, monkeypatch):

@@ -7,12 +7,14 @@ import pytest
 from PIL import Image
 
 import nn
-from data.faceset import read_landmarks
-from data.image_io import DigitalSource, read_label, read_picture
-from gan import evaluate, heat, judge
-from gan.checkpoint import RunFolder
-from gan.exam import KINDS, MADE, Exam
+from data.interchange.landmarks_csv import read_landmarks
+from data.media.image_io import read_label, read_picture
+from data.media.provenance import DigitalSource
+from gan import evaluate, judge
+from gan.evaluation import heat_map
+from gan.evaluation.scoring import KINDS, MADE, Exam
 from gan.judge import Judge, Verdict
+from gan.run.checkpoint import RunFolder
 
 
 class Network:
@@ -100,9 +102,9 @@ class TestHeat:
     def test_a_hot_region_lies_where_it_is(self):
         regions = np.zeros((8, 8), np.float32)
         regions[1, 6] = 1
-        y, x = np.unravel_index(np.argmax(heat.enlarged(regions, 64)), (64, 64))
+        y, x = np.unravel_index(np.argmax(heat_map.enlarged(regions, 64)), (64, 64))
         assert 8 <= y < 16 and 48 <= x < 56  # the pixels of region (1, 6), of 8 each
-        np.testing.assert_allclose(heat.enlarged(np.full((8, 8), 0.3), 64), 0.3, atol=1e-6)
+        np.testing.assert_allclose(heat_map.enlarged(np.full((8, 8), 0.3), 64), 0.3, atol=1e-6)
 
     @pytest.mark.parametrize("row, column", [(1, 5), (1, 2), (5, 3)])
     def test_it_is_red_over_that_part_of_the_face(self, faces, row, column):
@@ -110,7 +112,7 @@ class TestHeat:
         regions = np.zeros((8, 8), np.float32)
         regions[row, column] = 1
         picture = np.full((32, 32, 3), 128, np.uint8)
-        drawn = heat.heat_picture(picture, faces.a.landmarks[0], regions, "title").astype(int)
+        drawn = heat_map.heat_picture(picture, faces.a.landmarks[0], regions, "title").astype(int)
         left, top, right, bottom = panel(drawn)
         inner = drawn[top:bottom, left:right]
         y, x = np.nonzero(inner[..., 0] - inner[..., 2] > 40)
@@ -120,7 +122,7 @@ class TestHeat:
 
     def test_outside_the_face_nothing_is_coloured(self, faces):
         picture = np.full((32, 32, 3), 128, np.uint8)
-        drawn = heat.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), "title").astype(int)
+        drawn = heat_map.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), "title").astype(int)
         left, top, right, bottom = panel(drawn)
         corner = drawn[top + 2:top + 20, left + 2:left + 20]
         assert np.ptp(corner, axis=-1).max() == 0
@@ -140,8 +142,8 @@ def panel(drawn):
 @pytest.mark.parametrize("title", ["$\\x^$.png", "a$b$c_{.png", "a\udcff.png", "a\x1b[2J\0.png", "x" * 3000])
 def test_a_title_is_words_whatever_a_file_is_called(faces, title):
     picture = np.zeros((32, 32, 3), np.uint8)
-    drawn = heat.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), title)
-    assert drawn.shape == heat.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), "title").shape
+    drawn = heat_map.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), title)
+    assert drawn.shape == heat_map.heat_picture(picture, faces.a.landmarks[0], np.ones((8, 8)), "title").shape
 
 
 def test_heat_maps_lie_over_nothing_else(tmp_path):
@@ -213,7 +215,7 @@ class TestCommand:
         assert found["score"] == pytest.approx(known["score"], abs=0.1)
 
     def test_a_face_cut_out_before_needs_no_finder(self, ask, people, tmp_path, monkeypatch):
-        from data.facefile import FaceRecord, write_face
+        from data.interchange.face_png import FaceRecord, write_face
 
         monkeypatch.setattr(judge.Finder, "load", lambda: pytest.fail("no face is looked for"))
         source = people / "person_000" / "00001.png"

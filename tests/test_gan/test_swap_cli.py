@@ -8,7 +8,8 @@ from PIL import Image
 
 import nn
 import swap
-from data.image_io import DigitalSource, read_label, read_picture
+from data.media.image_io import read_label, read_picture
+from data.media.provenance import DigitalSource
 
 NAME = "00000.png"
 
@@ -66,9 +67,9 @@ def difference(path, image):
 
 
 def test_threads_are_set(run_swap, photo, tmp_path):
-    count = nn.kernels.parallel.thread_count() + 1
+    count = nn.kernels.cpu.parallel.thread_count() + 1
     assert run_swap(photo.add("face.png"), tmp_path / "out.png", "--threads", count).code == 0
-    assert nn.kernels.parallel.thread_count() == count
+    assert nn.kernels.cpu.parallel.thread_count() == count
 
 
 @pytest.mark.parametrize("direction", ["ab", "ba"])

@@ -5,13 +5,13 @@ import logging
 import numpy as np
 import pytest
 
-from data import finder
-from data.align import apply, crop_transform, invert, warp
-from data.blend import Blending
-from data.colour import ColourMemory
-from data.image_io import read_picture
-from data.mask import face_mask, face_region
-from gan.checkpoint import RunError
+from data.blending.paste import Blending
+from data.detection import face_analyzer
+from data.geometry.alignment import apply, crop_transform, invert, warp
+from data.geometry.color import ColourMemory
+from data.geometry.masks import face_mask, face_region
+from data.media.image_io import read_picture
+from gan.run.checkpoint import RunError
 from gan.swapper import SwapError, Swapper
 
 
@@ -220,7 +220,7 @@ class Found:
     """A finder that finds what it is told."""
 
     def __init__(self, *faces):
-        self.faces = [finder.Face(np.asarray(landmarks, np.float64), 1.0) for landmarks in faces]
+        self.faces = [face_analyzer.Face(np.asarray(landmarks, np.float64), 1.0) for landmarks in faces]
 
     def load(self):
         return self
@@ -231,9 +231,9 @@ class Found:
 
 def test_without_landmarks_the_largest_face_is_swapped(swapper, photo, monkeypatch):
     picture, landmarks = placed(photo, 150, 200, 70, 30)
-    monkeypatch.setattr(finder, "Finder", Found(landmarks, landmarks / 2))
+    monkeypatch.setattr(face_analyzer, "Finder", Found(landmarks, landmarks / 2))
     np.testing.assert_array_equal(swapper.swap(picture), swapper.swap(picture, landmarks))
-    monkeypatch.setattr(finder, "Finder", Found())
+    monkeypatch.setattr(face_analyzer, "Finder", Found())
     with pytest.raises(SwapError, match="^no face.*[^\n]$"):
         swapper.swap(picture)
 

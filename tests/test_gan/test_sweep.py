@@ -4,13 +4,18 @@ import csv
 import numpy as np
 import pytest
 
-from data.image_io import DigitalSource, read_label, read_picture
-from gan import configuration, session, sweep, sweep_results, trainer
-from gan.checkpoint import RunFolder
-from gan.objectives import OBJECTIVES
-from gan.presets import PRESETS
-from gan.readings import NotFiniteError
-from gan.training import Recipe
+from data.media.image_io import read_label, read_picture
+from data.media.provenance import DigitalSource
+from gan import sweep
+from gan.evaluation import sweep_results
+from gan.networks.presets import PRESETS
+from gan.run import config
+from gan.run.checkpoint import RunFolder
+from gan.session import session
+from gan.training import trainer
+from gan.training.deferred import NotFiniteError
+from gan.training.losses import OBJECTIVES
+from gan.training.steps import Recipe
 
 TINY = ("--preset", "tiny", "--faces", "12", "--threads", "1")
 HEAD = "experiment,knob,value,default,people,seed,minutes,steps,parameters,swap_psnr,swap_ssim,drawn_psnr,drawn_ssim," \
@@ -180,7 +185,7 @@ def test_runs_of_another_sweep_are_not_mixed_in(program, trained, tmp_path, othe
     folder.create()
     options = sweep.parse([str(tmp_path), "--minutes", "3", "--only", "default"])
     (job,) = sweep.jobs(options)
-    folder.write_config(configuration.configure(job.request, sweep.NOWHERE, 0))
+    folder.write_config(config.configure(job.request, sweep.NOWHERE, 0))
     assert [each.request for each in sweep.jobs(options)] == [job.request]
     outcome = program(sweep.main, tmp_path, "--only", "default", *other)
     assert outcome.code == 1 and not trained

@@ -16,10 +16,13 @@ import pytest
 
 import nn
 import train
-from data import extract
-from data.image_io import DigitalSource, save_picture
-from gan import evaluate, monitor, subjects
-from gan.checkpoint import RunFolder
+from data.extract import pipeline
+from data.media.image_io import save_picture
+from data.media.provenance import DigitalSource
+from gan import evaluate
+from gan.monitor import metrics_log
+from gan.people import pair
+from gan.run.checkpoint import RunFolder
 
 
 def one_error(outcome, code, *words):
@@ -95,7 +98,7 @@ def test_a_run_folder_that_may_not_be_made(train_small, tmp_path, monkeypatch):
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_is_full_for_the_metrics(run_copy, train_small, monkeypatch):
     """The files open, but what is written to them does not arrive."""
-    monkeypatch.setattr(monitor, "_rewritten", lambda path, columns, rows: open("/dev/full", "a", newline=""))
+    monkeypatch.setattr(metrics_log, "_rewritten", lambda path, columns, rows: open("/dev/full", "a", newline=""))
     before = (run_copy / "checkpoint.npz").stat().st_size
     outcome = train_small(run_copy, "--steps", 13)
     assert outcome.code == 1 and "No space left" in outcome.err[-1] and "Traceback" not in "".join(outcome.err)
@@ -118,7 +121,7 @@ def test_a_machine_without_the_memory(train_small, tmp_path, monkeypatch):
     def too_much(*arguments):
         raise MemoryError("Unable to allocate 7.45 TiB")
 
-    monkeypatch.setattr(subjects, "rendered", too_much)
+    monkeypatch.setattr(pair, "rendered", too_much)
     one_error(train_small(tmp_path / "run", "--steps", 1), 1, "7.45 TiB", "--batch")
 
 
@@ -304,12 +307,12 @@ def test_a_signal_while_people_are_rendered_is_one_line(start, tmp_path, wait):
 
 
 def test_threads_are_set(train_small, tmp_path):
-    before = nn.kernels.parallel.thread_count()
+    before = nn.kernels.cpu.parallel.thread_count()
     try:
         assert train_small(tmp_path / "run", "--steps", 1, "--threads", 1).code == 0
-        assert nn.kernels.parallel.thread_count() == 1
+        assert nn.kernels.cpu.parallel.thread_count() == 1
     finally:
-        nn.kernels.parallel.set_threads(before)
+        nn.kernels.cpu.parallel.set_threads(before)
 
 
 TINY = ("--preset", "tiny", "--width", "4", "--batch", "2")
@@ -354,7 +357,7 @@ def test_pictures_added_between_two_sessions_are_said_to_be_other_ones(program, 
 
 def test_extracted_faces_train(program, raw, known, tmp_path):
     for folder in (raw[-3], raw[-1]):
-        assert program(extract.main, folder, tmp_path / f"{folder.name} cut").code == 0
+        assert program(pipeline.main, folder, tmp_path / f"{folder.name} cut").code == 0
     options = (*TINY, "--a", tmp_path / "anna cut", "--b", tmp_path / "ben cut")
     assert program(train.main, *options, "--run", tmp_path / "run", "--steps", 1).code == 0
     assert known.looked == 10 and not (tmp_path / "run" / "faces").exists()

@@ -1,7 +1,7 @@
 """What tests of nn/ share."""
 import pytest
 
-from nn.kernels import parallel
+from nn.kernels.cpu import parallel
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import nn
 from nn import backend
 from nn.backend import DeviceError, choose_device
-from tests.test_nn.strict_array import StrictArray, StrictModule
+from tests.helpers.fake_cupy import StrictArray, StrictModule
 
 
 def fake_cupy(monkeypatch, is_available):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import nn
-from nn import functional as F
-from nn import kernels
+from nn import functional as F, kernels
 from nn.functional.conv import Conv2dWeight
-from nn.kernels import beside, convolution, cpu, parts, plain, winograd
-from tests.test_nn import definitions as D
+from nn.kernels import cpu, plain
+from nn.kernels.cpu import convolution, pixel_packing, tiling, winograd
+from tests.helpers import definitions as D
 
 KERNELS = [("plain", None), ("fast", 1), ("fast", 2), ("fast", 3), ("fast", 7)]  # 7: more than pictures, so these are cut
 every_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: f"{kernel[0]}-{kernel[1]}")
@@ -272,18 +272,18 @@ def test_neighbours_taken_as_one_see_the_same(stride, kw, count):
     """Their kernel, with a stride of count pixels, gives their outputs side by side; and apart is the adjoint of join."""
     rng = np.random.default_rng(0)
     w, x = rng.standard_normal((3, kw, 2, 5)), rng.standard_normal((2, 6, 7 * stride + kw, 2))
-    joined = beside.join(w, count, stride)
-    assert joined.shape == (3, beside.reach(kw, count, stride), 2, count * 5)
+    joined = pixel_packing.join(w, count, stride)
+    assert joined.shape == (3, pixel_packing.reach(kw, count, stride), 2, count * 5)
     y = plain.conv2d(x, w, None, (1, stride), (1, 0), None)
     together = plain.conv2d(x, joined, None, (1, count * stride), (1, 0), None)
     np.testing.assert_allclose(together.reshape(2, 6, -1, 5), y, rtol=1e-10, atol=1e-12)
     g = rng.standard_normal(joined.shape)
-    assert inner(beside.apart(g, kw, count, stride), w) == pytest.approx(inner(g, joined), rel=1e-10)
+    assert inner(pixel_packing.apart(g, kw, count, stride), w) == pytest.approx(inner(g, joined), rel=1e-10)
 
 
 def test_few_channels_are_worked_out_for_several_pixels_at_once(monkeypatch):
-    seen, real = [], beside.join
-    monkeypatch.setattr(beside, "join", lambda w, count, stride: seen.append(count) or real(w, count, stride))
+    seen, real = [], pixel_packing.join
+    monkeypatch.setattr(pixel_packing, "join", lambda w, count, stride: seen.append(count) or real(w, count, stride))
     rng = np.random.default_rng(0)
 
     def counts(c, f, width):
@@ -372,8 +372,8 @@ def test_use_kernels_ends_with_its_block():
     with pytest.raises(KeyError), nn.use_kernels("plain"):
         assert kernels.select(np.ones(1)) is plain
         with nn.use_kernels("fast", chunks=2):
-            assert kernels.select(np.ones(1)) is cpu and parts.forced_chunks == 2
-        assert kernels.select(np.ones(1)) is plain and parts.forced_chunks is None
+            assert kernels.select(np.ones(1)) is cpu and tiling.forced_chunks == 2
+        assert kernels.select(np.ones(1)) is plain and tiling.forced_chunks is None
         raise KeyError
     assert kernels.select(np.ones(1)) is before
     with pytest.raises(ValueError, match="'plain' or 'fast', got 'quick'"):

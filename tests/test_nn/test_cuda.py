@@ -10,10 +10,11 @@ import pytest
 
 import nn
 from nn import backend, kernels
-from nn.kernels import cuda, plain
-from tests.test_nn import definitions
-from tests.test_nn.cuda_on_host import HostModule, kernels_of
-from tests.test_nn.strict_array import StrictArray, StrictModule
+from nn.kernels import plain
+from nn.kernels.cuda import kernels as cuda
+from tests.helpers import definitions
+from tests.helpers.cuda_on_host import HostModule, kernels_of
+from tests.helpers.fake_cupy import StrictArray, StrictModule
 
 FILES = sorted(path.stem for path in cuda.FOLDER.glob("*.cu"))
 # Of the sum of the products' sizes. 2**-7 for bfloat16 holds for operands' errors of 2**-8 each, and their product's of 2**-16.
@@ -323,13 +324,13 @@ def test_pictures_read_between_their_pixels(xp, shape, launched):
     pictures, indices = rng.integers(0, 256, (5, 9, 9, 4), np.uint8), rng.integers(0, 5, shape[0])
     x, y = rng.uniform(-4, 13, (2, *shape)).astype(np.float32)
     x[:, :1], y[:, -1:] = 8, np.float32(7.999)
-    expected = plain.warp(pictures, indices, x, y)
+    expected = plain.sample_bilinear(pictures, indices, x, y)
     for given in (xp.asarray(pictures), xp.asarray(pictures.transpose(2, 1, 0, 3).copy()).transpose(2, 1, 0, 3)):
-        found = cuda.warp(given, indices, xp.asarray(x), xp.asarray(y))
+        found = cuda.sample_bilinear(given, indices, xp.asarray(x), xp.asarray(y))
         assert type(found) is xp.ndarray and found.dtype == np.float32
         np.testing.assert_array_equal(found.get(), expected)
-    np.testing.assert_array_equal(plain.warp(xp.asarray(pictures), indices, xp.asarray(x), xp.asarray(y)).get(), expected)
-    assert launched == ["warp"] * 2
+    np.testing.assert_array_equal(plain.sample_bilinear(xp.asarray(pictures), indices, xp.asarray(x), xp.asarray(y)).get(), expected)
+    assert launched == ["sample_bilinear"] * 2
 
 
 def test_float64_is_left_to_the_definitions(xp, launched):
@@ -419,7 +420,7 @@ def test_every_kernel_is_named_here():
     names = {name for file in FILES for name in kernels_of(cuda.source(file))}
     assert names == {"gather_columns", "fold_columns", "bias_leaky_relu", "leaky_relu_backward", "adam", "move_towards",
                      "along_axis", "convolve", "convolve_weight", "sum_parts", "pixel_shuffle", "pixel_unshuffle", "square_parts",
-                     "sum_up", "warp"}
+                     "sum_up", "sample_bilinear"}
     assert sum(cuda.source(file).count("__global__") for file in FILES) == len(names)
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from nn import kernels
-from nn.kernels import cpu, cuda, parallel, plain
-from tests.test_nn import definitions
+from nn.kernels import cpu, plain
+from nn.kernels.cpu import matmul, parallel, tiling
+from nn.kernels.cuda import kernels as cuda
+from tests.helpers import definitions
 
 
 def test_each_version_has_the_whole_interface():
@@ -33,7 +35,7 @@ def threads(request):
 @pytest.mark.parametrize("rows, inner, columns", [(700, 80, 90), (90, 80, 700), (301, 301, 301), (2, 4096, 2048)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_product_in_parts_is_the_product(threads, monkeypatch, rows, inner, columns, dtype):
-    assert rows * inner * columns >= cpu.PRODUCT
+    assert rows * inner * columns >= matmul.PRODUCT
     cut = []
     run = parallel.run
     monkeypatch.setattr(parallel, "run", lambda work, parts: cut.append(len(parts)) or run(work, parts))
@@ -76,7 +78,7 @@ def test_channels_into_pixels_and_back(threads, monkeypatch, shape, factor, dtyp
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("sizes", [(7,), (3 * cpu.BLOCK + 5, 1, 40), (cpu.BLOCK, 0, cpu.BLOCK)])
+@pytest.mark.parametrize("sizes", [(7,), (3 * tiling.BLOCK + 5, 1, 40), (tiling.BLOCK, 0, tiling.BLOCK)])
 def test_the_optimizers_twins_agree(threads, monkeypatch, dtype, sizes):
     """All parameters of a network in one go, on all threads where that is worth it."""
     cut, run, random = [], parallel.run, np.random.default_rng(0)
@@ -97,7 +99,7 @@ def test_the_optimizers_twins_agree(threads, monkeypatch, dtype, sizes):
                 getattr(version, name)(*slow, *settings, unless=np.array(flag, dtype))
         for a, b in zip(sum(slow, []), before):
             np.testing.assert_array_equal(a, b)
-    assert cut == [threads if sum(sizes) > cpu.BLOCK else 1] * 4
+    assert cut == [threads if sum(sizes) > tiling.BLOCK else 1] * 4
 
 
 @pytest.mark.parametrize("version", [plain, cpu])
@@ -112,9 +114,9 @@ def test_pictures_read_between_their_pixels(shape):
     random = np.random.default_rng(0)
     pictures, indices = random.integers(0, 256, (5, 9, 9, 4), np.uint8), random.integers(0, 5, shape[0])
     x, y = random.uniform(-4, 13, (2, *shape)).astype(np.float32)
-    found = plain.warp(pictures, indices, x, y)
+    found = plain.sample_bilinear(pictures, indices, x, y)
     assert found.dtype == np.float32 and found.shape == (*shape, 4)
-    np.testing.assert_array_equal(cpu.warp(pictures, indices, x, y), found)
+    np.testing.assert_array_equal(cpu.sample_bilinear(pictures, indices, x, y), found)
     x, y = (np.clip(p.astype(np.float64), 0, 8) for p in (x, y))
     expected, chosen = 0, indices.reshape(-1, *[1] * (x.ndim - 1))
     for row in range(9):
@@ -164,7 +166,7 @@ def test_blas_is_held_whatever_the_environment_says():
     """Also where NumPy has used its threads before the library is imported, and where the library's own threads are set."""
     root = pathlib.Path(__file__).resolve().parents[2]
     code = (f"import sys; sys.path[:0] = [{str(root)!r}]; import numpy as np; x = np.ones((600, 600)); x @ x\n"
-            "from test_kernels import blas_threads; import nn; nn.kernels.parallel.set_threads(2)\nprint(*blas_threads())")
+            "from test_kernels import blas_threads; import nn; nn.kernels.cpu.parallel.set_threads(2)\nprint(*blas_threads())")
     found = in_a_new_process(code, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2")
     assert found.split() == ["1"] * len(blas_threads())
 
@@ -176,7 +178,7 @@ def test_as_many_threads_as_there_are_cores_for_this_process():
     root = pathlib.Path(__file__).resolve().parents[2]
     core = min(os.sched_getaffinity(0))
     assert in_a_new_process(f"import os, sys; os.sched_setaffinity(0, [{core}]); sys.path[:0] = [{str(root)!r}]; import nn\n"
-                            "print(nn.kernels.parallel.thread_count())") == "1"
+                            "print(nn.kernels.cpu.parallel.thread_count())") == "1"
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="memory is glibc's to keep")
@@ -207,7 +209,7 @@ def test_the_sum_of_rows(shape, dtype, threads):
         np.testing.assert_allclose(cpu.sum_rows(x.swapaxes(1, 2)[:, ::2]), x.swapaxes(1, 2)[:, ::2].astype(np.float64).sum((0, 1, 2)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(), (7,), (0, 3), (4, cpu.BLOCK // 2), (cpu.BLOCK + 5, 1), (3, 5, 2, cpu.BLOCK // 8)])
+@pytest.mark.parametrize("shape", [(), (7,), (0, 3), (4, tiling.BLOCK // 2), (tiling.BLOCK + 5, 1), (3, 5, 2, tiling.BLOCK // 8)])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_the_logistic_function(shape, dtype, threads):
     x = np.random.default_rng(0).normal(0, 9, shape).astype(dtype)
@@ -223,4 +225,4 @@ def test_the_logistic_function(shape, dtype, threads):
 
 
 def test_the_logistic_function_of_no_number_is_none():
-    assert np.isnan(cpu.sigmoid(np.full(cpu.BLOCK + 1, np.nan, np.float32))).all()
+    assert np.isnan(cpu.sigmoid(np.full(tiling.BLOCK + 1, np.nan, np.float32))).all()

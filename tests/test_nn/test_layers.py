@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 
 import nn
-from nn import backend
-from nn import functional as F
-from tests.test_nn.strict_array import StrictArray, StrictModule
+from nn import backend, functional as F
+from tests.helpers.fake_cupy import StrictArray, StrictModule
 
 PICTURE = (2, 4, 6, 8)
 LAYERS = [

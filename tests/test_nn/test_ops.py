@@ -3,10 +3,9 @@ import numpy as np
 import pytest
 
 import nn
-from nn import backend
-from nn import functional as F
-from tests.test_nn.ops import TABLE
-from tests.test_nn.strict_array import StrictArray, StrictModule
+from nn import backend, functional as F
+from tests.helpers.fake_cupy import StrictArray, StrictModule
+from tests.helpers.op_table import TABLE
 
 every_op = pytest.mark.parametrize("op", TABLE, ids=lambda op: f"{op.name}-{op.label}" if op.label else op.name)
 

@@ -6,8 +6,8 @@ import pytest
 
 import nn
 from nn import backend, optim
-from nn.optim import SGD, Adam, AdaBelief, ExponentialMovingAverage, RMSprop
-from tests.test_nn.strict_array import StrictArray, StrictModule
+from nn.optim import SGD, AdaBelief, Adam, ExponentialMovingAverage, RMSprop
+from tests.helpers.fake_cupy import StrictArray, StrictModule
 
 GRADIENTS = np.random.default_rng(0).standard_normal((7, 5))
 START = np.random.default_rng(1).standard_normal(5)

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from nn.kernels import parallel
+from nn.kernels.cpu import parallel
 
 
 def helpers():

@@ -2,16 +2,16 @@
 import numpy as np
 import pytest
 
-from nn.kernels import products
+from nn.kernels.cpu import blocked_matmul
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("m,k", [(16, 16), (4, 16), (16, 9), (1, 1)])
-@pytest.mark.parametrize("n", [0, 1, 17, products.BLOCK - 1, products.BLOCK, 2 * products.BLOCK + 3])
+@pytest.mark.parametrize("n", [0, 1, 17, blocked_matmul.BLOCK - 1, blocked_matmul.BLOCK, 2 * blocked_matmul.BLOCK + 3])
 def test_wide(m, k, n, dtype):
     random = np.random.default_rng(0)
     matrix, x = random.normal(size=(m, k)).astype(dtype), random.normal(size=(k, n)).astype(dtype)
-    y = products.wide(matrix, x, np.full((m, n + 3), np.nan, dtype)[:, :n])
+    y = blocked_matmul.wide(matrix, x, np.full((m, n + 3), np.nan, dtype)[:, :n])
     assert y.dtype == dtype and y.shape == (m, n)
     np.testing.assert_allclose(y, np.einsum("mk,kn->mn", matrix, x), rtol=1e-4, atol=1e-5)
 
@@ -20,18 +20,18 @@ def test_wide(m, k, n, dtype):
 @pytest.mark.parametrize("k,n", [(32, 64), (75, 32), (64, 128), (300, 200), (1, 1)])
 @pytest.mark.parametrize("blocks", [0, 0.5, 1, 2.25])
 def test_tall(lead, k, n, blocks):
-    m = min(int(blocks * (products.FEW // (k * n))), 2000)
+    m = min(int(blocks * (blocked_matmul.FEW // (k * n))), 2000)
     random = np.random.default_rng(0)
     x, w = random.normal(size=(*lead, m, k)).astype(np.float32), random.normal(size=(*lead, k, n)).astype(np.float32)
     y = np.full((*lead, m, n), np.nan, np.float32)
-    products.tall(x, w, y)
+    blocked_matmul.tall(x, w, y)
     np.testing.assert_allclose(y, np.einsum("...mk,...kn->...mn", x, w), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("lead", [(), (3,)])
 @pytest.mark.parametrize("k,f", [(75, 32), (32, 64), (200, 100), (1, 1)])
-@pytest.mark.parametrize("n", [0, 1, products.SUMMED, 2 * products.SUMMED, 5 * products.SUMMED + 7])
+@pytest.mark.parametrize("n", [0, 1, blocked_matmul.SUMMED, 2 * blocked_matmul.SUMMED, 5 * blocked_matmul.SUMMED + 7])
 def test_across(lead, k, f, n):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(*lead, n, k)).astype(np.float32), random.normal(size=(*lead, n, f)).astype(np.float32)
-    np.testing.assert_allclose(products.across(x, y), np.einsum("...nk,...nf->...kf", x, y), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(blocked_matmul.across(x, y), np.einsum("...nk,...nf->...kf", x, y), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-// What the files here share; nn/kernels/cuda.py puts this text before each of them.
+// What the files here share; nn/kernels/cuda/kernels.py puts this text before each of them.
 //
 // A kernel is run by a grid of blocks of threads. blockIdx and threadIdx tell a thread which one it is; neighbouring threads
 // should read and write neighbouring numbers, for the memory gives them in runs. Arrays may have more than 2^31 numbers, so

@@ -1,0 +1,2 @@
+"""Put a generated face back into its image:
+feathering, Poisson blending, grain."""

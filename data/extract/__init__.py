@@ -1,0 +1,2 @@
+"""Turn photos or videos into a folder of aligned faces.
+`python -m data.extract INPUT FOLDER`"""

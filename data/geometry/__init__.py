@@ -1,0 +1,2 @@
+"""Where a face is in an image: alignment, masks, boxes, head pose.
+And its colors."""

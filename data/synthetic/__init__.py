@@ -1,0 +1,4 @@
+"""Rendered people: images of faces that nobody has, with their exact landmarks and masks.
+`python -m data.synthetic OUTPUT_FOLDER --people 2 --count 200` writes some."""
+from data.synthetic.people import Person, Pose, random_pose
+from data.synthetic.renderer import Rendering, render

@@ -1,0 +1,2 @@
+"""Measure a trained run: held-out metrics, scores of the discriminator,
+comparisons."""

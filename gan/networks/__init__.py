@@ -1,0 +1,2 @@
+"""The networks: autoencoder, discriminator, the multi-person model,
+and their named sizes."""

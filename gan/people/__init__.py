@@ -1,0 +1,2 @@
+"""Whose faces a run learns:
+a pair of people, or many."""

@@ -1,0 +1,2 @@
+"""One session of a run:
+set up, train, save."""

@@ -1,0 +1,2 @@
+"""Whole files through the swapper:
+images, animations, videos."""

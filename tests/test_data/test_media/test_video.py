@@ -1,0 +1,432 @@
+"""Video in and out, on clips that ffmpeg and these tests make: frames, colours and sound whose truth is known."""
+import io
+import os
+import shutil
+import struct
+import subprocess
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.media.codecs import CONTAINERS
+from data.media.ffmpeg import Messages
+from data.media.provenance import DigitalSource, label_packet
+from data.media.video import VideoError, VideoInfo, VideoWriter, probe, read_frames, read_video_label
+
+SAMPLES = 48000  # of the test sounds, a second
+
+
+@pytest.fixture(scope="module")
+def make():
+    """make(path, *arguments of ffmpeg) -> path. Tests that use it are skipped where ffmpeg is missing."""
+    if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
+        pytest.skip("ffmpeg is not installed")
+
+    def run(path, *arguments, data=b""):
+        command = ["ffmpeg", "-v", "error", "-y", *arguments, f"file:{path}"]
+        subprocess.run(command, check=True, input=data)
+        return path
+
+    return run
+
+
+def ramps(count=12, height=48, width=64):
+    """(count, H, W, 3) uint8: soft ramps that wander, so that each frame and each corner differs."""
+    k, y, x = np.mgrid[:count, :height, :width]
+    return np.stack([x * 3 + k * 4, y * 4 + 20, 240 - x - y - k * 3], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b) ** 2)))
+
+
+def raw(frames, rate="12"):
+    """ffmpeg's arguments for frames that come through its standard input."""
+    size = f"{frames.shape[2]}x{frames.shape[1]}"
+    return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", rate, "-i", "pipe:0"]
+
+
+def write(path, frames, info=None, source=None, **options):
+    info = info or VideoInfo(frames.shape[2], frames.shape[1], Fraction(12))
+    with VideoWriter(path, info, source, **options) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return writer
+
+
+def sound_of(path):
+    """The first sound stream as (n,) float samples, from the file's own beginning."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a:0", "-af", "aresample=async=1:first_pts=0"]
+    command += ["-ac", "1", "-ar", str(SAMPLES), "-f", "s16le", "pipe:1"]
+    return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, "<i2") / 32768
+
+
+def flash_and_beep(make, path, codec, early=0.0):
+    """24 dark frames at 12 a second; number 9 flashes while a beep of the same length sounds, 0.75 s after the first frame.
+
+    early: seconds by which the sound begins before the pictures.
+    """
+    frames = np.full((24, 48, 64, 3), 20, np.uint8)
+    frames[9] = 230
+    beep = f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{0.75 + early},{0.75 + early + 1 / 12})':s={SAMPLES}:d={2 + early}"
+    inputs = ["-itsoffset", str(early), *raw(frames), "-f", "lavfi", "-i", beep]
+    return make(path, *inputs, "-c:v", "libx264", "-c:a", codec, "-b:a", "96k", data=frames.tobytes())
+
+
+@pytest.fixture(scope="module")
+def clip(make, tmp_path_factory):
+    """One second of ramps at 12 frames a second with a tone."""
+    frames = ramps()
+    tone = ["-f", "lavfi", "-i", "sine=d=1"]
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    return make(path, *raw(frames), *tone, "-c:v", "libx264", "-qp", "10", "-c:a", "aac", data=frames.tobytes())
+
+
+# --- Frames, colours, labels ---
+
+
+def test_what_a_clip_holds(clip):
+    info = probe(clip)
+    assert (info.width, info.height, info.rate, info.frames, info.rotation) == (64, 48, 12, 12, 0)
+    assert info.has_audio and not info.variable and info.notes == () and info.codec == "h264"
+    assert info.seconds == pytest.approx(1, abs=0.03)
+
+
+def test_frames_are_what_the_clip_was_made_from(clip):
+    frames = list(read_frames(clip))
+    assert len(frames) == 12 and frames[0].dtype == np.uint8
+    assert min(psnr(got, made) for got, made in zip(frames, ramps())) > 38
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in CONTAINERS if suffix != ".m4v"])  # which is .mp4
+def test_round_trip_through_every_container(clip, tmp_path, suffix):
+    """Frames, rate, size, sound and label, for each container that is written."""
+    target = tmp_path / f"out{suffix}"
+    writer = write(target, ramps(), probe(clip), clip, label=DigitalSource.ALGORITHMIC)
+    info = probe(target)
+    assert (info.width, info.height, info.rate) == (64, 48, 12) and info.has_audio
+    assert info.seconds == pytest.approx(1, abs=0.1)
+    with read_frames(target) as reader:
+        frames = list(reader)
+    assert reader.notes == [] and len(frames) == 12
+    assert min(psnr(got, made) for got, made in zip(frames, ramps())) > 38
+    assert read_video_label(target) == DigitalSource.ALGORITHMIC
+    anew = [note.startswith("sound encoded anew") for note in writer.notes]
+    assert anew == ([True] if suffix in (".webm", ".avi") else [])
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_sound_is_copied_where_the_container_takes_it(clip, tmp_path):
+    write(tmp_path / "out.mkv", ramps(), probe(clip), clip)
+
+    def packets(path):
+        command = ["ffmpeg", "-v", "error", "-i", path, "-map", "0:a", "-c", "copy", "-f", "adts", "pipe:1"]
+        return subprocess.run(command, check=True, capture_output=True).stdout
+
+    assert packets(tmp_path / "out.mkv") == packets(clip)
+
+
+def test_a_clip_without_sound_stays_silent(tmp_path, clip):
+    write(tmp_path / "silent.mp4", ramps())
+    write(tmp_path / "again.mp4", ramps(), probe(tmp_path / "silent.mp4"), tmp_path / "silent.mp4")
+    assert not probe(tmp_path / "silent.mp4").has_audio and not probe(tmp_path / "again.mp4").has_audio
+
+
+RED = {"smpte170m": (81, 90, 240), "bt709": (63, 102, 240)}  # Y, Cb, Cr of pure red by the matrices of BT.601 and BT.709
+
+
+@pytest.mark.parametrize(("matrix", "suffix"), [("bt709", ".mp4"), ("smpte170m", ".mkv"), ("bt709", ".webm")])
+def test_colours_are_stored_by_the_matrix_that_is_named(make, tmp_path, matrix, suffix):
+    red = np.zeros((3, 48, 64, 3), np.uint8)
+    red[..., 0] = 255
+    target = tmp_path / f"red{suffix}"
+    write(target, red, VideoInfo(64, 48, Fraction(12), matrix=matrix, primaries=matrix, transfer=matrix))
+    info = probe(target)
+    assert (info.matrix, info.primaries, info.transfer) == (matrix, matrix, matrix)
+    stored = make(tmp_path / "stored.yuv", "-i", str(target), "-f", "rawvideo").read_bytes()
+    planes = np.split(np.frombuffer(stored, np.uint8)[: 48 * 64 * 3 // 2], [48 * 64, 48 * 64 * 5 // 4])
+    assert all(abs(plane.astype(int) - value).max() <= 1 for plane, value in zip(planes, RED[matrix]))
+
+
+@pytest.mark.parametrize(("height", "tag", "matrix"), [(48, "bt709", "bt709"), (48, "", "smpte170m"), (720, "", "bt709")])
+def test_colours_are_read_by_the_matrix_that_is_named_or_usual(make, tmp_path, height, tag, matrix):
+    luma, *chroma = RED[matrix]
+    planes = bytes([luma]) * (64 * height) + b"".join(bytes([value]) * (16 * height) for value in chroma)
+    source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"64x{height}", "-r", "12", "-i", "pipe:0"]
+    tags = ["-colorspace", tag] if tag else []
+    clip = make(tmp_path / "red.mkv", *source, "-c:v", "libx264", "-qp", "0", *tags, data=planes * 2)
+    frame = next(iter(read_frames(clip)))
+    assert abs(frame.astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "height", "width"),
+    [(".mp4", 47, 64), (".mkv", 48, 63), (".webm", 33, 27), (".avi", 33, 27)],
+)
+def test_odd_sizes_are_kept(make, tmp_path, suffix, height, width):
+    frames = ramps(3, height, width)
+    writer = write(tmp_path / f"odd{suffix}", frames)
+    got = list(read_frames(tmp_path / f"odd{suffix}"))
+    assert len(got) == 3 and min(psnr(a, b) for a, b in zip(got, frames)) > 30
+    assert bool(writer.notes) == (suffix not in (".webm", ".avi"))
+
+
+def test_the_label_is_also_an_xmp_box(make, tmp_path):
+    """Walk the top-level boxes of the MP4, as a reader of XMP does."""
+    content = write(tmp_path / "a.mp4", ramps(2), label=DigitalSource.COMPOSITE).path.read_bytes()
+    boxes, place = {}, 0
+    while place < len(content):
+        size, kind = struct.unpack(">I4s", content[place : place + 8])
+        boxes[kind] = content[place + 8 : place + size]
+        place += size
+    assert place == len(content) and list(boxes)[0] == b"ftyp"
+    assert boxes[b"uuid"] == bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + label_packet(DigitalSource.COMPOSITE)
+
+
+def test_a_clip_without_a_label_has_none(clip):
+    assert read_video_label(clip) is None
+
+
+# --- What clips are like ---
+
+
+def test_a_phone_clip_that_lies_on_its_side_is_read_upright(clip, tmp_path):
+    """The track's display matrix, set by hand: x' = -y, y' = x, a quarter turn clockwise."""
+    content = bytearray(clip.read_bytes())
+    unit, place = 1 << 16, content.index(b"tkhd") + 4 + 40
+    assert struct.unpack(">9i", content[place : place + 36]) == (unit, 0, 0, 0, unit, 0, 0, 0, 1 << 30)
+    content[place : place + 36] = struct.pack(">9i", 0, unit, 0, -unit, 0, 0, 48 * unit, 0, 1 << 30)
+    phone = tmp_path / "phone.mp4"
+    phone.write_bytes(content)
+    info = probe(phone)
+    assert (info.width, info.height, info.rotation) == (48, 64, 90)
+    frames = list(read_frames(phone, info))
+    assert psnr(frames[3], np.rot90(ramps()[3], -1)) > 38
+    write(tmp_path / "out.mp4", frames, info, phone)
+    out = probe(tmp_path / "out.mp4")
+    assert (out.width, out.height, out.rotation) == (48, 64, 0)
+
+
+def test_pixels_that_are_not_square_stay_so(make, clip, tmp_path):
+    wide = make(tmp_path / "wide.mkv", "-i", str(clip), "-vf", "setsar=4/3", "-c:v", "libx264")
+    assert probe(wide).aspect == Fraction(4, 3)
+    write(tmp_path / "out.mp4", ramps(), probe(wide))
+    assert probe(tmp_path / "out.mp4").aspect == Fraction(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suffix", "note"),
+    [
+        (["-c:v", "ffv1", "-pix_fmt", "yuv420p10le"], ".mkv", "more than 8 bits a channel read as 8"),
+        (["-c:v", "png", "-pix_fmt", "rgba"], ".mov", "transparency dropped"),
+        (["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p"], ".webm", "transparency dropped"),
+        (["-c:v", "mpeg2video", "-vf", "setfield=tff", "-flags", "+ildct"], ".mkv", "interlaced pictures made whole"),
+    ],
+)
+def test_what_is_converted_is_said(make, tmp_path, arguments, suffix, note):
+    frames = ramps(6)
+    odd = make(tmp_path / f"a{suffix}", *raw(frames, "24"), *arguments, data=frames.tobytes())
+    info = probe(odd)
+    assert note in info.notes
+    got = list(read_frames(odd, info))
+    assert len(got) == 6 and got[0].dtype == np.uint8 and psnr(got[0], frames[0]) > 30
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_variable_rate_becomes_constant_and_every_frame_keeps_its_time(make, tmp_path, suffix):
+    """Of 40 frames at 20 a second, brighter each, every third of the first half is left out, and every second after it."""
+    frames = np.repeat(np.arange(40, dtype=np.uint8) * 6, 48 * 64 * 3).reshape(40, 48, 64, 3)
+    kept = [k for k in range(40) if (k % 3 != 1 if k < 20 else k % 2 == 0)]
+    chosen = "+".join(f"eq(n,{k})" for k in kept)
+    arguments = [*raw(frames, "20"), "-vf", f"select='{chosen}'", "-vsync", "vfr", "-c:v", "libx264", "-qp", "4"]
+    clip = make(tmp_path / f"vfr{suffix}", *arguments, data=frames.tobytes())
+    info = probe(clip)
+    assert info.variable and info.rate == 20 and "variable frame rate made constant: 20 a second" in info.notes
+    got = [int(np.rint(frame.mean() / 6)) for frame in read_frames(clip, info)]
+    shown = [max(k for k in kept if k <= time) for time in range(len(got))]
+    assert got == shown and len(got) > max(kept)
+
+
+@pytest.mark.parametrize(
+    ("rate", "suffix"),
+    [("30000/1001", ".mkv"), ("30", ".mkv"), ("25", ".avi"), ("17", ".mp4")],
+)
+def test_the_rate_of_a_constant_clip_is_exact(make, tmp_path, rate, suffix):
+    frames = ramps(40)
+    clip = make(tmp_path / f"a{suffix}", *raw(frames, rate), "-c:v", "libx264", "-bf", "0", data=frames.tobytes())
+    info = probe(clip)
+    assert info.rate == Fraction(rate) and not info.variable
+    assert len(list(read_frames(clip, info))) == 40
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "early", "target"),
+    [
+        ("a.mp4", "aac", 0.0, "o.mp4"),
+        ("a.mkv", "libopus", 0.0, "o.webm"),
+        ("a.mkv", "pcm_s16le", 0.3, "o.mkv"),
+        ("a.mkv", "pcm_s16le", 0.3, "o.mp4"),
+        ("a.ts", "aac", 0.02, "o.avi"),
+    ],
+)
+def test_sound_stays_in_step(make, tmp_path, source, codec, early, target):
+    """A flash and a beep that begin together in the clip do so in what is written."""
+    clip = flash_and_beep(make, tmp_path / source, codec, early)
+    info = probe(clip)
+    frames = list(read_frames(clip, info))
+    assert [frame.mean() > 128 for frame in frames].index(True) == 9
+    target = tmp_path / target
+    write(target, frames, info, clip)
+    out = probe(target)
+    flash = [frame.mean() > 128 for frame in read_frames(target, out)].index(True) / out.rate + out.start
+    beep = np.argmax(abs(sound_of(target)) > 0.2) / SAMPLES
+    assert float(flash) == pytest.approx(beep, abs=0.045)  # less than a person notices
+
+
+@pytest.mark.parametrize("name", ["-i it's \"so\" ünïcödé 人.mp4", "pipe:1 b%03d;|$(x).mp4"])
+def test_names_mean_nothing(clip, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, name)
+    os.mkdir("out")
+    with read_frames(name) as frames, VideoWriter(os.path.join("out", name), probe(name), name) as writer:
+        for frame in frames:
+            writer.write(frame)
+    os.replace(os.path.join("out", name), name)  # relative names of the first kind too
+    assert len(list(read_frames(name))) == 12 and read_video_label(name) == DigitalSource.COMPOSITE
+    assert sorted(os.listdir()) == sorted([name, "out"])
+
+
+# --- What goes wrong ---
+
+
+def bad_file(kind, clip, make, folder):
+    path = folder / "bad.mp4"
+    if kind == "missing":
+        return path
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "only sound":
+        make(path, "-i", str(clip), "-vn", "-c", "copy")
+    elif kind == "a picture":
+        Image.new("RGB", (8, 8)).save(path, "PNG")
+    else:
+        content = {"empty": b"", "text": b"not a video\n" * 50, "zeros": bytes(4000), "cut short": clip.read_bytes()[:2000],
+                   "a playlist": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{clip.as_uri()}\n#EXT-X-ENDLIST\n".encode(),
+                   "a list": f"ffconcat version 1.0\nfile '{clip}'\n".encode()}
+        path.write_bytes(content[kind])
+    return path
+
+
+KINDS = ["missing", "a folder", "empty", "text", "zeros", "cut short", "only sound", "a picture", "a playlist", "a list"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_input_is_one_clear_line(kind, clip, make, tmp_path):
+    path = bad_file(kind, clip, make, tmp_path)
+    with pytest.raises(VideoError) as caught:
+        list(read_frames(path))
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message and ";" in message and len(message) < 400
+    told = {"only sound": "only sound", "empty": "0 bytes", "missing": "does not exist", "a list": "a playlist"}
+    told["a playlist"] = "a playlist"
+    assert told.get(kind, "") in message
+
+
+def test_a_clip_without_frames(make, clip, tmp_path):
+    """A stream is declared, and the packets are all cut away."""
+    content = make(tmp_path / "a.avi", "-i", str(clip), "-c:v", "copy", "-an").read_bytes()
+    (tmp_path / "none.avi").write_bytes(content[: content.index(b"movi") + 4])
+    with pytest.raises(VideoError, match="no frame|not known|cannot|not a video"):
+        list(read_frames(tmp_path / "none.avi"))
+
+
+def test_a_clip_that_ends_early_gives_its_frames_and_says_so(make, tmp_path):
+    frames = ramps(60)
+    whole = make(tmp_path / "whole.mp4", *raw(frames), "-c:v", "libx264", "-movflags", "+faststart", data=frames.tobytes())
+    (tmp_path / "half.mp4").write_bytes(whole.read_bytes()[: os.path.getsize(whole) * 6 // 10])
+    reader = read_frames(tmp_path / "half.mp4")
+    got = list(reader)
+    assert 5 < len(got) < 55 and psnr(got[2], frames[2]) > 30
+    assert any(note == f"ended early: {len(got)} of about 60 frames" for note in reader.notes)
+
+
+def test_damage_within_a_clip_is_said(make, tmp_path):
+    frames = ramps(60)
+    clip = make(tmp_path / "a.mp4", *raw(frames), "-c:v", "libx264", "-movflags", "+faststart", data=frames.tobytes())
+    content = bytearray(clip.read_bytes())
+    for place in range(len(content) * 3 // 4, len(content) - 20, 5):
+        content[place] ^= 0x5A
+    clip.write_bytes(content)
+    reader = read_frames(clip)
+    assert len(list(reader)) > 5
+    assert any(note.startswith("damaged: ") for note in reader.notes)
+
+
+def test_closing_early_ends_the_decoder(clip):
+    with read_frames(clip) as reader:
+        next(reader)
+        process = reader._process
+    assert process.returncode is not None and reader.count == 1
+    assert list(reader) == []
+
+
+@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_writer_leaves_what_was_there(make, tmp_path, interruption):
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"of before")
+    with pytest.raises(interruption):
+        with VideoWriter(target, VideoInfo(64, 48, Fraction(12))) as writer:
+            while len(list(tmp_path.iterdir())) == 1:  # until the encoder has opened its file
+                writer.write(ramps(1)[0])
+            raise interruption
+    assert writer._process.returncode is not None
+    assert target.read_bytes() == b"of before" and list(tmp_path.iterdir()) == [target]
+
+
+def test_an_encoder_that_gives_up_is_one_line(make, tmp_path):
+    with pytest.raises(VideoError, match="ffmpeg gave up"):
+        with VideoWriter(tmp_path / "out.mp4", VideoInfo(64, 48, Fraction(12))) as writer:
+            writer._process.kill()
+            writer._process.wait()
+            for frame in ramps(60):
+                writer.write(frame)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_frames_are_no_video(make, tmp_path):
+    with pytest.raises(VideoError, match="no frames to write"):
+        write(tmp_path / "out.mp4", [], VideoInfo(64, 48, Fraction(12)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("out.xyz", "unknown kind"), ("no/out.mp4", "does not exist"), ("folder.mp4", "a folder")],
+)
+def test_targets_that_cannot_be_written_are_refused_at_once(make, tmp_path, name, told):
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(VideoError, match=told):
+        VideoWriter(tmp_path / name, VideoInfo(64, 48, Fraction(12)))
+
+
+def test_frames_of_another_size_are_a_programming_error(make, tmp_path):
+    with pytest.raises(ValueError, match=r"expected frames \(48, 64, 3\) uint8"):
+        write(tmp_path / "out.mp4", ramps(1, 50, 64), VideoInfo(64, 48, Fraction(12)))
+
+
+def test_without_ffmpeg_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "a.mp4").write_bytes(b"anything")
+    with pytest.raises(VideoError, match="ffprobe.*apt install ffmpeg.*brew install ffmpeg.*winget install ffmpeg"):
+        probe(tmp_path / "a.mp4")
+    with pytest.raises(VideoError, match="apt install ffmpeg"):
+        read_frames(tmp_path / "a.mp4", VideoInfo(8, 8, Fraction(1)))
+
+
+def test_messages_are_counted_and_cleared_of_addresses():
+    text = b"[h264 @ 0x55d0] first fault\n" + b"[h264 @ 0x55d0] [x] more\n" * 5000 + b"\nlast\n"
+    messages = Messages(io.BytesIO(text))
+    messages.join()
+    assert (messages.count, messages.first, messages.last) == (5002, "first fault", "last")

@@ -1,0 +1,148 @@
+"""A run whose folder can no longer be written: it ends in one line, and what was saved before stands and goes on."""
+import builtins
+import contextlib
+import io
+import os
+import pathlib
+import resource
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import train
+from gan.monitor import metrics_log, progress_line
+from gan.run.checkpoint import RunFolder
+from gan.session import session
+
+STEPS = 12  # of the small run
+FULL = pathlib.Path("/dev/full")
+
+
+@pytest.fixture
+def from_step(at_step):
+    """from_step(k, action): the action is taken within step k, for the first time only."""
+    def arrange(k, action):
+        left = [action]
+        at_step(k, lambda trainer: left and left.pop()())
+    return arrange
+
+
+@pytest.fixture
+def full_for(monkeypatch):
+    """full_for(word): from now on the disk is full for files of such names; they can be opened, as on a disk that is full."""
+    def arrange(word):
+        really = builtins.open
+
+        def opened(file, mode="r", *arguments, **options):
+            if isinstance(file, int) or word not in os.fspath(file) or not set(mode) & set("wxa"):
+                return really(file, mode, *arguments, **options)
+            really(file, "ab").close()
+            return really(FULL, mode.replace("x", "w"), *arguments, **options)
+
+        monkeypatch.setattr(builtins, "open", opened)
+        monkeypatch.setattr(io, "open", opened)  # pathlib's
+    return arrange
+
+
+def checked_end(outcome, run, *words):
+    """The run ended in one line with these words, and left nothing half written. Returns the step of its checkpoint."""
+    assert (outcome.code, len(outcome.err)) == (1, 1), outcome
+    for word in ("train: ", str(run), *words):
+        assert word in outcome.err[0], outcome.err[0]
+    assert [path.name for path in run.rglob("*") if "part" in path.suffix or "new" in path.name] == []
+    return int(RunFolder(run).load()["step"])
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """No progress lines on the stream of errors; a report before the end, and no figures at the end: they take long."""
+    monkeypatch.setattr(progress_line.ProgressLine, "show", lambda self, *arguments, **options: None)
+    monkeypatch.setattr(session, "REPORTED_FROM", 0)
+    monkeypatch.setattr(session.evaluate, "figures", lambda *arguments: {})
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("word, kept", [("checkpoint.new", 12), ("metrics.csv", 12), ("timing.csv", 12), ("notes.txt", 12),
+                                        ("preview.png", 12), ("0000013.png", 12), ("loss.png", 12), ("report.html", 12),
+                                        ("config.json", 13)])
+def test_a_full_disk_ends_the_run_and_costs_nothing_of_what_was_saved(run_copy, train_small, monkeypatch, from_step, full_for,
+                                                                     save_each_step, word, kept):
+    monkeypatch.setattr(metrics_log, "preview_due", lambda step, total: True)
+    monkeypatch.setattr(session.Diagnosis, "look", lambda self, curves: ["something to say"])
+    if word in ("metrics.csv", "timing.csv"):  # these are open all the time
+        full_for(word)
+        monkeypatch.setattr(metrics_log, "write_whole", lambda *arguments: None)
+    elif word == "config.json":
+        monkeypatch.setattr(session._Session, "tell_time", lambda self, place: self.folder.write_config(self.config))
+        monkeypatch.setattr(session, "TIMED_STEPS", 2)
+        from_step(14, lambda: full_for(word))
+    else:
+        from_step(13, lambda: full_for(word))
+    assert checked_end(train_small(run_copy, "--steps", 15), run_copy, "No space left") == kept
+
+
+@pytest.mark.parametrize("limit", [1 << 10, 1 << 16])  # in metrics.csv, or in a checkpoint
+def test_a_limit_of_file_sizes_is_met_within_a_file(run_copy, train_small, from_step, save_each_step, limit):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    from_step(13, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1])))
+    try:
+        outcome = train_small(run_copy, "--steps", 15)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checked_end(outcome, run_copy, "File too large") == STEPS
+
+
+def replaced_by_a_file(run):
+    shutil.rmtree(run)
+    run.write_text("a file")
+
+
+@pytest.mark.parametrize("action", [shutil.rmtree, replaced_by_a_file, lambda run: run.rename(run.with_name("moved"))])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_folder_that_goes_while_it_is_trained_in(run_copy, train_small, tmp_path, from_step, action, is_new):
+    run = tmp_path / "new" if is_new else run_copy
+    from_step(3 if is_new else 14, lambda: action(run))
+    outcome = train_small(run, "--steps", 15)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and str(run) in outcome.err[0] and "--run" in outcome.err[0]
+    assert "is gone" in outcome.err[0] and (not run.exists() or run.read_text() == "a file")
+    moved = run.with_name("moved")
+    if moved.exists():
+        assert int(RunFolder(moved).load()["step"]) == (0 if is_new else STEPS)
+
+
+def test_the_history_that_goes_is_told(run_copy, train_small, from_step):
+    from_step(13, lambda: shutil.rmtree(run_copy / "history"))
+    assert checked_end(train_small(run_copy, "--steps", 13), run_copy, "history") == STEPS
+    assert train_small(run_copy, "--steps", 13).code == 0  # and is made again
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_the_first_step(run_copy, train_small, monkeypatch):
+    """Whatever the reason: here every file that is to be removed or renamed is refused."""
+    (run_copy / "checkpoint.new.npz").write_bytes(b"half")
+
+    def refused(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "unlink", refused)
+    outcome = train_small(run_copy, "--steps", 13)
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "Permission denied" in outcome.err[0]
+
+
+def test_a_clock_that_is_set_back_changes_nothing(run_copy, train_small, monkeypatch):
+    """Durations come from a clock that cannot be set."""
+    clock = iter(range(2_000_000_000, 0, -86_400))
+    monkeypatch.setattr("time.time", lambda: next(clock))
+    assert train_small(run_copy, "--steps", 14).code == 0
+    seconds = np.loadtxt(run_copy / "timing.csv", delimiter=",", skiprows=1)[:, 1]
+    assert len(seconds) == 14 and (np.diff(seconds) >= 0).all() and 0 <= seconds[-1] < 1000
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_words_that_cannot_be_printed_do_not_end_the_run(tmp_path):
+    """As where the log's disk is full: from then on nothing is written there."""
+    with contextlib.redirect_stdout(open(FULL, "w")), sys.stdout:
+        train._say("a line")
+        assert os.path.samestat(os.fstat(sys.stdout.fileno()), os.stat(os.devnull))
+        train._say("another")

@@ -1,0 +1,75 @@
+"""The preview of a swap: three pictures side by side, the middle one marked."""
+import numpy as np
+import pytest
+
+from data.geometry.alignment import MEAN_FACE
+from gan.swapping.before_after import LARGEST, side_by_side
+
+
+def made(height=90, width=120):
+    """A grey picture, landmarks in it, a mask of a square, and a result that is lighter there."""
+    image, mask = np.full((height, width, 3), 100, np.uint8), np.zeros((height, width), np.float32)
+    mask[20:70, 20:70] = 1
+    result = image.copy()
+    result[20:70, 20:70] = 200
+    return image, [MEAN_FACE * 60 + 15], mask, result
+
+
+def panels(sheet, width):
+    gap = (sheet.shape[1] - 3 * width) // 2
+    return [sheet[:, k * (width + gap):k * (width + gap) + width] for k in range(3)]
+
+
+def test_input_and_result_are_shown_as_they_are():
+    image, faces, mask, result = made()
+    sheet = side_by_side(image, faces, mask, result)
+    assert sheet.dtype == np.uint8
+    left, _, right = panels(sheet, 120)
+    np.testing.assert_array_equal(left[-90:], image)
+    np.testing.assert_array_equal(right[-90:], result)
+
+
+def test_the_mask_is_tinted_and_the_landmarks_are_marked():
+    image, faces, mask, result = made()
+    _, middle, _ = panels(side_by_side(image, faces, mask, result), 120)
+    middle = middle[-90:].astype(int)
+    tinted = middle[..., 1] - middle[..., 0] > 40
+    assert tinted[mask == 1].mean() > 0.5 and not tinted[mask == 0].any()
+    red = (middle[..., 0] > 200) & (middle[..., 1] < 100)
+    for x, y in np.rint(faces[0]).astype(int):
+        assert red[y - 1:y + 2, x - 1:x + 2].any()
+
+
+def test_the_box_of_the_landmarks_is_drawn():
+    image, faces, mask, result = made()
+    _, middle, _ = panels(side_by_side(image, faces, 0 * mask, result), 120)
+    yellow = (middle[-90:, :, :2] > 200).all(axis=-1)
+    (left, top), (right, bottom) = np.rint(faces[0].min(axis=0)).astype(int), np.rint(faces[0].max(axis=0)).astype(int)
+    y, x = np.nonzero(yellow)
+    assert np.abs(np.array([x.min(), y.min(), x.max(), y.max()]) - (left, top, right, bottom)).max() <= 1
+
+
+def test_no_face_marks_nothing():
+    image, _, mask, _ = made()
+    _, middle, _ = panels(side_by_side(image, [], 0 * mask, image), 120)
+    np.testing.assert_array_equal(middle[-90:], image)
+
+
+def test_names_stay_above_their_pictures():
+    image = np.full((60, 40, 3), 100, np.uint8)
+    sheet = side_by_side(image, [MEAN_FACE * 30] * 12, np.zeros((60, 40), np.float32), image)
+    strip, gap = sheet[:-60], (sheet.shape[1] - 120) // 2
+    for left in (40, 80 + gap):
+        assert (strip[:, left:left + gap] == strip[0, 0]).all()  # nothing is written across a gap
+
+
+def test_large_pictures_are_reduced():
+    image = np.full((LARGEST // 2 * 2, LARGEST * 2, 3), 90, np.uint8)
+    sheet = side_by_side(image, [MEAN_FACE * 900], np.zeros(image.shape[:2], np.float32), image)
+    assert 3 * LARGEST < sheet.shape[1] < 3 * LARGEST + 40 and LARGEST // 2 < sheet.shape[0] < LARGEST // 2 + 60
+
+
+def test_pictures_that_do_not_belong_together():
+    image, faces, mask, result = made()
+    with pytest.raises(ValueError, match="side_by_side"):
+        side_by_side(image, faces, mask, result[:50])
