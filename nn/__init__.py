@@ -1,21 +1,22 @@
-"""A layer library from nothing: arrays that know their gradient, layers, optimizers. NumPy on the CPU, CuPy on a GPU.
+"""A neural-network library from scratch: automatic differentiation, layers and optimizers.
 
-Shapes, everywhere in this library:
+It runs on NumPy (CPU) or CuPy (GPU). Shapes in the whole library:
 
-    pictures and feature maps   (N, H, W, C)      pictures, rows, columns, channels
+    images and feature maps     (N, H, W, C)    images, rows, columns, channels
     convolution weights         (kh, kw, C, F)    kernel height and width, channels in, channels out
     linear weights              (in, out)
 
-Names: x w b y in the forward direction, gx gw gb gy for their gradients, ggx for a gradient's gradient.
+Names: x w b y in the forward pass, gx gw gb gy for their gradients, ggx for the gradient of gx.
 
-Where to start reading: tensor.py (the graph and backward), functional/arithmetic.py (ops), functional/conv.py with
-kernels/plain.py (convolution), layers.py, optim.py.
+Start reading here: tensor.py (the graph and backward), functional/arithmetic.py (ops),
+functional/conv.py with kernels/plain.py (convolution), layers.py, optim.py.
 """
 from nn import functional, init, kernels, optim
 from nn.backend import DeviceError, choose_device, manual_seed
 from nn.gradcheck import gradcheck
 from nn.graph import graph
 from nn.kernels import use_kernels
+from nn.kernels.cpu.parallel import set_threads, thread_count
 from nn.layers import (ELU, GELU, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Flatten, InstanceNorm2d,
                        LeakyReLU, Linear, LogSoftmax, MaxPool2d, PixelShuffle, ReLU, Sigmoid, Softmax, Softplus, Tanh,
                        Upsample)

@@ -1,22 +1,23 @@
-"""NumPy or CuPy: which module an array belongs to, which device to use, where random numbers come from.
+"""NumPy or CuPy: the module of an array, the choice of a device, the source of random numbers.
 
-The rest of the library asks `array_module(x)` and calls what both modules share (`xp.exp`, `xp.where`, ...), so that
-one text serves both. This is the only file that imports CuPy, and it does so when a GPU is first asked for.
+The rest of the library gets `xp = array_module(x)` and calls functions that both modules have
+(`xp.exp`, `xp.where`, ...), so that the same code runs on both. This is the only file that imports
+CuPy, and only when a GPU is first requested.
 """
 import threading
 
 import numpy
 
-# Array types and the module whose functions take them. CuPy joins when it is loaded.
+# Array type -> the module of its functions. CuPy is added when it is loaded.
 ARRAY_MODULES = {numpy.ndarray: numpy}
 
 
 class DeviceError(RuntimeError):
-    """The device that was asked for cannot be used; the message says what is missing and what to do."""
+    """The requested device cannot be used; the message says what is missing and what to do."""
 
 
 def array_module(*arrays):
-    """The module (numpy or cupy) of the first array among the arguments."""
+    """Return the module (numpy or cupy) of the first array among the arguments."""
     for array in arrays:
         module = ARRAY_MODULES.get(type(array))
         if module is not None:
@@ -27,12 +28,15 @@ def array_module(*arrays):
 
 
 def is_array(value):
-    """True for an array of a known module (numpy.ndarray and its subclasses, cupy.ndarray)."""
+    """Return whether value is an array: a numpy.ndarray (or a subclass) or a cupy.ndarray."""
     return isinstance(value, tuple(ARRAY_MODULES)) or type(value).__module__.partition(".")[0] == "cupy"
 
 
 def as_array(value):
-    """An array of `value`: arrays and NumPy scalars keep their dtype, numbers and (nested) lists become float32."""
+    """Convert value to an array.
+
+    Arrays and NumPy scalars keep their dtype; numbers and (nested) lists become float32.
+    """
     if is_array(value):
         is_subclass = isinstance(value, numpy.ndarray) and type(value) is not numpy.ndarray
         return value.view(numpy.ndarray) if is_subclass else value
@@ -45,12 +49,12 @@ def as_array(value):
 
 
 def load_cupy():
-    """CuPy, once it is known to work here. Raises DeviceError that says whether CuPy or the GPU is missing."""
+    """Import CuPy and return it. Raises DeviceError if CuPy or the GPU is missing."""
     try:
         import cupy
     except ImportError as error:
         raise DeviceError("cuda: CuPy is not installed; run: pip install -r requirements-gpu.txt") from error
-    # A broken CUDA installation raises errors of many kinds, not ImportError alone.
+    # A broken CUDA installation raises many kinds of errors, not only ImportError.
     try:
         available = cupy.cuda.is_available()
     except Exception as error:
@@ -62,7 +66,10 @@ def load_cupy():
 
 
 def choose_device(name="auto"):
-    """'cpu' or 'cuda' for 'auto', 'cpu' or 'cuda'. 'auto' takes the GPU if it works; 'cuda' raises DeviceError if not."""
+    """Return 'cpu' or 'cuda' for a requested device.
+
+    name: 'cpu'; 'cuda' (raises DeviceError if the GPU does not work); 'auto' (the GPU if it works)
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"device: expected auto, cpu or cuda, got {name!r}")
     if name == "cpu":
@@ -77,24 +84,26 @@ def choose_device(name="auto"):
 
 
 def device_of(array):
-    """'cpu' for a NumPy array, 'cuda' for a CuPy one."""
+    """Return 'cpu' for a NumPy array, 'cuda' for a CuPy array."""
     return "cpu" if isinstance(array, numpy.ndarray) else "cuda"
 
 
 def to_numpy(array):
-    """The array in host memory (itself, if it is there already)."""
+    """Return the array in host memory (itself if already there)."""
     return array if isinstance(array, numpy.ndarray) else array.get()
 
 
-def numbers(*arrays):
-    """The floats of arrays of one number each. From a device they come by one copy: each waits until the device has done all
-    that it was given."""
+def read_back(*arrays):
+    """Return arrays of one element each as Python floats.
+
+    From a GPU all come in a single copy, because each copy waits for all work queued on the device.
+    """
     xp = array_module(*arrays)
     return [float(a) for a in arrays] if xp is numpy else xp.stack(arrays).get().tolist()
 
 
 def to_device(array, device):
-    """The array on 'cpu' or 'cuda' (itself, if it is there already)."""
+    """Return the array on 'cpu' or 'cuda' (itself if already there)."""
     if device == "cpu":
         return to_numpy(array)
     if device == "cuda":
@@ -103,7 +112,7 @@ def to_device(array, device):
 
 
 class _RandomState(threading.local):
-    """Each thread draws from a generator of its own, so threads cannot disturb each other's sequence."""
+    """A random generator for each thread, so that threads do not disturb each other's sequences."""
 
     def __init__(self):
         self.generator = numpy.random.default_rng(0)
@@ -113,11 +122,13 @@ _random_state = _RandomState()
 
 
 def manual_seed(seed):
-    """Restart this thread's random numbers (initial weights, dropout) from `seed`."""
+    """Seed this thread's random numbers (initial weights, dropout)."""
     _random_state.generator = numpy.random.default_rng(seed)
 
 
 def generator():
-    """This thread's numpy.random.Generator. Numbers are drawn on the host: the same seed gives the same numbers on
-    every device."""
+    """Return this thread's numpy.random.Generator.
+
+    Numbers are drawn on the host, so the same seed gives the same numbers on every device.
+    """
     return _random_state.generator

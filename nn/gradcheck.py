@@ -1,9 +1,10 @@
-"""Is a backward() right? Compare it with what the forward function really does, in float64.
+"""Gradient checking: compare backward() with central differences of forward(), in float64.
 
-For a small step eps along a direction d, a differentiable f changes by (f(x + eps*d) - f(x - eps*d)) / (2*eps), up to an
-error of order eps**2: that is the expected slope. backward() says that it is <gradient, d>. The output is first projected
-on a random upstream gradient u: seeding with ones would be blind to whatever cancels in a plain sum (a softmax sums to 1
-whatever its backward says).
+The derivative of a differentiable f along a direction d is (f(x + eps*d) - f(x - eps*d)) / (2*eps),
+up to an error of order eps**2. backward() must give the same value as <gradient, d>.
+
+The output is first projected on a random upstream gradient u. An upstream gradient of ones would
+miss errors that cancel in a plain sum: a softmax sums to 1 whatever its backward does.
 """
 import numpy
 
@@ -15,14 +16,18 @@ ORDERS = (1, 2)
 
 
 def gradcheck(function, inputs, eps=1e-6, atol=1e-5, rtol=1e-3, order=1, elements=True):
-    """Check the gradients of function(*inputs) -> Tensor, or tuple of Tensors; returns True.
+    """Check the gradients of function(*inputs) against central differences; return True.
 
-    inputs: a Tensor or array, or a list of them. Checked are the Tensors that require a gradient or, if none does, all
-    floating-point inputs. Everything is computed in float64; give values away from kinks.
-    order: 2 checks the gradient of the gradient as well (as gradient penalties need it).
-    elements: check element by element before the one check along a random direction; False leaves it at the direction.
-    A mismatch raises AssertionError with the input, the index (or the direction), what backward gave and what the
-    differences gave: |got - expected| <= atol + rtol * |expected| fails.
+    Everything is computed in float64. Choose inputs away from kinks. A mismatch raises an
+    AssertionError that names the input, the index, the gradient and the expected value.
+
+    function: returns a Tensor or a tuple of Tensors
+    inputs: a Tensor or array, or a list of them; the Tensors that require a gradient are checked,
+        or all floating-point inputs if none does
+    eps: step of the differences
+    atol, rtol: the check passes if |got - expected| <= atol + rtol * |expected|
+    order: 2 also checks the gradient of the gradient (needed for gradient penalties)
+    elements: check each element and a random direction; False: only the direction
     """
     if order not in ORDERS:
         raise ValueError(f"gradcheck: order should be one of {ORDERS}, got {order}")
@@ -36,7 +41,7 @@ def gradcheck(function, inputs, eps=1e-6, atol=1e-5, rtol=1e-3, order=1, element
 
 
 def _prepare(inputs):
-    """Copies of the inputs in float64, and the indices of those to check."""
+    """Return the inputs as float64 copies, and the indices of those to check."""
     explicit = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
     arguments, checked = [], []
     for i, x in enumerate(inputs):
@@ -59,7 +64,7 @@ def _outputs(function, arguments):
 
 
 def _project(function, arguments, upstream):
-    """<upstream, function(*arguments)>, a Tensor of one element."""
+    """Compute <upstream, function(*arguments)>, a Tensor of one element."""
     total = 0
     for y, u in zip(_outputs(function, arguments), upstream):
         xp = backend.array_module(y.data)
@@ -67,8 +72,8 @@ def _project(function, arguments, upstream):
     return total
 
 
-def _slope(function, arguments, upstream, i, direction, eps):
-    """Central difference of the projected function along `direction` of input i."""
+def _directional_derivative(function, arguments, upstream, i, direction, eps):
+    """Compute the central difference of the projected function along `direction` of input i."""
     values = []
     with no_grad():
         for sign in (1, -1):
@@ -89,12 +94,13 @@ def _check(what, function, arguments, checked, upstream, random, eps, atol, rtol
         xp = backend.array_module(tensor.data)
         gradient = backend.to_numpy(gradient.data if gradient is not None else xp.zeros_like(tensor.data))
 
-        def compare(place, direction):
+        def compare(location, direction):
             got = float((gradient * direction).sum())
-            expected = _slope(function, arguments, upstream, i, xp.asarray(direction), eps)
-            # Written so that a NaN on either side fails.
+            expected = _directional_derivative(function, arguments, upstream, i, xp.asarray(direction), eps)
+            # `not <=` instead of `>`, so that NaN fails.
             if not abs(got - expected) <= atol + rtol * abs(expected):
-                raise AssertionError(f"gradcheck: {what} of input {i} at {place}: got {got:.8g}, expected {expected:.8g}")
+                raise AssertionError(
+                    f"gradcheck: {what} of input {i} at {location}: got {got:.8g}, expected {expected:.8g}")
 
         direction = random.standard_normal(tensor.shape)
         if elements:
@@ -106,11 +112,12 @@ def _check(what, function, arguments, checked, upstream, random, eps, atol, rtol
 
 
 def _check_second(function, arguments, checked, upstream, random, eps, atol, rtol, elements):
-    """The first gradient is itself a function, of the inputs and of the upstream gradient: check that one."""
+    """Check the first gradient as a function of the inputs and of the upstream gradient."""
     count = len(arguments)
 
     def first_gradient(*values):
-        # Fresh leaves would cut the graph, so inputs that do not ask for a gradient (during differences) get copies.
+        # Inputs that require a gradient must not be copied: new leaves would cut the graph.
+        # The others (in the differences) are copied into leaves that do require one.
         inputs = [v if not isinstance(v, Tensor) or v.requires_grad or i not in checked else Tensor(v.data, True)
                   for i, v in enumerate(values[:count])]
         with recording(True):

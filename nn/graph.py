@@ -1,11 +1,12 @@
-"""The graph behind a Tensor, as text: one line an op, in the order in which they were computed."""
+"""The graph of a Tensor as text: one line per op, in the order of computation."""
 from nn.tensor import Function, Tensor, topological_order
 
 
 def graph(tensor):
-    """The ops that lead to `tensor`, each with the names and shapes of what went in.
+    """Return the ops that lead to `tensor` as text, each with the names and shapes of its inputs.
 
-    Parameters appear by their name, other leaves as 'leaf', and what needs no gradient as 'constant'."""
+    Parameters appear by name, other leaves as 'leaf', inputs that need no gradient as 'constant'.
+    """
     if tensor.creator is None:
         return f"leaf {tensor.shape}"
     order = topological_order(tensor.creator)[::-1]
@@ -16,7 +17,7 @@ def graph(tensor):
 def _inputs(function, numbers):
     for edge, (shape, dtype) in zip(function.edges, function.inputs):
         if dtype is None:
-            continue  # a number, or an input that was left out
+            continue  # a number, or an optional input that is None
         if isinstance(edge, Function):
             yield f"[{numbers[edge]}] {shape}"
         elif isinstance(edge, Tensor):

@@ -1,4 +1,4 @@
-"""Layers: parameters, and the function that uses them."""
+"""Layers: a module for each function of nn.functional, which holds its parameters and options."""
 import math
 
 import numpy
@@ -9,7 +9,7 @@ from nn.tensor import Buffer, Parameter
 
 
 class Linear(Module):
-    """y = x @ weight + bias. x (..., i), weight (i, o), bias (o,)."""
+    """y = x @ weight + bias. x (..., i), y (..., o), weight (i, o), bias (o,)."""
 
     def __init__(self, i, o, bias=True):
         self.weight = Parameter(init.uniform((i, o), 1 / math.sqrt(i)))
@@ -22,8 +22,9 @@ class Linear(Module):
 class Conv2d(Module):
     """Convolution: x (N, H, W, i) -> y (N, OH, OW, o), weight (kh, kw, i, o), bias (o,).
 
-    activation: None, the name of a function of nn.functional ("relu"), or a callable such as nn.LeakyReLU(0.1). ReLU and
-    leaky ReLU run inside the convolution's kernel; names and saved weights do not depend on it.
+    activation: None, the name of a function of nn.functional ("relu"), or a callable such as
+        nn.LeakyReLU(0.1). ReLU and leaky ReLU are fused into the convolution's kernel. Parameter
+        names and saved weights do not depend on it.
     """
 
     def __init__(self, i, o, kernel_size, stride=1, padding=0, bias=True, activation=None):
@@ -35,22 +36,25 @@ class Conv2d(Module):
         self.activation = getattr(F, activation) if isinstance(activation, str) else activation
 
     def forward(self, x):
-        slope = _fused_slope(self.activation)
-        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, slope)
-        return y if self.activation is None or slope is not None else self.activation(y)
+        negative_slope = _fused_negative_slope(self.activation)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, negative_slope)
+        return y if self.activation is None or negative_slope is not None else self.activation(y)
 
 
-def _fused_slope(activation):
-    """The negative slope of an activation that the convolution can apply itself, else None."""
+def _fused_negative_slope(activation):
+    """Return the negative slope if the convolution kernel can apply this activation, else None."""
     if isinstance(activation, LeakyReLU):
-        slope = activation.negative_slope
+        negative_slope = activation.negative_slope
     else:
-        slope = {F.relu: 0.0, F.leaky_relu: 0.01}.get(activation) if not isinstance(activation, ReLU) else 0.0
-    return slope if slope is not None and slope >= 0 else None
+        negative_slope = {F.relu: 0.0, F.leaky_relu: 0.01}.get(activation) if not isinstance(activation, ReLU) else 0.0
+    return negative_slope if negative_slope is not None and negative_slope >= 0 else None
 
 
 class ConvTranspose2d(Module):
-    """The adjoint of a convolution: x (N, H, W, i) -> y (N, OH, OW, o), weight (kh, kw, o, i), bias (o,)."""
+    """Transposed convolution, the adjoint of Conv2d: x (N, H, W, i) -> y (N, OH, OW, o).
+
+    Weight (kh, kw, o, i), bias (o,).
+    """
 
     def __init__(self, i, o, kernel_size, stride=1, padding=0, output_padding=0, bias=True):
         self.stride, self.padding, self.output_padding = stride, padding, output_padding
@@ -64,7 +68,7 @@ class ConvTranspose2d(Module):
 
 
 class BatchNorm2d(Module):
-    """Batch normalisation of x (N, H, W, features), see functional.batch_norm."""
+    """Batch normalization of x (N, H, W, features); see functional.batch_norm."""
 
     def __init__(self, features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True):
         self.eps, self.momentum = eps, momentum
@@ -80,7 +84,7 @@ class BatchNorm2d(Module):
 
 
 class InstanceNorm2d(Module):
-    """Instance normalisation of x (N, H, W, features), see functional.instance_norm."""
+    """Instance normalization of x (N, H, W, features); see functional.instance_norm."""
 
     def __init__(self, features, eps=1e-5, affine=False):
         self.eps = eps
@@ -92,7 +96,7 @@ class InstanceNorm2d(Module):
 
 
 class Dropout(Module):
-    """In training, elements become 0 with probability p."""
+    """Dropout: in training mode, each element becomes 0 with probability p."""
 
     def __init__(self, p=0.5):
         self.p = p
@@ -102,7 +106,7 @@ class Dropout(Module):
 
 
 class PixelShuffle(Module):
-    """Channels into pixels, see functional.pixel_shuffle."""
+    """Channels rearranged to pixels; see functional.pixel_shuffle."""
 
     def __init__(self, factor):
         self.factor = factor
@@ -112,7 +116,7 @@ class PixelShuffle(Module):
 
 
 class Upsample(Module):
-    """`factor` times as high and wide; mode 'nearest' or 'bilinear'."""
+    """Upsampling by `factor` in height and width; mode 'nearest' or 'bilinear'."""
 
     def __init__(self, factor, mode="nearest"):
         self.factor, self.mode = factor, mode
@@ -122,7 +126,7 @@ class Upsample(Module):
 
 
 class AvgPool2d(Module):
-    """The mean over windows."""
+    """Average pooling."""
 
     def __init__(self, kernel_size, stride=None):
         self.kernel_size, self.stride = kernel_size, stride
@@ -132,7 +136,7 @@ class AvgPool2d(Module):
 
 
 class MaxPool2d(Module):
-    """The maximum over windows."""
+    """Max pooling."""
 
     def __init__(self, kernel_size, stride=None):
         self.kernel_size, self.stride = kernel_size, stride

@@ -1,4 +1,4 @@
-"""A Module is an object whose attributes are parameters, buffers and further modules; it can list, save and load them.
+"""Modules list, save and load the parameters, buffers and submodules among their attributes.
 
 Names follow the attributes: `model.encoder.convs[0].weight` is "encoder.convs.0.weight".
 """
@@ -7,7 +7,8 @@ from nn.tensor import Buffer, Parameter
 
 
 class Module:
-    """Base of all layers and networks. A subclass makes its parts in __init__ and writes forward(...)."""
+    """Base class of layers and networks. A subclass assigns its parameters and submodules to
+    attributes in __init__ and defines forward(...)."""
 
     training = True
 
@@ -16,13 +17,14 @@ class Module:
 
     def __setattr__(self, name, value):
         object.__setattr__(self, name, value)
-        # Parameters learn their path, so that an error can name them. Inner parts are assigned first, outer ones later.
+        # Store each Parameter's path in it, for error messages. Inner modules are assigned before
+        # outer ones, so the last path written is the full one.
         for path, tensor in _walk(name, value):
             if isinstance(tensor, Parameter):
                 tensor.name = path
 
     def named_tensors(self):
-        """Pairs (name, Parameter or Buffer), in the order in which they were assigned; a shared one comes once."""
+        """Yield pairs (name, Parameter or Buffer) in the order of assignment, shared ones once."""
         seen = set()
         for name, value in vars(self).items():
             for path, tensor in _walk(name, value):
@@ -31,28 +33,28 @@ class Module:
                     yield path, tensor
 
     def named_parameters(self):
-        """Pairs (name, Parameter)."""
+        """Return a list of pairs (name, Parameter)."""
         return [(name, t) for name, t in self.named_tensors() if isinstance(t, Parameter)]
 
     def parameters(self):
-        """All Parameters."""
+        """Return a list of all Parameters."""
         return [p for _, p in self.named_parameters()]
 
     def modules(self):
-        """This module and all within it."""
+        """Yield this module and all its submodules."""
         yield self
         for value in vars(self).values():
             yield from _modules_within(value)
 
     def state_dict(self):
-        """{name: array} of all parameters and buffers; copies, in host memory."""
+        """Return {name: array} of all parameters and buffers: copies in host memory."""
         return {name: t.numpy().copy() for name, t in self.named_tensors()}
 
     def load_state_dict(self, state):
-        """Take over the arrays of a state_dict, checked first: on an error nothing has changed.
+        """Load the arrays of a state_dict.
 
-        Names, shapes and dtypes must fit (a narrower float, such as float16 in a file, is widened). Raises ValueError
-        that names the key and both sides.
+        Names, shapes and dtypes must match (a narrower float, such as float16, is widened).
+        Otherwise nothing changes, and a ValueError names the key, what was expected and what came.
         """
         tensors = dict(self.named_tensors())
         missing, unknown = sorted(tensors.keys() - state.keys()), sorted(state.keys() - tensors.keys())
@@ -70,13 +72,13 @@ class Module:
             tensor.data = backend.to_device(arrays[name].astype(tensor.dtype), tensor.device)
 
     def train(self, mode=True):
-        """Switch layers that behave differently in training (batch norm, dropout). Returns self."""
+        """Set training mode, which batch norm and dropout depend on. Returns self."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self):
-        """train(False)"""
+        """Set evaluation mode: train(False). Returns self."""
         return self.train(False)
 
     def to(self, device):
@@ -93,12 +95,12 @@ class Module:
         return f"{type(self).__name__}(\n  {text}\n)" if parts else f"{type(self).__name__}({self.describe()})"
 
     def describe(self):
-        """What repr() shows of a layer without parts."""
+        """Return what repr() shows for a module without submodules."""
         return ", ".join(f"{name} {t.shape}" for name, t in self.named_tensors())
 
 
 class Sequential(Module):
-    """Modules, or functions, one after the other."""
+    """Modules or functions applied one after the other."""
 
     def __init__(self, *layers):
         for i, layer in enumerate(layers):
@@ -120,7 +122,7 @@ class Sequential(Module):
 
 
 def _modules_within(value):
-    """The modules of an attribute and all within them; lists are entered."""
+    """Yield the modules of an attribute and all their submodules; lists are searched."""
     if isinstance(value, Module):
         yield from value.modules()
     elif isinstance(value, (list, tuple)):
@@ -129,7 +131,7 @@ def _modules_within(value):
 
 
 def _walk(name, value):
-    """Pairs (path, Parameter or Buffer) below an attribute: modules, and lists of them, are entered."""
+    """Yield pairs (path, Parameter or Buffer) of an attribute; modules and lists are searched."""
     if isinstance(value, (Parameter, Buffer)):
         yield name, value
     elif isinstance(value, Module):

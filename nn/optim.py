@@ -1,7 +1,7 @@
-"""Optimizers, in order of increasing complexity. w: weights, g: their gradient; every step is done in place.
+"""Optimizers, in order of increasing complexity. w: weights, g: gradient; updates are in place.
 
-Each keeps its state in lists beside the list of parameters, so that it can be saved: `state_dict` is a flat dictionary of
-arrays that nn.save takes.
+An optimizer's state is kept in lists parallel to the list of parameters, so that it can be saved:
+`state_dict` returns a flat dictionary of arrays for nn.save.
 """
 import numpy
 
@@ -9,9 +9,13 @@ from nn import backend, kernels
 
 
 class Optimizer:
-    """Base: params (a list of Parameters) and lr. Subclasses name their state arrays in `slots` and write
-    update(w, g, t, *state), in place; t counts the steps that this parameter has taken, from 1. Or update_all, for all
-    parameters at once."""
+    """Base class. Subclasses name their state arrays in `slots` and define update(w, g, t, *state),
+    which changes w and the state in place, or update_all, for all parameters at once.
+
+    params: a list of Parameters
+    lr: learning rate
+    t: number of steps of the parameter, including this one
+    """
 
     slots = ()
 
@@ -20,44 +24,47 @@ class Optimizer:
         if not self.params:
             raise ValueError(f"{type(self).__name__}: expected at least one parameter")
         self.lr = lr
-        self.steps = numpy.zeros(len(self.params), numpy.int64)  # of each parameter
+        self.steps = numpy.zeros(len(self.params), numpy.int64)  # for each parameter
         for slot in self.slots:
             setattr(self, slot, [backend.array_module(p.data).zeros_like(p.data) for p in self.params])
 
-    def step(self, unless=None):
-        """Update every parameter that has a gradient. unless: an array of one number on the parameters' device, which is not
-        read on the host: where it is not 0, weights and state stay as they are, and only the count of steps goes on."""
+    def step(self, skip=None):
+        """Update every parameter that has a gradient.
+
+        skip: an array of one number on the parameters' device, never read on the host. If it is
+            not 0, the update is skipped: weights and state do not change, only the step count does.
+        """
         chosen = [i for i, p in enumerate(self.params) if p.grad is not None]
         for i in chosen:
             self.steps[i] += 1
         if chosen:
-            self.update_all(chosen, unless)
+            self.update_all(chosen, skip)
         for i in chosen:
             self.params[i].version += 1
 
-    def update_all(self, chosen, unless):
-        """Update the parameters of these numbers."""
+    def update_all(self, chosen, skip):
+        """Update the parameters with these indices."""
         for i in chosen:
             p, state = self.params[i], [getattr(self, slot)[i] for slot in self.slots]
-            before = [] if unless is None else [array.copy() for array in (p.data, *state)]
+            before = [] if skip is None else [array.copy() for array in (p.data, *state)]
             self.update(p.data, p.grad, int(self.steps[i]), *state)
             for array, old in zip((p.data, *state), before):
-                array[...] = backend.array_module(array).where(unless, old, array)
+                array[...] = backend.array_module(array).where(skip, old, array)
 
     def zero_grad(self):
-        """Forget all gradients."""
+        """Set all gradients to None."""
         for p in self.params:
             p.grad = None
 
     def state_dict(self):
-        """{"steps": ..., "lr": ..., "m.0": ..., "m.1": ...}: copies, in host memory."""
+        """Return {"steps": ..., "lr": ..., "m.0": ..., "m.1": ...}: copies in host memory."""
         state = {"steps": self.steps.copy(), "lr": numpy.array(self.lr, numpy.float64)}
         for slot in self.slots:
             state |= {f"{slot}.{i}": backend.to_numpy(a).copy() for i, a in enumerate(getattr(self, slot))}
         return state
 
     def load_state_dict(self, state):
-        """Continue from a state_dict. Raises ValueError that names a key that is missing, unknown or of another shape."""
+        """Restore a state_dict. A ValueError names keys that are missing, unknown or misshapen."""
         own = self.state_dict()
         if own.keys() != state.keys():
             raise ValueError(f"{type(self).__name__}.load_state_dict: missing {sorted(own.keys() - state.keys())}, "
@@ -90,7 +97,7 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """w -= lr * g / (sqrt(v) + eps), with v the running mean of g**2 (Tieleman & Hinton 2012)."""
+    """w -= lr * g / (sqrt(v) + eps), with v the moving average of g**2 (Tieleman & Hinton 2012)."""
 
     slots = ("v",)
 
@@ -105,8 +112,11 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """w -= lr * m^ / (sqrt(v^) + eps), with m and v the running means of g and g**2, and ^ dividing by 1 - beta**t, which
-    corrects their start at zero (Kingma & Ba 2015). weight_decay adds weight_decay * w to g."""
+    """w -= lr * m^ / (sqrt(v^) + eps) (Kingma & Ba 2015).
+
+    m and v are moving averages of g and g**2; m^ and v^ are divided by 1 - beta**t, which corrects
+    their bias towards the initial zeros. weight_decay * w is added to g.
+    """
 
     slots = ("m", "v")
 
@@ -114,23 +124,29 @@ class Adam(Optimizer):
         super().__init__(params, lr)
         self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
 
-    def update_all(self, chosen, unless):
+    def update_all(self, chosen, skip):
         ws, gs = ([getattr(self.params[i], name) for i in chosen] for name in ("data", "grad"))
         if self.weight_decay:
             gs = [g + self.weight_decay * w for w, g in zip(ws, gs)]
-        rates = [self._rate(int(self.steps[i])) for i in chosen]
-        kernels.select(ws[0]).adam(ws, gs, [self.m[i] for i in chosen], [self.v[i] for i in chosen], rates, *self.betas, unless)
+        rates = [self._corrected_rate(int(self.steps[i])) for i in chosen]
+        ms, vs = [self.m[i] for i in chosen], [self.v[i] for i in chosen]
+        kernels.select(ws[0]).adam(ws, gs, ms, vs, rates, *self.betas, skip)
 
-    def _rate(self, t):
-        """lr * m^ / (sqrt(v^) + eps) as rate * m / (sqrt(v) + eps'): both corrections, taken out of the loop over the elements."""
+    def _corrected_rate(self, t):
+        """Return (rate, eps') with lr * m^ / (sqrt(v^) + eps) = rate * m / (sqrt(v) + eps').
+
+        So the bias corrections are computed once, outside the loop over the elements.
+        """
         beta1, beta2 = self.betas
         root = (1 - beta2 ** t) ** 0.5
         return self.lr * root / (1 - beta1 ** t), self.eps * root
 
 
 class AdaBelief(Optimizer):
-    """Adam with s, the running mean of (g - m)**2, in place of v: large steps where the gradient is as expected
-    (Zhuang 2020, Algorithm 2)."""
+    """Adam with s, the moving average of (g - m)**2, in place of v (Zhuang 2020, Algorithm 2).
+
+    Steps are large where the gradient g is close to its moving average m.
+    """
 
     slots = ("m", "s")
 
@@ -151,9 +167,11 @@ class AdaBelief(Optimizer):
 
 
 class ExponentialMovingAverage:
-    """Averages of the parameters over their recent past, smoother than the parameters themselves (Polyak 1992).
+    """Exponential moving averages (EMA) of the parameters, less noisy than these (Polyak 1992).
 
-    After t updates an average keeps min(decay, (1 + t) / (10 + t)) of itself, so that early ones forget the start."""
+    average = d * average + (1 - d) * parameter, where d = min(decay, (1 + t) / (10 + t)) at update
+    t, so that the initial weights are soon forgotten.
+    """
 
     def __init__(self, params, decay=0.999):
         self.params = list(params)
@@ -161,13 +179,13 @@ class ExponentialMovingAverage:
         self.updates = 0
         self.averages = [p.data.copy() for p in self.params]
 
-    def update(self, unless=None):
-        """Move every average towards its parameter. unless: as for Optimizer.step."""
+    def update(self, skip=None):
+        """Update all averages. skip: as in Optimizer.step."""
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        kernels.select(self.averages[0]).move_towards(self.averages, [p.data for p in self.params], share, unless)
+        kernels.select(self.averages[0]).ema_update(self.averages, [p.data for p in self.params], share, skip)
 
     def swap(self):
-        """Exchange parameters and averages; twice is as before."""
+        """Exchange parameters and averages; a second call restores them."""
         for i, p in enumerate(self.params):
             p.data, self.averages[i] = self.averages[i], p.data

@@ -1,12 +1,13 @@
-"""Where the time goes: what each layer costs, forward and backward.
+"""Profiling: the time of each layer, forward and backward.
 
-    with nn.profile() as found:
+    with nn.profile() as result:
         loss = F.mse_loss(network(x), y)
         loss.backward()
-    print("\\n".join(found.table()))
+    print("\\n".join(result.table()))
 
-An op belongs to the layer whose Parameter it uses (their names are paths: "encoder.convs.0.weight" is of the layer
-"encoder.convs.0"); one that uses none stands under its own name. What an op's backward() computes by other ops is its own time.
+An op belongs to the layer whose Parameter it uses: "encoder.convs.0.weight" belongs to the layer
+"encoder.convs.0". An op without a Parameter is listed under its own name. Ops that are called
+within an op's backward() count as part of that backward().
 """
 import contextlib
 import time
@@ -17,25 +18,24 @@ from nn import tensor
 
 @dataclass
 class Cost:
-    """What a layer cost: calls of its ops; seconds forward and backward; multiplications (each with its addition), of
-    convolutions and matrix products alone."""
+    """The cost of a layer. Only convolutions and matrix products count multiplications."""
 
-    calls: int = 0
-    forward: float = 0.0
-    backward: float = 0.0
-    forward_multiplications: int = 0
+    calls: int = 0  # number of op calls
+    forward: float = 0.0  # seconds
+    backward: float = 0.0  # seconds
+    forward_multiplications: int = 0  # each with its addition
     backward_multiplications: int = 0
 
 
 class Profile:
-    """{layer: Cost} in `costs`, in the order in which they were first met."""
+    """The recorded costs: `costs` is {layer: Cost}, in the order of first use."""
 
     def __init__(self):
         self.costs = {}
         self._depth = 0
 
     def forward(self, function, inputs, compute):
-        """compute(), timed as the forward pass of a Function on these inputs."""
+        """Return compute(), timed as the forward pass of a Function on these inputs."""
         function.layer = _layer(function, inputs)
         before = time.perf_counter()
         with self._outermost() as counts:
@@ -49,54 +49,57 @@ class Profile:
         return output
 
     def backward(self, function, compute):
-        """compute(), timed as the backward pass of a Function."""
+        """Return compute(), timed as the backward pass of a Function."""
         before = time.perf_counter()
         with self._outermost() as counts:
             gradients = compute()
-        if counts and hasattr(function, "layer"):  # else its forward pass was before the profile
+        if counts and hasattr(function, "layer"):  # without it, the forward pass was not profiled
             cost = self.costs[function.layer]
             cost.backward += time.perf_counter() - before
-            cost.backward_multiplications += function.multiplications * sum(map(bool, function.needs[:2]))
+            cost.backward_multiplications += function.multiplications * sum(map(bool, function.needs_input_grad[:2]))
         return gradients
 
     @contextlib.contextmanager
     def _outermost(self):
-        """Yields whether this op is not part of another's."""
+        """Yield whether this op is outermost, i.e. not called by another op."""
         self._depth += 1
         try:
             yield self._depth == 1
         finally:
             self._depth -= 1
 
-    def seconds(self):
-        """The sum over all layers."""
+    def total_seconds(self):
+        """Return the time of all layers, forward and backward."""
         return sum(cost.forward + cost.backward for cost in self.costs.values())
 
-    def dearest(self):
-        """[(layer, Cost)], those first that took the longest."""
+    def most_expensive(self):
+        """Return [(layer, Cost)], sorted by time, longest first."""
         return sorted(self.costs.items(), key=lambda item: -(item[1].forward + item[1].backward))
 
     def table(self, times=1):
-        """Lines of text: the dearest layers first, with their share of the time and, for convolutions and matrix products,
-        billions of floating-point operations a second (a multiplication and an addition are two). times: how often the same
-        was done; calls and milliseconds are of one."""
-        whole, width = self.seconds() or 1.0, max([5, *map(len, self.costs)])
+        """Return a table as lines of text, most expensive layers first.
+
+        GFLOP/s counts a multiplication and an addition as two operations.
+
+        times: number of identical steps in the profile; calls and milliseconds are given per step
+        """
+        total, width = self.total_seconds() or 1.0, max([5, *map(len, self.costs)])
         lines = [f"{'layer':{width}}  calls   forward ms  GFLOP/s   backward ms  GFLOP/s   share"]
-        for name, cost in self.dearest():
+        for name, cost in self.most_expensive():
             lines.append(f"{name:{width}}{cost.calls // times:>7}" + "".join(
                 f"{1000 * seconds / times:>13.2f}{_rate(multiplications, seconds):>9}"
                 for seconds, multiplications in ((cost.forward, cost.forward_multiplications),
                                                  (cost.backward, cost.backward_multiplications)))
-                + f"{(cost.forward + cost.backward) / whole:>8.1%}")
+                + f"{(cost.forward + cost.backward) / total:>8.1%}")
         return lines
 
 
 @contextlib.contextmanager
 def profile():
-    """Context manager: yields a Profile of all ops within it, of this thread. RuntimeError within another one."""
-    found = Profile()
-    with tensor.observed(found):
-        yield found
+    """Yield a Profile of all ops of this thread in the `with` block; profiles cannot be nested."""
+    result = Profile()
+    with tensor.observed(result):
+        yield result
 
 
 def _layer(function, inputs):
@@ -108,7 +111,10 @@ def _layer(function, inputs):
 
 
 def _multiplications(function, inputs, output):
-    """Of a forward pass. Each of the convolution's three ops meets every weight at every place of the smaller picture."""
+    """Return the number of multiplications of a forward pass.
+
+    The three convolution ops multiply every weight with every pixel of the smaller image.
+    """
     kind, shapes = type(function).__name__, [getattr(value, "shape", ()) for value in inputs]
     if kind == "Conv2d":
         return output.size // output.shape[3] * _product(shapes[1])

@@ -1,7 +1,7 @@
-"""Named arrays in one file: NumPy's .npz format, an uncompressed zip archive with a checksum for every array.
+"""Save and load named arrays: NumPy's .npz format, an uncompressed zip archive with checksums.
 
-A file is written beside its place and renamed over it when it is complete and on the disk: whatever happens, there is
-either the old file or the new one. Nothing is ever unpickled.
+A file is written under a temporary name, flushed to disk, and renamed over the old one. After a
+crash there is either the old file or the new one, never half a file. Nothing is ever unpickled.
 """
 import math
 import os
@@ -17,18 +17,18 @@ from nn.tensor import Tensor
 
 
 class FileFormatError(ValueError):
-    """The file is not one that `save` wrote, or it was damaged; the message names it."""
+    """The file was not written by `save`, or it is damaged; the message names it."""
 
 
 def save(path, arrays):
-    """Write {name: array or Tensor} to `path`, replacing what is there only once everything is written."""
+    """Write {name: array or Tensor} to `path`; an old file is replaced once all is written."""
     path = os.fspath(path)
     partial = f"{path}.{secrets.token_hex(4)}.part"
     file = open(partial, "xb")
     try:
         with file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.comment = _summary(arrays)
+                archive.comment = _names_checksum(arrays)
                 for name, value in arrays.items():
                     array = to_numpy(value.data if isinstance(value, Tensor) else as_array(value))
                     with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
@@ -42,67 +42,74 @@ def save(path, arrays):
 
 
 def load(path):
-    """{name: array} of a file that `save` wrote. Raises FileNotFoundError, or FileFormatError if it is damaged."""
-    return dict(_arrays(path))
+    """Return {name: array} of a file written by `save`.
+
+    Raises FileNotFoundError, or FileFormatError if the file is damaged.
+    """
+    return dict(_read_arrays(path))
 
 
-def check(path):
-    """Read a file that `save` wrote as `load` does and raise as it does, but keep no more than one array at a time."""
-    for _ in _arrays(path):
+def check_file(path):
+    """Read a file as `load` does and raise the same errors, but hold only one array in memory."""
+    for _ in _read_arrays(path):
         pass
 
 
-def _arrays(path):
-    """Yield (name, array)."""
+def _read_arrays(path):
+    """Yield (name, array) for each array of the file."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 names = archive.namelist()
-                if archive.comment != _summary(name.removesuffix(".npy") for name in names):
-                    raise zipfile.BadZipFile("its list of arrays is not as save writes it")
+                if archive.comment != _names_checksum(name.removesuffix(".npy") for name in names):
+                    raise zipfile.BadZipFile("its list of arrays was not written by save")
                 _check_sizes(archive, os.fstat(file.fileno()).st_size)
                 for name in names:
-                    yield name.removesuffix(".npy"), _array(name, archive.read(name))
-        # A damaged archive may send zipfile anywhere, before the beginning of the file too: that is an OSError; or its array may
-        # claim more than there is memory.
-        except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, KeyError, RuntimeError, OSError, MemoryError) as error:
+                    yield name.removesuffix(".npy"), _parse_array(name, archive.read(name))
+        # In a damaged archive zipfile may seek to before the start of the file (OSError), or an
+        # array may claim more than the available memory.
+        except (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, KeyError, RuntimeError, OSError,
+                MemoryError) as error:
             raise FileFormatError(f"{path}: not a complete file of named arrays ({error})") from error
 
 
 def _check_sizes(archive, size):
-    """A small file may claim much: packed arrays that come to gigabytes, or one that is listed a thousand times."""
+    """Refuse small files that expand to large arrays: compressed ones, or one listed many times."""
     members = archive.infolist()
-    if any(member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size for member in members):
-        raise zipfile.BadZipFile("its arrays are packed, which save never does")
+    if any(member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size
+           for member in members):
+        raise zipfile.BadZipFile("its arrays are compressed, which save never does")
     if sum(member.file_size for member in members) > size:
-        raise zipfile.BadZipFile("its arrays claim more bytes than there are")
+        raise zipfile.BadZipFile("its arrays claim more bytes than the file has")
 
 
-# How numpy writes the head of an array of numbers or text: https://numpy.org/neps/nep-0001-npy-format.html. numpy reads it as
-# Python text, which bad text can send anywhere.
-_HEAD = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([<>|]\w{1,9})', 'fortran_order': (True|False), "
-                   rb"'shape': \(((?:\d{1,18},? ?)*)\), \} *\n", re.DOTALL)
+# The header that NumPy writes for an array of numbers or text
+# (https://numpy.org/neps/nep-0001-npy-format.html). NumPy itself parses it as Python source, which
+# is not safe for a header from an unknown file.
+_HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([<>|]\w{1,9})', 'fortran_order': (True|False), "
+                     rb"'shape': \(((?:\d{1,18},? ?)*)\), \} *\n", re.DOTALL)
 
 
-def _array(name, content):
-    """The array in the bytes of a member; they must be as many as it claims."""
-    head = _HEAD.match(content)
-    if head is None:
-        raise ValueError(f"{name} does not begin as an array does")
-    kind, shape = numpy.dtype(head[1].decode()), [int(side) for side in re.findall(rb"\d+", head[3])]
-    if kind.hasobject:
-        raise ValueError(f"{name} holds Python objects, and nothing is unpickled")
-    if math.prod(shape) * kind.itemsize != len(content) - head.end():
-        raise ValueError(f"{name} claims to be {shape} of {kind} in {len(content)} bytes")
-    flat = numpy.frombuffer(content, kind, offset=head.end()) if math.prod(shape) else numpy.empty(0, kind)
-    return flat.reshape(shape, order="F" if head[2] == b"True" else "C").copy(order="K")  # a copy may be written to
+def _parse_array(name, content):
+    """Return the array of an archive member; its size must agree with its header."""
+    header = _HEADER.match(content)
+    if header is None:
+        raise ValueError(f"{name} has no header of an array")
+    dtype, shape = numpy.dtype(header[1].decode()), [int(side) for side in re.findall(rb"\d+", header[3])]
+    if dtype.hasobject:
+        raise ValueError(f"{name} contains Python objects, which are never unpickled")
+    if math.prod(shape) * dtype.itemsize != len(content) - header.end():
+        raise ValueError(f"{name} claims to be {shape} of {dtype} in {len(content)} bytes")
+    flat = numpy.frombuffer(content, dtype, offset=header.end()) if math.prod(shape) else numpy.empty(0, dtype)
+    array = flat.reshape(shape, order="F" if header[2] == b"True" else "C")
+    return array.copy(order="K")  # a copy is writable
 
 
-def _summary(names):
-    """What the archive says of its list of arrays, which its own checksums do not cover."""
+def _names_checksum(names):
+    """Return the archive comment: a checksum of the list of names, which zip's own do not cover."""
     return f"names, crc32 {zlib.crc32('/'.join(names).encode()):08x}".encode()
 
 
 def subset(state, prefix):
-    """The entries of a flat dictionary below `prefix.`, without it."""
+    """Return the entries whose keys begin with `prefix.`, with the prefix removed from the keys."""
     return {name[len(prefix) + 1:]: array for name, array in state.items() if name.startswith(prefix + ".")}

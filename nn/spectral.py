@@ -1,14 +1,16 @@
-"""Spectral normalisation: a layer whose weight is divided by its largest singular value (Miyato 2018).
+"""Spectral normalization: divide a weight by its largest singular value (Miyato 2018).
 
-    M (m, F)   the weight as a matrix: all axes but the last flattened, m = kh*kw*C for a convolution
-    sigma      the largest singular value of M: how much M can lengthen a vector at most
-    u (F,)     the direction that M lengthens most, of length 1, so that sigma = |M u|
+    M (m, F)   the weight with all axes but the last flattened; m = kh*kw*C for a convolution
+    sigma      the largest singular value of M: the largest factor by which M lengthens a vector
+    u (F,)     the unit vector that M lengthens most, so that sigma = |M u|
 
-A critic whose every layer lengthens nothing by more than 1 cannot be steep, and a discriminator that is not steep leaves its
-opponent a slope to follow. Sigma would cost a decomposition per step; but weights move little in a step, so one round of the
-power iteration, u <- M' M u / |M' M u|, keeps last step's u good enough.
+If every layer of a discriminator has a norm of at most 1, its gradient is bounded, and the
+generator always gets a useful gradient. Computing sigma exactly would take a singular value
+decomposition in each step. But weights change little in a step, so one power iteration,
+u <- M' M u / |M' M u|, that starts from the previous step's u is accurate enough.
 
-For a convolution M is the usual stand-in for the real operator, whose norm also depends on how far kernels overlap.
+For a convolution, M is the usual substitute for the true operator, whose norm also depends on how
+much the kernel's windows overlap.
 """
 import copy
 
@@ -17,17 +19,17 @@ from nn.layers import Conv2d, ConvTranspose2d, Linear
 from nn.module import Module
 from nn.tensor import Buffer
 
-FIRST_ROUNDS = 20  # when the layer is wrapped: a random u is no start to divide by
-TINY = 1e-12
+INITIAL_ITERATIONS = 20  # at construction: a random u would give too small a sigma
+EPS = 1e-12
 
 
 class SpectralNorm(Module):
-    """`layer` (Linear, Conv2d or ConvTranspose2d) with weight / sigma in place of its weight; the bias stays as it is.
+    """A Linear, Conv2d or ConvTranspose2d layer that uses weight / sigma in place of its weight.
 
-    The parameters remain the layer's own: "layer.weight" is the weight before the division, "layer.bias"; u is a Buffer.
-    Each forward pass in training mode takes one round of the power iteration first, with or without nn.no_grad; in eval mode
-    u rests. So whoever must leave this module bit for bit as it was, as a generator's step does, calls it in eval mode.
-    Gradients pass through weight / sigma with u held constant, to any order.
+    The parameters are the layer's own: "layer.weight", before the division, and "layer.bias"; the
+    bias is not normalized. u is a Buffer. Each forward pass in training mode begins with one power
+    iteration, also under nn.no_grad. In eval mode u does not change, so a generator's step calls a
+    discriminator in eval mode. Gradients of any order pass through weight / sigma, with u constant.
     """
 
     def __init__(self, layer):
@@ -37,20 +39,20 @@ class SpectralNorm(Module):
         weight = layer.weight.data
         start = backend.generator().standard_normal(weight.shape[-1]).astype(weight.dtype)
         self.u = Buffer(_unit(backend.to_device(start, layer.weight.device)))
-        for _ in range(FIRST_ROUNDS):
+        for _ in range(INITIAL_ITERATIONS):
             self._power_iteration()
 
     def forward(self, x):
         if self.training:
             self._power_iteration()
-        normalised = copy.copy(self.layer)  # a view of the layer: the wrapped one keeps its Parameter
-        normalised.weight = self.layer.weight / self.sigma()
-        return normalised(x)
+        normalized = copy.copy(self.layer)  # a shallow copy: the wrapped layer keeps its Parameter
+        normalized.weight = self.layer.weight / self.sigma()
+        return normalized(x)
 
     def sigma(self):
-        """The largest singular value as u sees it, from below; a Tensor of one number."""
+        """Return |M u|, a lower bound of the largest singular value, as a Tensor of one element."""
         product = _matrix(self.layer.weight) @ self.u.data.reshape(-1, 1)
-        return F.sqrt(F.sum(product * product) + TINY)
+        return F.sqrt(F.sum(product * product) + EPS)
 
     def _power_iteration(self):
         matrix = _matrix(self.layer.weight.data)
@@ -63,4 +65,4 @@ def _matrix(weight):
 
 
 def _unit(vector):
-    return vector / backend.array_module(vector).sqrt((vector * vector).sum() + TINY)
+    return vector / backend.array_module(vector).sqrt((vector * vector).sum() + EPS)

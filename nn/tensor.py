@@ -1,18 +1,20 @@
-"""A Tensor is an array that remembers which op made it; backward() walks those memories and applies the chain rule.
+"""Automatic differentiation: a Tensor remembers its op, and backward() applies the chain rule.
 
-Three things make up the graph:
+The graph consists of:
 
-    Tensor      a handle on an array: the array, its gradient, and the op that created it
-    Function    one op: forward() on arrays, backward() from the output's gradient to the inputs' gradients
-    edge        what a Function remembers of an input: the Function that created it, or the Tensor itself if it is a leaf
+    Tensor      an array, its gradient, and the op that created it
+    Function    one op: forward() on arrays, backward() from the output's gradient to the inputs'
+    edge        a Function's reference to an input: the Function that created the input,
+                or the input itself if it is a leaf
 
     x (leaf) <--edge-- Multiply <--edge-- Sum <--creator-- loss
 
-A Function never refers to its output, so the graph has no reference cycles and dies with the last Tensor that needs it.
+A Function never refers to its output. So the graph has no reference cycles and is freed together
+with the last Tensor that refers to it.
 
-Every backward() is written with the library's own operators and functions. Given arrays, these compute arrays, which is
-the usual, fast case. Given Tensors (`nn.grad(..., create_graph=True)`), the very same lines record a graph of the
-gradient, which can be differentiated again.
+Every backward() is written with the library's own operators and functions. Given arrays, these
+compute arrays: the usual, fast case. Given Tensors (`nn.grad(..., create_graph=True)`), the same
+lines record a graph of the gradient, which can be differentiated again.
 """
 import contextlib
 import threading
@@ -22,7 +24,7 @@ from nn import backend
 
 class _Mode(threading.local):
     recording = True
-    observer = None  # an nn.profile that times every op
+    observer = None  # a Profile that times every op
 
 
 _mode = _Mode()
@@ -30,7 +32,7 @@ _mode = _Mode()
 
 @contextlib.contextmanager
 def recording(flag):
-    """Context manager: within it (and within this thread) ops record the graph, or do not."""
+    """Switch recording of the graph on or off, within a `with` block and for this thread only."""
     before, _mode.recording = _mode.recording, flag
     try:
         yield
@@ -40,9 +42,9 @@ def recording(flag):
 
 @contextlib.contextmanager
 def observed(observer):
-    """Context manager: within it (and within this thread) observer.forward and observer.backward compute the ops."""
+    """Run this thread's ops through observer.forward and .backward within a `with` block."""
     if _mode.observer is not None:
-        raise RuntimeError("profile: expected no other profile around this one")
+        raise RuntimeError("profile: another profile is active in this thread; leave it first")
     _mode.observer = observer
     try:
         yield
@@ -51,15 +53,15 @@ def observed(observer):
 
 
 def no_grad():
-    """Context manager: within it (and within this thread) ops leave no graph behind."""
+    """Record no graph within a `with` block, in this thread."""
     return recording(False)
 
 
 class Tensor:
     """An array with a gradient.
 
-    array: an array (kept as it is, its dtype too), or a number or list (becomes float32).
-    requires_grad: whether backward() is to leave d(output)/d(this) in .grad; for floating-point arrays only.
+    array: an array (neither copied nor converted), or a number or list (becomes float32)
+    requires_grad: whether backward() adds d(output)/d(this) to .grad; floating-point arrays only
     """
 
     __slots__ = ("_data", "grad", "requires_grad", "creator", "version", "__weakref__")
@@ -76,8 +78,11 @@ class Tensor:
 
     @property
     def data(self):
-        """The array. Assigning another one is noticed by a later backward() that needed the old one; writing into the
-        array (`t.data[...] = 0`) is not."""
+        """The array.
+
+        After an assignment, a backward() that needs the old array raises an error. Writes into the
+        array itself (`t.data[...] = 0`) are not detected.
+        """
         return self._data
 
     @data.setter
@@ -109,39 +114,39 @@ class Tensor:
         return len(self._data)
 
     def __repr__(self):
-        origin = f", made by {type(self.creator).__name__}" if self.creator else ""
+        origin = f", created by {type(self.creator).__name__}" if self.creator else ""
         flag = ", requires_grad=True" if self.requires_grad and not self.creator else ""
         return f"{type(self).__name__}({self._data}, dtype={self.dtype}{flag}{origin})"
 
     def numpy(self):
-        """The array in host memory; shares memory with this Tensor if it lives there."""
+        """Return the array in host memory; on the CPU it shares memory with this Tensor."""
         return backend.to_numpy(self._data)
 
     def item(self):
-        """The only element, as a Python number."""
+        """Return the only element as a Python number."""
         return self._data.item()
 
     def to(self, device):
-        """This Tensor on 'cpu' or 'cuda'; itself if it is there already. Gradients flow back to where it came from."""
+        """Return this Tensor on 'cpu' or 'cuda' (itself if already there); gradients flow back."""
         return self if device == self.device else ToDevice.apply(self, device=device)
 
     def detach(self):
-        """A Tensor on the same array that no gradient passes through."""
+        """Return a Tensor on the same array, cut off from the graph."""
         return Tensor(self._data)
 
     def backward(self, gradient=None, retain_graph=False):
-        """Add d(this)/d(leaf) to .grad of every leaf that requires it.
+        """Add d(this)/d(leaf) to .grad of every leaf that requires a gradient.
 
-        gradient: upstream gradient of this Tensor's shape; may be left out for a single element (then it is 1).
-        retain_graph: keep what is needed to walk the same graph again.
+        gradient: upstream gradient of this Tensor's shape; optional for a single element (then 1)
+        retain_graph: keep the saved arrays, so that backward can run through this graph again
         """
-        seed = _upstream("backward", self, gradient.data if isinstance(gradient, Tensor) else gradient)
+        seed = _initial_gradient("backward", self, gradient.data if isinstance(gradient, Tensor) else gradient)
         for leaf, array in _backpropagate(self, seed, None, create_graph=False, retain_graph=retain_graph).items():
             leaf.grad = array if leaf.grad is None else leaf.grad + array
 
 
 class Parameter(Tensor):
-    """A leaf that is learned. `name` is its path in the module it was put into; error messages use it."""
+    """A leaf that is learned. `name` is its path in its module; error messages use it."""
 
     __slots__ = ("name",)
 
@@ -151,26 +156,27 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """State that is saved with a module but not learned, such as running statistics."""
+    """State that is saved with a module but not learned, e.g. running statistics."""
 
     __slots__ = ()
 
 
 class Function:
-    """One op. A subclass writes
+    """One op. A subclass defines
 
-        forward(self, *arrays, **settings) -> array      may self.keep(...) arrays that backward() reads
+        forward(self, *arrays, **settings) -> array     may call self.save_for_backward(*arrays)
         backward(self, gy) -> gradient, or a tuple with one gradient per input (None: no gradient)
 
-    In backward(), `self.kept` holds what was kept, and `self.needs[i]` says whether input i's gradient is wanted.
+    In backward(), `self.saved` holds the saved arrays, and `self.needs_input_grad[i]` says whether
+    the gradient of input i is needed.
     """
 
     edges = None  # while linked: one Function, leaf Tensor or None for each input
-    kept = ()
+    saved = ()
 
     @classmethod
     def apply(cls, *inputs, **settings):
-        """Compute the op. Inputs: Tensors, arrays, numbers, None. Only plain inputs give a plain array."""
+        """Compute the op for Tensors, arrays, numbers or None; without Tensors, return an array."""
         inputs = _promote(inputs)
         function = cls()
         arrays = [t._data if isinstance(t, Tensor) else t for t in inputs]
@@ -179,72 +185,77 @@ class Function:
         else:
             output = _mode.observer.forward(function, inputs, lambda: function.forward(*arrays, **settings))
         if not any(isinstance(t, Tensor) for t in inputs):
-            return backend.as_array(output)  # NumPy's own functions give numbers for arrays without axes
+            return backend.as_array(output)  # NumPy's functions return numbers for 0-dimensional arrays
         result = Tensor(output)
         if _mode.recording and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
             function._link(inputs, arrays, output)
             result.creator, result.requires_grad = function, True
         return result
 
-    def keep(self, *arrays):
-        """Remember inputs, or the output, of forward() for backward(), where they are `self.kept`.
+    def save_for_backward(self, *arrays):
+        """Save inputs or the output of forward() for backward(), which finds them in `self.saved`.
 
-        Anything else that backward() reads and that is constant (a mask, a shape) is simply an attribute of self."""
-        self.kept = arrays
+        Constants that backward() reads (a mask, a shape) can simply be attributes of self.
+        """
+        self.saved = arrays
 
     def _link(self, inputs, arrays, output):
         self.edges = tuple(_edge(t) for t in inputs)
-        self.needs = tuple(edge is not None for edge in self.edges)
+        self.needs_input_grad = tuple(edge is not None for edge in self.edges)
         self.inputs = tuple((getattr(a, "shape", ()), getattr(a, "dtype", None)) for a in arrays)
-        # Where each kept array came from: the edge of an input, this Function for the output, None for a constant.
+        # Origin of each saved array: an input's edge, this Function (output), or None (constant).
+        # This Function is stored as a flag, because a reference to itself would be a cycle.
         origins = []
-        for array in self.kept:
+        for array in self.saved:
             index = next((i for i, a in enumerate(arrays) if a is array), None)
             origin = self.edges[index] if index is not None else self if array is output else None
             origins.append((origin is self, origin if origin is not self else None))
         self._origins = tuple(origins)
-        self._versions = tuple(e.version if isinstance(e, Tensor) else 0 for _, e in origins)
+        self._versions = tuple(edge.version if isinstance(edge, Tensor) else 0 for _, edge in origins)
 
     def _unpack(self, arrays, create_graph):
-        """What was kept, for backward(): arrays, or Tensors that are joined to the graph."""
-        kept = []
+        """Return the saved arrays for backward(); with create_graph, as Tensors of the graph."""
+        unpacked = []
         for array, (is_output, edge), version in zip(arrays, self._origins, self._versions):
             if isinstance(edge, Tensor) and edge.version != version:
                 raise RuntimeError(
                     f"backward of {type(self).__name__}: {_describe(edge)} was overwritten after the forward pass that "
                     "used it; run forward again, or backward before the update")
-            if not create_graph or not hasattr(array, "dtype"):  # a number stays one: it has no dtype, and no device
-                kept.append(array)
+            if not create_graph or not hasattr(array, "dtype"):  # a number stays a number: it has no dtype or device
+                unpacked.append(array)
             elif isinstance(edge, Tensor):
-                kept.append(edge)
+                unpacked.append(edge)
             else:
                 tensor = Tensor(array)
                 tensor.creator = self if is_output else edge
                 tensor.requires_grad = tensor.creator is not None
-                kept.append(tensor)
-        return tuple(kept)
+                unpacked.append(tensor)
+        return tuple(unpacked)
 
     def _gradients(self, gy, create_graph):
-        """backward() with its result checked: a list with one gradient, or None, for each input."""
-        arrays = self.kept
-        self.kept = self._unpack(arrays, create_graph)
+        """Run backward() and check its result; return [gradient or None] for the inputs."""
+        arrays = self.saved
+        self.saved = self._unpack(arrays, create_graph)
         try:
-            gradients = self.backward(gy) if _mode.observer is None else _mode.observer.backward(self, lambda: self.backward(gy))
+            if _mode.observer is None:
+                gradients = self.backward(gy)
+            else:
+                gradients = _mode.observer.backward(self, lambda: self.backward(gy))
         finally:
-            self.kept = arrays
+            self.saved = arrays
         gradients = list(gradients) if isinstance(gradients, tuple) else [gradients]
         if len(gradients) != len(self.edges):
             raise RuntimeError(f"backward of {type(self).__name__}: expected {len(self.edges)} gradients, "
                                f"got {len(gradients)}")
         for i, (gradient, (shape, dtype)) in enumerate(zip(gradients, self.inputs)):
-            if gradient is None or not self.needs[i]:
+            if gradient is None or not self.needs_input_grad[i]:
                 gradients[i] = None
                 continue
             if not isinstance(gradient, Tensor):
                 gradient = gradients[i] = backend.as_array(gradient)
             if gradient.shape != shape or gradient.dtype != dtype:
-                raise RuntimeError(f"backward of {type(self).__name__}: gradient of input {i} should be {shape} {dtype}, "
-                                   f"got {gradient.shape} {gradient.dtype}")
+                raise RuntimeError(f"backward of {type(self).__name__}: gradient of input {i} should be {shape} "
+                                   f"{dtype}, got {gradient.shape} {gradient.dtype}")
         return gradients
 
     def _free(self):
@@ -252,7 +263,7 @@ class Function:
 
 
 class Cast(Function):
-    """y = x in another floating-point dtype; the gradient goes back in x's."""
+    """y = x in another floating-point dtype; the gradient has x's dtype."""
 
     def forward(self, x, dtype):
         self.dtype = x.dtype
@@ -263,7 +274,7 @@ class Cast(Function):
 
 
 class ToDevice(Function):
-    """y = x on another device; the gradient travels back to x's."""
+    """y = x on another device; the gradient goes back to x's device."""
 
     def forward(self, x, device):
         self.source = backend.device_of(x)
@@ -274,12 +285,12 @@ class ToDevice(Function):
 
 
 def cast(x, dtype):
-    """x in `dtype`; the gradient comes back in x's own dtype."""
+    """Return x in `dtype`; its gradient has x's own dtype."""
     return x if x.dtype == dtype else Cast.apply(x, dtype=dtype)
 
 
 def _promote(inputs):
-    """Inputs of one op in one dtype, as NumPy would choose it. Python numbers stay numbers: they take the arrays' dtype."""
+    """Convert an op's inputs to a common dtype by NumPy's rules; Python numbers stay numbers."""
     values = [v if v is None or isinstance(v, Tensor) or type(v) in (int, float, bool) else backend.as_array(v)
               for v in inputs]
     arrays = [v for v in values if hasattr(v, "dtype")]
@@ -295,8 +306,8 @@ def _promote(inputs):
             else v for v in values]
 
 
-def operand(x):
-    """x as something with a shape: Tensors and arrays as they are, numbers and lists as float32 arrays."""
+def as_operand(x):
+    """Return x as an object with a shape: numbers and lists become float32 arrays."""
     return x if isinstance(x, Tensor) else backend.as_array(x)
 
 
@@ -311,8 +322,8 @@ def _describe(tensor):
     return f"parameter '{name}' {tensor.shape}" if name else f"a leaf Tensor of shape {tensor.shape}"
 
 
-def _upstream(caller, output, gradient):
-    """The gradient to start from, as an array of the output's shape and dtype."""
+def _initial_gradient(caller, output, gradient):
+    """Return the gradient that backpropagation starts with, of the output's shape and dtype."""
     if not output.requires_grad:
         raise RuntimeError(f"{caller}: nothing to differentiate, no input of this Tensor requires a gradient")
     xp = backend.array_module(output.data)
@@ -328,19 +339,20 @@ def _upstream(caller, output, gradient):
 
 
 def grad(output, inputs, grad_outputs=None, create_graph=False, retain_graph=None, allow_unused=False):
-    """d(output)/d(input) for each of `inputs` (Tensors, leaves or not), as a list of Tensors; touches no .grad.
+    """Return d(output)/d(input) for each input, as a list of Tensors; no .grad is changed.
 
-    grad_outputs: upstream gradient of output's shape; may be left out for a single element.
-    create_graph: record the gradient's own graph, so that it can be differentiated again.
-    retain_graph: keep output's graph for another walk; as create_graph if not given.
-    allow_unused: give None for an input that output does not depend on, instead of raising ValueError.
+    inputs: Tensors, leaves or not
+    grad_outputs: upstream gradient of output's shape; optional for a single element
+    create_graph: record the graph of the gradients, so that they can be differentiated again
+    retain_graph: keep output's graph for another backward pass; default: the value of create_graph
+    allow_unused: return None for an input that output does not depend on; otherwise a ValueError
     """
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     retain_graph = create_graph if retain_graph is None else retain_graph
     for i, tensor in enumerate(inputs):
         if not tensor.requires_grad:
             raise ValueError(f"grad: input {i}, {_describe(tensor)}, does not require a gradient")
-    seed = _upstream("grad", output, grad_outputs)
+    seed = _initial_gradient("grad", output, grad_outputs)
     if create_graph and not isinstance(seed, Tensor):
         seed = Tensor(seed)
     elif isinstance(seed, Tensor) and not create_graph:
@@ -356,70 +368,80 @@ def grad(output, inputs, grad_outputs=None, create_graph=False, retain_graph=Non
 
 
 def _backpropagate(output, seed, wanted, create_graph, retain_graph):
-    """The chain rule, from `output` down: {key: gradient} for the keys of `wanted`, or for all leaves if it is None.
+    """Apply the chain rule from `output` down; return {key: gradient}.
 
-    A key is a leaf Tensor, or the Function that created a Tensor; wanted maps it to that Tensor. With create_graph
-    gradients are Tensors, else arrays that share their memory with nothing else.
+    A key is a leaf Tensor, or the Function that created a Tensor.
+
+    wanted: {key: its Tensor}, the gradients to return; None: those of all leaves
+    create_graph: return gradients as Tensors; otherwise as arrays that share memory with no others
     """
     start = _edge(output)
     if isinstance(start, Tensor):
         gradient = seed if create_graph else seed.copy()
         return {start: gradient} if wanted is None or start in wanted else {}
+    # useful: Functions to run; targets: keys whose gradients they need (None: all);
+    # retained: keys whose gradients are returned; reached: all keys in the graph
     order = topological_order(start)
     if wanted is None:
-        useful, targets, kept = set(order), None, ()
+        useful, targets, retained = set(order), None, ()
     else:
-        useful, kept = _leading_to(wanted, order), wanted
+        useful, retained = _functions_leading_to(wanted, order), wanted
         targets = useful.union(wanted)
         reached = useful.union(order, *(function.edges for function in order))
-    total = _Sums()
-    total.add(start, seed)
+    sums = _GradientSums()
+    sums.add(start, seed)
     with recording(create_graph):
         for function in order:
-            gy = total.gradients.get(function) if function in kept else total.gradients.pop(function, None)
+            gy = sums.gradients.get(function) if function in retained else sums.gradients.pop(function, None)
             if function not in useful:
                 continue
             if gy is not None:
                 for edge, gradient in _input_gradients(function, gy, create_graph, targets):
-                    total.add(edge, gradient)
+                    sums.add(edge, gradient)
             if not retain_graph:
                 function._free()
     if wanted is None:
-        return total.gradients
-    # A key that is in the graph, but whose gradient is zero by the ops' own account, gets its zeros here.
+        return sums.gradients
+    # A key in the graph for which the ops returned None has a gradient of zeros.
     zeros = {key: backend.array_module(t.data).zeros_like(t.data) for key, t in wanted.items()
-             if key in reached and key not in total.gradients}
-    # A leaf's gradient is its own already; another Tensor's may still be its neighbour's, or the caller's seed.
+             if key in reached and key not in sums.gradients}
+    # A leaf's gradient already has its own memory; that of another Tensor may share memory with a
+    # neighbor's gradient or with the caller's seed.
     return zeros | {key: g if create_graph or isinstance(key, Tensor) else g.copy()
-                    for key, g in total.gradients.items() if key in wanted}
+                    for key, g in sums.gradients.items() if key in wanted}
 
 
 def _input_gradients(function, gy, create_graph, targets):
-    """Pairs (edge, gradient) of one Function, for the edges in `targets` (None: for all)."""
-    needs = function.needs
-    function.needs = tuple(edge is not None and (targets is None or edge in targets) for edge in function.edges)
+    """Return pairs (edge, gradient) of one Function, for the edges in `targets` (None: all)."""
+    needs_input_grad = function.needs_input_grad
+    function.needs_input_grad = tuple(edge is not None and (targets is None or edge in targets)
+                                      for edge in function.edges)
     try:
         gradients = function._gradients(gy, create_graph)
     finally:
-        function.needs = needs
-    # backward() may hand on gy itself, or one array twice. Leaves must not share theirs: weight decay would double.
-    memories = [_memory(a) for a in (gy, *function.kept, *gradients) if backend.is_array(a)]
+        function.needs_input_grad = needs_input_grad
+    # backward() may return gy itself, or one array twice. Leaves must not share gradients: in-place
+    # changes such as weight decay would be applied twice.
+    owners = [_memory_owner(a) for a in (gy, *function.saved, *gradients) if backend.is_array(a)]
     pairs = []
     for edge, gradient in zip(function.edges, gradients):
         if gradient is not None:
-            shared = backend.is_array(gradient) and memories.count(_memory(gradient)) > 1
+            shared = backend.is_array(gradient) and owners.count(_memory_owner(gradient)) > 1
             pairs.append((edge, gradient.copy() if shared and isinstance(edge, Tensor) else gradient))
     return pairs
 
 
 def topological_order(start):
-    """All Functions from `start` down, each after every Function that consumes it (Kahn 1962); no recursion."""
+    """Return all Functions from `start` down, each after all that consume its output (Kahn 1962).
+
+    No recursion, so that a graph can be arbitrarily deep.
+    """
     consumers, stack = {start: 0}, [start]
     while stack:
         function = stack.pop()
         if function.edges is None:
             raise RuntimeError(f"backward: the graph of {type(function).__name__} was freed by an earlier backward; "
-                               "give that one retain_graph=True, or run forward again")
+                               "pass retain_graph=True to that backward, or run forward again")
         for edge in function.edges:
             if isinstance(edge, Function):
                 if edge not in consumers:
@@ -438,8 +460,8 @@ def topological_order(start):
     return order
 
 
-def _leading_to(wanted, order):
-    """Those Functions of `order` through which a gradient must pass to reach a wanted key."""
+def _functions_leading_to(wanted, order):
+    """Return the Functions of `order` that a gradient passes through on its way to a wanted key."""
     useful, wanted = set(), set(wanted)
     for function in reversed(order):
         if any(edge is not None and (edge in wanted or edge in useful) for edge in function.edges):
@@ -447,9 +469,12 @@ def _leading_to(wanted, order):
     return useful
 
 
-class _Sums:
-    """The gradients that reached each key so far: the first is taken as it is, the second makes a new array, and from the
-    third on that array is added to in place."""
+class _GradientSums:
+    """The sum of gradients of each key.
+
+    The first gradient is stored by reference. The second allocates a new array, to which all others
+    are added in place.
+    """
 
     def __init__(self):
         self.gradients = {}
@@ -466,6 +491,6 @@ class _Sums:
                 self._own.add(key)
 
 
-def _memory(array):
-    """The identity of the object that owns the array's memory."""
+def _memory_owner(array):
+    """Return the id of the object that owns the array's memory."""
     return id(array if array.base is None else array.base)

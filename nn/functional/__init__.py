@@ -1,6 +1,7 @@
-"""Every op, as a function: `import nn.functional as F`.
+"""All ops as functions: `import nn.functional as F`.
 
-Arrays in, array out, and nothing is recorded; a Tensor anywhere among the inputs makes the output a Tensor.
+Given only arrays, a function returns an array and records nothing. If any input is a Tensor, the
+output is a Tensor.
 
     arithmetic      + - * / ** @ exp log sqrt abs maximum minimum clip linear
     reduction       sum mean max min, broadcast_to and its adjoint sum_to
@@ -24,7 +25,7 @@ from nn.tensor import Tensor, cast
 
 __all__ = [name for name, value in list(globals().items()) if callable(value) and name not in ("Tensor",)]
 
-# Tensor itself knows no ops: they are built on it. Here it gets its operators and methods.
+# Ops are built on Tensor, so tensor.py cannot import them: Tensor gets its operators here.
 Tensor.__add__ = Tensor.__radd__ = add
 Tensor.__mul__ = Tensor.__rmul__ = multiply
 Tensor.__sub__ = subtract

@@ -1,6 +1,6 @@
-"""Activations: the non-linear steps between the linear ones.
+"""Activation functions.
 
-Piecewise linear ones keep where they bend; the others write their derivative with what they keep of x or y.
+Piecewise linear ones store the derivative; the others save x or y and compute it from that.
 """
 import functools
 import math
@@ -14,16 +14,16 @@ from nn.tensor import Function
 
 
 class LeakyReLU(Function):
-    """y = x where x > 0, slope * x elsewhere."""
+    """y = x where x > 0, negative_slope * x elsewhere."""
 
-    def forward(self, x, slope):
+    def forward(self, x, negative_slope):
         positive = x > 0
-        self.gain = positive + (~positive) * x.dtype.type(slope)
-        # Not 0 * x: infinity times zero is not a number.
-        return x * self.gain if slope else backend.array_module(x).maximum(x, 0)
+        self.derivative = positive + (~positive) * x.dtype.type(negative_slope)
+        # Not x * derivative for ReLU: infinity times 0 is NaN.
+        return x * self.derivative if negative_slope else backend.array_module(x).maximum(x, 0)
 
     def backward(self, gy):
-        return gy * self.gain
+        return gy * self.derivative
 
 
 class ELU(Function):
@@ -32,25 +32,25 @@ class ELU(Function):
     def forward(self, x, alpha):
         xp = backend.array_module(x)
         self.alpha, self.positive = alpha, (x > 0).astype(x.dtype)
-        self.keep(x)
+        self.save_for_backward(x)
         return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
 
     def backward(self, gy):
-        (x,) = self.kept
-        # exp(x * [x <= 0]) is exp(x) where it counts, and cannot overflow where it does not.
+        (x,) = self.saved
+        # exp(x * negative) is exp(x) where x <= 0, and 1 elsewhere, where exp(x) could overflow.
         negative = 1 - self.positive
         return gy * (self.positive + negative * self.alpha * exp(x * negative))
 
 
 class GELU(Function):
-    """y = x * P(Z <= x) for a standard normal Z (Hendrycks 2016), the exact form."""
+    """y = x * P(Z <= x) for a standard normal Z, the exact form (Hendrycks 2016)."""
 
     def forward(self, x):
-        self.keep(x)
+        self.save_for_backward(x)
         return x * _normal_cdf(x)
 
     def backward(self, gy):
-        (x,) = self.kept
+        (x,) = self.saved
         return gy * (NormalCDF.apply(x) + x * _normal_density(x))
 
 
@@ -58,11 +58,11 @@ class NormalCDF(Function):
     """y = P(Z <= x) for a standard normal Z."""
 
     def forward(self, x):
-        self.keep(x)
+        self.save_for_backward(x)
         return _normal_cdf(x)
 
     def backward(self, gy):
-        (x,) = self.kept
+        (x,) = self.saved
         return gy * _normal_density(x)
 
 
@@ -71,11 +71,11 @@ class Sigmoid(Function):
 
     def forward(self, x):
         y = kernels.select(x).sigmoid(x)
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.kept
+        (y,) = self.saved
         return gy * y * (1 - y)
 
 
@@ -84,11 +84,11 @@ class Tanh(Function):
 
     def forward(self, x):
         y = backend.array_module(x).tanh(x)
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.kept
+        (y,) = self.saved
         return gy * (1 - y * y)
 
 
@@ -98,11 +98,11 @@ class Softplus(Function):
     def forward(self, x, beta):
         xp = backend.array_module(x)
         self.beta = beta
-        self.keep(x)
+        self.save_for_backward(x)
         return (xp.maximum(beta * x, 0) + xp.log1p(xp.exp(-abs(beta * x)))) / beta
 
     def backward(self, gy):
-        (x,) = self.kept
+        (x,) = self.saved
         return gy * sigmoid(self.beta * x)
 
 
@@ -114,11 +114,11 @@ class Softmax(Function):
         e = xp.exp(x - x.max(axis=axis, keepdims=True))
         y = e / e.sum(axis=axis, keepdims=True)
         self.axis = axis
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.kept
+        (y,) = self.saved
         return y * (gy - sum_over(gy * y, self.axis, keepdims=True))
 
 
@@ -130,11 +130,11 @@ class LogSoftmax(Function):
         shifted = x - x.max(axis=axis, keepdims=True)
         y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
         self.axis = axis
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.kept
+        (y,) = self.saved
         return gy - exp(y) * sum_over(gy, self.axis, keepdims=True)
 
 
@@ -143,9 +143,10 @@ def _normal_density(x):
 
 
 def _normal_cdf(x):
-    """P(Z <= x), to the precision of float64.
+    """Compute P(Z <= x) for a standard normal Z to the precision of float64.
 
-    The tail is t * exp(-u*u + g(t)) / 2 with u = |x| / sqrt(2) and t = 1 / (1 + u/2), where g is smooth on [0, 1].
+    The tail is t * exp(-u*u + g(t)) / 2 with u = |x| / sqrt(2) and t = 1 / (1 + u/2); g is smooth
+    on [0, 1] and approximated by a Chebyshev series.
     """
     xp = backend.array_module(x)
     u = xp.minimum(abs(x) * (1 / math.sqrt(2)), _ZERO)
@@ -166,7 +167,7 @@ _T_FAR = 1 / (1 + _FAR / 2)
 
 @functools.cache
 def _tail_coefficients():
-    """Chebyshev coefficients of g(t) = ln(erfc(u) / t) + u*u, fitted once to math.erfc."""
+    """Return Chebyshev coefficients of g(t) = ln(erfc(u) / t) + u*u, fitted once to math.erfc."""
     def g(position):
         t = (position * (1 - _T_FAR) + 1 + _T_FAR) / 2
         u = 2 / t - 2
@@ -175,45 +176,45 @@ def _tail_coefficients():
 
 
 def relu(x):
-    """x where positive, 0 elsewhere."""
-    return LeakyReLU.apply(x, slope=0.0)
+    """Return x where x > 0, 0 elsewhere."""
+    return LeakyReLU.apply(x, negative_slope=0.0)
 
 
 def leaky_relu(x, negative_slope=0.01):
-    """x where positive, negative_slope * x elsewhere."""
-    return LeakyReLU.apply(x, slope=negative_slope)
+    """Return x where x > 0, negative_slope * x elsewhere."""
+    return LeakyReLU.apply(x, negative_slope=negative_slope)
 
 
 def elu(x, alpha=1.0):
-    """x where positive, alpha * (e**x - 1) elsewhere."""
+    """Return x where x > 0, alpha * (e**x - 1) elsewhere."""
     return ELU.apply(x, alpha=alpha)
 
 
 def gelu(x):
-    """x times the standard normal's distribution function of x (the exact form, not the tanh approximation)."""
+    """Return x * P(Z <= x) for a standard normal Z (the exact form, not the tanh approximation)."""
     return GELU.apply(x)
 
 
 def sigmoid(x):
-    """1 / (1 + e**-x)"""
+    """Return 1 / (1 + e**-x)."""
     return Sigmoid.apply(x)
 
 
 def tanh(x):
-    """The hyperbolic tangent of x."""
+    """Return the hyperbolic tangent of x."""
     return Tanh.apply(x)
 
 
 def softplus(x, beta=1.0):
-    """ln(1 + e**(beta * x)) / beta, a smooth relu; computed so that it never overflows."""
+    """Return ln(1 + e**(beta * x)) / beta, a smooth ReLU, without overflow."""
     return Softplus.apply(x, beta=beta)
 
 
 def softmax(x, axis=-1):
-    """e**x divided by its sum along `axis`."""
+    """Return e**x divided by its sum along `axis`."""
     return Softmax.apply(x, axis=axis)
 
 
 def log_softmax(x, axis=-1):
-    """The logarithm of softmax, computed without leaving the logarithmic scale."""
+    """Return the logarithm of softmax, computed in a numerically stable way."""
     return LogSoftmax.apply(x, axis=axis)

@@ -1,14 +1,14 @@
-"""Element by element arithmetic with NumPy's broadcasting, and the matrix product.
+"""Elementwise arithmetic with NumPy's broadcasting, and the matrix product.
 
-Each op is one class, forward above backward, and a function to call. `gy` is the gradient of the output y, and
-backward() returns the gradients of the inputs: the chain rule for this one op.
+Each op is one class, forward above backward, and a function that calls it. `gy` is the gradient of
+the output y; backward() applies the chain rule and returns the gradients of the inputs.
 """
 import math
 
 from nn import backend, kernels
 from nn.functional.reduction import sum_to
 from nn.functional.shape import reshape, transpose
-from nn.tensor import Function, operand
+from nn.tensor import Function, as_operand
 
 
 def _shape(x):
@@ -23,8 +23,8 @@ class Add(Function):
         return x0 + x1
 
     def backward(self, gy):
-        return (sum_to(gy, self.shapes[0]) if self.needs[0] else None,
-                sum_to(gy, self.shapes[1]) if self.needs[1] else None)
+        return (sum_to(gy, self.shapes[0]) if self.needs_input_grad[0] else None,
+                sum_to(gy, self.shapes[1]) if self.needs_input_grad[1] else None)
 
 
 class Subtract(Function):
@@ -35,34 +35,34 @@ class Subtract(Function):
         return x0 - x1
 
     def backward(self, gy):
-        return (sum_to(gy, self.shapes[0]) if self.needs[0] else None,
-                sum_to(-gy, self.shapes[1]) if self.needs[1] else None)
+        return (sum_to(gy, self.shapes[0]) if self.needs_input_grad[0] else None,
+                sum_to(-gy, self.shapes[1]) if self.needs_input_grad[1] else None)
 
 
 class Multiply(Function):
     """y = x0 * x1"""
 
     def forward(self, x0, x1):
-        self.keep(x0, x1)
+        self.save_for_backward(x0, x1)
         return x0 * x1
 
     def backward(self, gy):
-        x0, x1 = self.kept
-        return (sum_to(gy * x1, _shape(x0)) if self.needs[0] else None,
-                sum_to(gy * x0, _shape(x1)) if self.needs[1] else None)
+        x0, x1 = self.saved
+        return (sum_to(gy * x1, _shape(x0)) if self.needs_input_grad[0] else None,
+                sum_to(gy * x0, _shape(x1)) if self.needs_input_grad[1] else None)
 
 
 class Divide(Function):
     """y = x0 / x1"""
 
     def forward(self, x0, x1):
-        self.keep(x0, x1)
+        self.save_for_backward(x0, x1)
         return x0 / x1
 
     def backward(self, gy):
-        x0, x1 = self.kept
-        return (sum_to(gy / x1, _shape(x0)) if self.needs[0] else None,
-                sum_to(-gy * x0 / (x1 * x1), _shape(x1)) if self.needs[1] else None)
+        x0, x1 = self.saved
+        return (sum_to(gy / x1, _shape(x0)) if self.needs_input_grad[0] else None,
+                sum_to(-gy * x0 / (x1 * x1), _shape(x1)) if self.needs_input_grad[1] else None)
 
 
 class Negative(Function):
@@ -80,15 +80,16 @@ class Power(Function):
 
     def forward(self, x, p):
         y = x ** p
-        self.keep(x, p, y)
+        self.save_for_backward(x, p, y)
         return y
 
     def backward(self, gy):
-        x, p, y = self.kept
-        if type(p) in (int, float) and p == 0:  # the formula below would make 0 * 0 ** -1 of x = 0
+        x, p, y = self.saved
+        if type(p) in (int, float) and p == 0:  # for x = 0 the formula below gives 0 * 0 ** -1
             return gy * 0, None
-        return (sum_to(gy * p * x ** (p - 1), _shape(x)) if self.needs[0] else None,
-                sum_to(gy * y * (log(x) if hasattr(x, "dtype") else math.log(x)), _shape(p)) if self.needs[1] else None)
+        log_x = (log(x) if hasattr(x, "dtype") else math.log(x)) if self.needs_input_grad[1] else None
+        return (sum_to(gy * p * x ** (p - 1), _shape(x)) if self.needs_input_grad[0] else None,
+                sum_to(gy * y * log_x, _shape(p)) if self.needs_input_grad[1] else None)
 
 
 class Exp(Function):
@@ -96,11 +97,11 @@ class Exp(Function):
 
     def forward(self, x):
         y = backend.array_module(x).exp(x)
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.kept
+        (y,) = self.saved
         return gy * y
 
 
@@ -108,11 +109,11 @@ class Log(Function):
     """y = ln x"""
 
     def forward(self, x):
-        self.keep(x)
+        self.save_for_backward(x)
         return backend.array_module(x).log(x)
 
     def backward(self, gy):
-        (x,) = self.kept
+        (x,) = self.saved
         return gy / x
 
 
@@ -121,11 +122,11 @@ class Sqrt(Function):
 
     def forward(self, x):
         y = backend.array_module(x).sqrt(x)
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.kept
+        (y,) = self.saved
         return gy / (2 * y)
 
 
@@ -141,30 +142,30 @@ class Abs(Function):
 
 
 class Maximum(Function):
-    """y = max(x0, x1), element by element; where they are equal, each gets half of the gradient."""
+    """y = max(x0, x1), elementwise; where they are equal, each gets half of the gradient."""
 
     def forward(self, x0, x1):
-        return self.share_out(backend.array_module(x0, x1).maximum(x0, x1), x0, x1)
+        return self.split_ties(backend.array_module(x0, x1).maximum(x0, x1), x0, x1)
 
-    def share_out(self, y, x0, x1):
+    def split_ties(self, y, x0, x1):
         self.shapes = _shape(x0), _shape(x1)
-        self.share = ((x0 == y).astype(y.dtype) + 1 - (x1 == y).astype(y.dtype)) / 2  # x0's part of the gradient
+        self.share = ((x0 == y).astype(y.dtype) + 1 - (x1 == y).astype(y.dtype)) / 2  # x0's fraction of the gradient
         return y
 
     def backward(self, gy):
-        return (sum_to(gy * self.share, self.shapes[0]) if self.needs[0] else None,
-                sum_to(gy * (1 - self.share), self.shapes[1]) if self.needs[1] else None)
+        return (sum_to(gy * self.share, self.shapes[0]) if self.needs_input_grad[0] else None,
+                sum_to(gy * (1 - self.share), self.shapes[1]) if self.needs_input_grad[1] else None)
 
 
 class Minimum(Maximum):
-    """y = min(x0, x1), element by element; where they are equal, each gets half of the gradient."""
+    """y = min(x0, x1), elementwise; where they are equal, each gets half of the gradient."""
 
     def forward(self, x0, x1):
-        return self.share_out(backend.array_module(x0, x1).minimum(x0, x1), x0, x1)
+        return self.split_ties(backend.array_module(x0, x1).minimum(x0, x1), x0, x1)
 
 
 class Clip(Function):
-    """y = x limited to [low, high]; the gradient passes where x lies within, bounds included."""
+    """y = x limited to [low, high]; the gradient passes where low <= x <= high."""
 
     def forward(self, x, low, high):
         y = backend.array_module(x).clip(x, low, high)
@@ -179,89 +180,92 @@ class MatMul(Function):
     """y = x @ w, as numpy.matmul: (..., n, k) @ (..., k, m) -> (..., n, m)."""
 
     def forward(self, x, w):
-        self.keep(x, w)
+        self.save_for_backward(x, w)
         return kernels.select(x).matmul(x, w)
 
     def backward(self, gy):
-        x, w = self.kept
-        return (sum_to(MatMul.apply(gy, _swap(w)), x.shape) if self.needs[0] else None,
-                sum_to(MatMul.apply(_swap(x), gy), w.shape) if self.needs[1] else None)
+        x, w = self.saved
+        return (sum_to(MatMul.apply(gy, _transpose_last(w)), x.shape) if self.needs_input_grad[0] else None,
+                sum_to(MatMul.apply(_transpose_last(x), gy), w.shape) if self.needs_input_grad[1] else None)
 
 
-def _swap(x):
-    """The matrix transpose of the last two axes."""
+def _transpose_last(x):
+    """Swap the last two axes of x."""
     axes = list(range(x.ndim))
     return transpose(x, *axes[:-2], axes[-1], axes[-2])
 
 
 def add(x0, x1):
-    """x0 + x1"""
+    """Return x0 + x1."""
     return Add.apply(x0, x1)
 
 
 def subtract(x0, x1):
-    """x0 - x1"""
+    """Return x0 - x1."""
     return Subtract.apply(x0, x1)
 
 
 def multiply(x0, x1):
-    """x0 * x1"""
+    """Return x0 * x1."""
     return Multiply.apply(x0, x1)
 
 
 def divide(x0, x1):
-    """x0 / x1"""
+    """Return x0 / x1."""
     return Divide.apply(x0, x1)
 
 
 def negative(x):
-    """-x"""
+    """Return -x."""
     return Negative.apply(x)
 
 
 def power(x, p):
-    """x ** p"""
+    """Return x ** p."""
     return Power.apply(x, p)
 
 
 def exp(x):
-    """e ** x"""
+    """Return e ** x."""
     return Exp.apply(x)
 
 
 def log(x):
-    """The natural logarithm of x."""
+    """Return the natural logarithm of x."""
     return Log.apply(x)
 
 
 def sqrt(x):
-    """The square root of x."""
+    """Return the square root of x."""
     return Sqrt.apply(x)
 
 
 def abs(x):
-    """|x|; its gradient at 0 is 0."""
+    """Return |x|; its gradient at 0 is 0."""
     return Abs.apply(x)
 
 
 def maximum(x0, x1):
-    """The larger of x0 and x1, element by element; equal elements share the gradient."""
+    """Return the elementwise maximum of x0 and x1; equal elements share the gradient."""
     return Maximum.apply(x0, x1)
 
 
 def minimum(x0, x1):
-    """The smaller of x0 and x1, element by element; equal elements share the gradient."""
+    """Return the elementwise minimum of x0 and x1; equal elements share the gradient."""
     return Minimum.apply(x0, x1)
 
 
 def clip(x, low=None, high=None):
-    """x limited to [low, high]; None leaves that side open. The gradient passes at the bounds."""
+    """Return x limited to [low, high]; None means no bound. The gradient passes at the bounds."""
     return Clip.apply(x, low=low, high=high)
 
 
 def matmul(x, w):
-    """The matrix product x @ w, as numpy.matmul; batches broadcast, vectors are rows on the left, columns on the right."""
-    x, w = operand(x), operand(w)
+    """Return the matrix product x @ w by numpy.matmul's rules.
+
+    Leading axes broadcast. A vector is a row on the left and a column on the right.
+    """
+    x, w = as_operand(x), as_operand(w)
     if x.ndim == 0 or w.ndim == 0 or x.shape[-1] != w.shape[-2 if w.ndim > 1 else 0]:
         raise ValueError(f"matmul: expected (..., n, k) @ (..., k, m), got {x.shape} @ {w.shape}")
     if x.ndim > 1 and w.ndim > 1:
@@ -274,8 +278,8 @@ def matmul(x, w):
 
 
 def linear(x, w, b=None):
-    """x (..., in) @ w (in, out) + b (out,)."""
-    x, w, b = operand(x), operand(w), None if b is None else operand(b)
+    """Return x (..., in) @ w (in, out) + b (out,)."""
+    x, w, b = as_operand(x), as_operand(w), None if b is None else as_operand(b)
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[0]:
         raise ValueError(f"linear: expected x (..., in) and a weight (in, out), got {x.shape} and {w.shape}")
     if b is not None and b.shape != w.shape[1:]:

@@ -1,87 +1,94 @@
-"""Convolution, its adjoint, and its weight gradient: three ops that are each other's derivatives.
+"""Convolution, transposed convolution and weight gradient: each other's derivatives.
 
-    x (N, H, W, C)    w (kh, kw, C, F)    y (N, OH, OW, F)    OH = (H + 2*padding - kh) // stride + 1
+    x (N, H, W, C)   w (kh, kw, C, F)   y (N, OH, OW, F)   OH = (H + 2*padding - kh) // stride + 1
 
-    conv2d            y[n, i, j, f]  = sum over p, q, c of  x[n, i*s + p - padding, j*s + q - padding, c] * w[p, q, c, f]
-    conv_transpose2d  x[n, a, b, c]  = sum of the same products y * w, over all (i, j, p, q) that meet at pixel (a, b)
-    conv2d_weight     w[p, q, c, f]  = sum of the same products x * y, over all pictures and pixels
+    conv2d            y[n, i, j, f] = sum over p, q, c of x[n, a, b, c] * w[p, q, c, f]
+    conv_transpose2d  x[n, a, b, c] = sum over i, j, p, q, f of y[n, i, j, f] * w[p, q, c, f]
+    conv2d_weight     w[p, q, c, f] = sum over n, i, j of x[n, a, b, c] * y[n, i, j, f]
 
-All three sum one trilinear form x * w * y over the index left out. So the derivative of one, by either input, is one of
-the other two, and derivatives of any order need no further code. The sums themselves are in nn/kernels/.
+    where a = i*stride + p - padding and b = j*stride + q - padding
+
+All three come from one trilinear form, the sum of all x * w * y: each op is the derivative of that
+sum with respect to one factor. So the derivative of an op with respect to either input is one of
+the other two ops, and derivatives of any order need no further code. The sums are computed in
+nn/kernels/.
 """
 from nn import kernels
 from nn.functional.reduction import sum as sum_over
-from nn.tensor import Function, operand
+from nn.tensor import Function, as_operand
 
 
 class Conv2d(Function):
-    """y = conv(x, w) + b, then leaky_relu with `slope` if that is not None."""
+    """y = conv(x, w) + b, then leaky_relu if negative_slope is not None."""
 
-    def forward(self, x, w, b, stride, padding, slope):
-        y = kernels.select(x).conv2d(x, w, b, stride, padding, slope)
-        self.geometry, self.slope = {"stride": stride, "padding": padding}, slope
+    def forward(self, x, w, b, stride, padding, negative_slope):
+        y = kernels.select(x).conv2d(x, w, b, stride, padding, negative_slope)
+        self.geometry, self.negative_slope = {"stride": stride, "padding": padding}, negative_slope
         self.sizes = x.shape[1:3], w.shape[:2]
-        self.keep(x, w, *(() if slope is None else (y,)))
+        self.save_for_backward(x, w, *(() if negative_slope is None else (y,)))
         return y
 
     def backward(self, gy):
-        x, w, *y = self.kept
+        x, w, *y = self.saved
         if y:
-            gy = leaky_relu_backward(gy, y[0], self.slope)
-        gx = ConvTranspose2d.apply(gy, w, None, **self.geometry, size=self.sizes[0]) if self.needs[0] else None
-        gw = Conv2dWeight.apply(x, gy, **self.geometry, size=self.sizes[1]) if self.needs[1] else None
-        gb = sum_over(gy, (0, 1, 2)) if self.needs[2] else None
+            gy = leaky_relu_backward(gy, y[0], self.negative_slope)
+        x_size, w_size = self.sizes
+        gx = ConvTranspose2d.apply(gy, w, None, **self.geometry, size=x_size) if self.needs_input_grad[0] else None
+        gw = Conv2dWeight.apply(x, gy, **self.geometry, size=w_size) if self.needs_input_grad[1] else None
+        gb = sum_over(gy, (0, 1, 2)) if self.needs_input_grad[2] else None
         return gx, gw, gb
 
 
 class ConvTranspose2d(Function):
-    """x = the adjoint of conv2d by x, applied to y, + b; `size` is the (H, W) of x."""
+    """x = the adjoint of conv2d in x, applied to y, + b; `size` is the (H, W) of x."""
 
     def forward(self, y, w, b, stride, padding, size):
         self.geometry, self.kernel_size = {"stride": stride, "padding": padding}, w.shape[:2]
-        self.keep(y, w)
+        self.save_for_backward(y, w)
         return kernels.select(y).conv2d_transpose(y, w, b, stride, padding, size)
 
     def backward(self, gx):
-        y, w = self.kept
-        gy = Conv2d.apply(gx, w, None, **self.geometry, slope=None) if self.needs[0] else None
-        gw = Conv2dWeight.apply(gx, y, **self.geometry, size=self.kernel_size) if self.needs[1] else None
-        gb = sum_over(gx, (0, 1, 2)) if self.needs[2] else None
+        y, w = self.saved
+        gy = Conv2d.apply(gx, w, None, **self.geometry, negative_slope=None) if self.needs_input_grad[0] else None
+        gw = Conv2dWeight.apply(gx, y, **self.geometry, size=self.kernel_size) if self.needs_input_grad[1] else None
+        gb = sum_over(gx, (0, 1, 2)) if self.needs_input_grad[2] else None
         return gy, gw, gb
 
 
 class Conv2dWeight(Function):
-    """w = the adjoint of conv2d by w, applied to x and y; `size` is the (kh, kw) of w."""
+    """w = the adjoint of conv2d in w, applied to x and y; `size` is the (kh, kw) of w."""
 
     def forward(self, x, y, stride, padding, size):
         self.geometry, self.size = {"stride": stride, "padding": padding}, x.shape[1:3]
-        self.keep(x, y)
+        self.save_for_backward(x, y)
         return kernels.select(x).conv2d_weight(x, y, stride, padding, size)
 
     def backward(self, gw):
-        x, y = self.kept
-        gx = ConvTranspose2d.apply(y, gw, None, **self.geometry, size=self.size) if self.needs[0] else None
-        gy = Conv2d.apply(x, gw, None, **self.geometry, slope=None) if self.needs[1] else None
+        x, y = self.saved
+        gx = ConvTranspose2d.apply(y, gw, None, **self.geometry, size=self.size) if self.needs_input_grad[0] else None
+        gy = Conv2d.apply(x, gw, None, **self.geometry, negative_slope=None) if self.needs_input_grad[1] else None
         return gx, gy
 
 
 class LeakyReLUBackward(Function):
-    """gx = gy where the activation's output y > 0, slope * gy elsewhere; y counts as constant (its second derivative is
-    zero wherever there is one)."""
+    """gx = gy where the activation's output y > 0, negative_slope * gy elsewhere.
 
-    def forward(self, gy, y, slope):
-        self.slope = slope
-        self.keep(y)
-        return kernels.select(gy).leaky_relu_backward(gy, y, slope)
+    y is treated as a constant: the activation's second derivative is zero wherever it exists.
+    """
+
+    def forward(self, gy, y, negative_slope):
+        self.negative_slope = negative_slope
+        self.save_for_backward(y)
+        return kernels.select(gy).leaky_relu_backward(gy, y, negative_slope)
 
     def backward(self, ggx):
-        (y,) = self.kept
-        return leaky_relu_backward(ggx, y, self.slope), None
+        (y,) = self.saved
+        return leaky_relu_backward(ggx, y, self.negative_slope), None
 
 
-def leaky_relu_backward(gy, y, slope):
-    """gy where y > 0, slope * gy elsewhere."""
-    return LeakyReLUBackward.apply(gy, y, slope=slope)
+def leaky_relu_backward(gy, y, negative_slope):
+    """Return gy where y > 0, negative_slope * gy elsewhere."""
+    return LeakyReLUBackward.apply(gy, y, negative_slope=negative_slope)
 
 
 def _pair(value):
@@ -89,37 +96,51 @@ def _pair(value):
 
 
 def _check(op, x, w, b, channels, stride, padding):
-    """Channels are the axes of w that meet x and that b adds to."""
+    """Check shapes and options.
+
+    channels: (axis of w for x's channels, axis of w for b's)
+    stride, padding: (vertical, horizontal)
+    """
     if x.ndim != 4 or w.ndim != 4:
-        raise ValueError(f"{op}: expected a picture (N, H, W, C) and a weight of 4 axes, got {x.shape} and {w.shape}")
+        raise ValueError(f"{op}: expected an image (N, H, W, C) and a weight of 4 axes, got {x.shape} and {w.shape}")
     if x.shape[3] != w.shape[channels[0]]:
         raise ValueError(f"{op}: expected {w.shape[channels[0]]} channels for a weight {w.shape}, got {x.shape}")
     if b is not None and b.shape != (w.shape[channels[1]],):
         raise ValueError(f"{op}: expected a bias of shape ({w.shape[channels[1]]},), got {b.shape}")
     if min(stride) < 1 or min(padding) < 0:
-        raise ValueError(f"{op}: expected a stride of at least 1 and a padding of at least 0, got {stride} and {padding}")
+        raise ValueError(f"{op}: expected a stride of at least 1 and a padding of at least 0, "
+                         f"got {stride} and {padding}")
 
 
-def conv2d(x, w, b=None, stride=1, padding=0, slope=None):
-    """Cross-correlate x (N, H, W, C) with w (kh, kw, C, F), add b (F,): y (N, OH, OW, F).
+def conv2d(x, w, b=None, stride=1, padding=0, negative_slope=None):
+    """Return the convolution (cross-correlation) of x and w, plus b: y (N, OH, OW, F).
 
-    stride, padding: a number, or (vertical, horizontal); the padding is zeros on both sides.
-    slope: if given, leaky_relu with this negative slope (>= 0; 0 is relu) is part of the op, while y is in the cache.
+    x: (N, H, W, C)
+    w, b: weight (kh, kw, C, F), bias (F,)
+    stride, padding: a number, or (vertical, horizontal); zeros are added on both sides
+    negative_slope: if given, apply leaky_relu with this slope (>= 0; 0 is relu) in the same kernel,
+        while y is in the cache
     """
-    x, w, b = operand(x), operand(w), None if b is None else operand(b)
+    x, w, b = as_operand(x), as_operand(w), None if b is None else as_operand(b)
     stride, padding = _pair(stride), _pair(padding)
     _check("conv2d", x, w, b, (2, 3), stride, padding)
-    if slope is not None and slope < 0:
-        raise ValueError(f"conv2d: expected a slope of at least 0, got {slope}")
+    if negative_slope is not None and negative_slope < 0:
+        raise ValueError(f"conv2d: expected a negative_slope of at least 0, got {negative_slope}")
     if x.shape[1] + 2 * padding[0] < w.shape[0] or x.shape[2] + 2 * padding[1] < w.shape[1]:
         raise ValueError(f"conv2d: a kernel {w.shape[:2]} does not fit in {x.shape} with padding {padding}")
-    return Conv2d.apply(x, w, b, stride=stride, padding=padding, slope=slope)
+    return Conv2d.apply(x, w, b, stride=stride, padding=padding, negative_slope=negative_slope)
 
 
 def conv_transpose2d(y, w, b=None, stride=1, padding=0, output_padding=0):
-    """The adjoint of conv2d: y (N, H, W, F) and w (kh, kw, C, F) make (N, OH, OW, C), OH = (H-1)*s - 2*padding + kh +
-    output_padding; b (C,) is added. `w` is the weight of the conv2d whose adjoint this is: (kh, kw, out, in)."""
-    y, w, b = operand(y), operand(w), None if b is None else operand(b)
+    """Return the transposed convolution, the adjoint of conv2d, of y and w, plus b: (N, OH, OW, C).
+
+    OH = (H - 1) * stride - 2*padding + kh + output_padding
+
+    y: (N, H, W, F)
+    w, b: the weight (kh, kw, C, F) of that conv2d, here (kh, kw, out, in); bias (C,)
+    stride, padding, output_padding: a number, or (vertical, horizontal)
+    """
+    y, w, b = as_operand(y), as_operand(w), None if b is None else as_operand(b)
     stride, padding, extra = _pair(stride), _pair(padding), _pair(output_padding)
     _check("conv_transpose2d", y, w, b, (3, 2), stride, padding)
     if any(not 0 <= e < s for e, s in zip(extra, stride)):

@@ -1,38 +1,45 @@
-"""Losses: how far a prediction is from what it should be, as one number. Losses never broadcast."""
+"""Losses: the error of a prediction against its target, as one number. Losses never broadcast."""
 from nn import backend
 from nn.functional import arithmetic
 from nn.functional.activation import log_softmax, softplus
 from nn.functional.reduction import mean
 from nn.functional.resample import gaussian_blur
 from nn.functional.shape import getitem
-from nn.tensor import Tensor, operand
+from nn.tensor import Tensor, as_operand
 
 
 def l1_loss(x, target):
-    """The mean of |x - target|."""
+    """Return the mean of |x - target|."""
     return mean(arithmetic.abs(_difference("l1_loss", x, target)))
 
 
 def mse_loss(x, target):
-    """The mean of (x - target) ** 2."""
+    """Return the mean of (x - target) ** 2."""
     difference = _difference("mse_loss", x, target)
     return mean(difference * difference)
 
 
 def binary_cross_entropy_with_logits(logits, target):
-    """The mean of -target * ln p - (1 - target) * ln(1 - p), with p = sigmoid(logits) and target from 0 to 1."""
+    """Return the mean of -target * ln p - (1 - target) * ln(1 - p), where p = sigmoid(logits).
+
+    logits, target: the same shape; target in 0..1
+    """
     logits, target = _pair("binary_cross_entropy_with_logits", logits, target)
     return mean(softplus(logits) - logits * target)
 
 
 def cross_entropy(logits, labels):
-    """The mean of -ln softmax(logits)[label]. logits (..., classes); labels (...): integers from 0 to classes - 1."""
-    logits = operand(logits)
+    """Return the mean of -ln softmax(logits)[label].
+
+    logits: (..., classes)
+    labels: (...), integers from 0 to classes - 1
+    """
+    logits = as_operand(logits)
     labels = labels.data if isinstance(labels, Tensor) else labels
     xp = backend.array_module(logits.data if isinstance(logits, Tensor) else logits)
     labels = xp.asarray(labels)
     if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"cross_entropy: expected whole-number labels of shape {logits.shape[:-1]} for logits "
+        raise ValueError(f"cross_entropy: expected integer labels of shape {logits.shape[:-1]} for logits "
                          f"{logits.shape}, got {labels.dtype} {labels.shape}")
     classes = logits.shape[-1]
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
@@ -43,16 +50,19 @@ def cross_entropy(logits, labels):
 
 
 def ssim(x, y, window=11, sigma=1.5):
-    """The structural similarity of two pictures (N, H, W, C) of range 0..1: 1 if they are equal (Wang 2004).
+    """Return the structural similarity (SSIM) of two images: 1 if they are equal (Wang 2004).
 
-    Means, variances and the covariance are taken in a Gaussian window of window x window pixels, wherever it fits;
-    their combination is averaged over places, channels and pictures.
+    Means, variances and the covariance are computed in a Gaussian window at each position where it
+    fits. The result is averaged over positions, channels and images.
+
+    x, y: (N, H, W, C), 0..1
+    window, sigma: width and standard deviation of the Gaussian window in pixels
     """
     return mean(ssim_map(x, y, window, sigma))
 
 
 def ssim_map(x, y, window=11, sigma=1.5):
-    """ssim before it is averaged: (N, H - window + 1, W - window + 1, C)."""
+    """Return the SSIM of each position: (N, H - window + 1, W - window + 1, C). See ssim."""
     x, y = _pair("ssim", x, y)
     c1, c2 = 0.01 ** 2, 0.03 ** 2
     blur = lambda z: gaussian_blur(z, window, sigma)
@@ -66,7 +76,7 @@ def ssim_map(x, y, window=11, sigma=1.5):
 
 
 def _pair(op, x, y):
-    x, y = operand(x), operand(y)
+    x, y = as_operand(x), as_operand(y)
     if x.shape != y.shape:
         raise ValueError(f"{op}: expected two arrays of one shape, got {x.shape} and {y.shape}")
     return x, y

@@ -1,45 +1,48 @@
-"""Normalisation and dropout, composed of simpler ops: their gradients, of any order, follow from those."""
+"""Normalization and dropout, composed of simpler ops, which give their gradients of any order."""
 from nn import backend
 from nn.functional.arithmetic import sqrt
 from nn.functional.reduction import mean
-from nn.tensor import Tensor, operand
+from nn.tensor import Tensor, as_operand
 
 
 def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    """Each channel of x (N, ..., C) brought to mean 0, variance 1, then scaled by weight (C,) and shifted by bias (C,)
-    (Ioffe 2015).
+    """Normalize each channel to mean 0, variance 1; then multiply by weight, add bias (Ioffe 2015).
 
-    training: with the batch's own statistics, which also move running_mean and running_var, in place, by `momentum`
-    towards them (the variance unbiased); otherwise with the running ones.
+    x: (N, ..., C)
+    running_mean, running_var, weight, bias: (C,)
+    training: normalize with the batch's own statistics and update the running ones in place
+        (the variance unbiased); otherwise normalize with the running ones
+    momentum: weight of the batch's statistics in that update
     """
-    x, weight, bias = operand(x), _vector(weight), _vector(bias)
+    x, weight, bias = as_operand(x), _vector(weight), _vector(bias)
     _check_channels("batch_norm", x, running_mean, running_var, weight, bias)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: expected running statistics, or training=True")
         return _affine((x - running_mean) / sqrt(running_var + eps), weight, bias)
     axes = tuple(range(x.ndim - 1))
-    centred, variance = _centre(x, axes)
+    centered, variance = _center(x, axes)
     if running_mean is not None:
         count = x.size // x.shape[-1]
         batch_mean = _array(x).mean(axis=axes)
-        _move(running_mean, batch_mean, momentum)
-        _move(running_var, _array(variance).reshape(-1) * (count / max(count - 1, 1)), momentum)
-    return _affine(centred / sqrt(variance + eps), weight, bias)
+        _update_running(running_mean, batch_mean, momentum)
+        _update_running(running_var, _array(variance).reshape(-1) * (count / max(count - 1, 1)), momentum)
+    return _affine(centered / sqrt(variance + eps), weight, bias)
 
 
 def instance_norm(x, weight=None, bias=None, eps=1e-5):
-    """Each channel of each picture of x (N, H, W, C) brought to mean 0, variance 1, then scaled by weight (C,) and shifted
-    by bias (C,) (Ulyanov 2016)."""
-    x, weight, bias = operand(x), _vector(weight), _vector(bias)
+    """Normalize each channel of each image to mean 0, variance 1; then multiply by weight, add bias
+    (Ulyanov 2016). x: (N, H, W, C); weight, bias: (C,)"""
+    x, weight, bias = as_operand(x), _vector(weight), _vector(bias)
     _check_channels("instance_norm", x, weight, bias)
-    centred, variance = _centre(x, tuple(range(1, x.ndim - 1)))
-    return _affine(centred / sqrt(variance + eps), weight, bias)
+    centered, variance = _center(x, tuple(range(1, x.ndim - 1)))
+    return _affine(centered / sqrt(variance + eps), weight, bias)
 
 
 def dropout(x, p=0.5, training=True):
-    """In training each element is set to 0 with probability p, the others are divided by 1 - p (Srivastava 2014)."""
-    x = operand(x)
+    """In training, set each element to 0 with probability p and divide the others by 1 - p
+    (Srivastava 2014)."""
+    x = as_operand(x)
     if not 0 <= p < 1:
         raise ValueError(f"dropout: expected a probability from 0 to below 1, got {p}")
     if not training or p == 0:
@@ -49,10 +52,10 @@ def dropout(x, p=0.5, training=True):
     return x * backend.to_device(mask, backend.device_of(_array(x)))
 
 
-def _centre(x, axes):
-    """x minus its mean over the axes, and its (biased) variance over them."""
-    centred = x - mean(x, axes, keepdims=True)
-    return centred, mean(centred * centred, axes, keepdims=True)
+def _center(x, axes):
+    """Return x minus its mean over the axes, and its (biased) variance over them."""
+    centered = x - mean(x, axes, keepdims=True)
+    return centered, mean(centered * centered, axes, keepdims=True)
 
 
 def _affine(x, weight, bias):
@@ -61,14 +64,14 @@ def _affine(x, weight, bias):
 
 
 def _vector(x):
-    return None if x is None else operand(x)
+    return None if x is None else as_operand(x)
 
 
 def _array(x):
     return x.data if isinstance(x, Tensor) else x
 
 
-def _move(running, value, momentum):
+def _update_running(running, value, momentum):
     running = _array(running)
     running += momentum * (value.astype(running.dtype) - running)
 

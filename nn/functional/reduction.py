@@ -1,33 +1,34 @@
-"""Sums, means and extremes over axes, and the pair that broadcasting is made of.
+"""Sums, means, maxima and minima over axes; broadcasting and its adjoint.
 
-The adjoint of broadcasting is summing: an element that was copied into many places gets the sum of their gradients.
-So broadcast_to and sum_to are each other's backward, and every broadcasting op ends its backward in sum_to.
+The adjoint of broadcasting is summing: the gradient of an element that was copied is the sum of
+its copies' gradients. So broadcast_to and sum_to are each other's backward, and every op that
+broadcasts calls sum_to in its backward.
 """
 import math
 
 from nn import backend, kernels
 from nn.functional.shape import reshape
-from nn.tensor import Function, operand
+from nn.tensor import Function, as_operand
 
 
 def _axes(axis, ndim):
-    """axis as a tuple of non-negative numbers; None means all."""
+    """Return axis as a tuple of non-negative numbers; None means all."""
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     for a in axes:
         if not -ndim <= a < ndim:
-            raise ValueError(f"reduction: axis {a} is not one of an array with {ndim} axes")
+            raise ValueError(f"reduction: axis {a} is out of range for an array with {ndim} axes")
     return tuple(a % ndim for a in axes)
 
 
-def _kept_shape(shape, axes):
-    """The shape with the reduced axes kept as 1."""
+def _keepdims_shape(shape, axes):
+    """Return the shape with the reduced axes as 1."""
     return tuple(1 if a in axes else n for a, n in enumerate(shape))
 
 
 def _sum(x, axes):
-    """x summed over axes, which vanish."""
+    """Sum x over axes, without keeping them."""
     if x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
         return kernels.select(x).sum_rows(x)
     return backend.as_array(x.sum(axis=axes))
@@ -39,24 +40,24 @@ class Sum(Function):
     def forward(self, x, axes, keepdims):
         self.shape, self.axes = x.shape, axes
         y = _sum(x, axes)
-        return y.reshape(_kept_shape(x.shape, axes)) if keepdims else y
+        return y.reshape(_keepdims_shape(x.shape, axes)) if keepdims else y
 
     def backward(self, gy):
-        return broadcast_to(reshape(gy, _kept_shape(self.shape, self.axes)), self.shape)
+        return broadcast_to(reshape(gy, _keepdims_shape(self.shape, self.axes)), self.shape)
 
 
 class Max(Function):
-    """y = largest element over axes; equal largest elements share the gradient."""
+    """y = the maximum of x over axes; equal maxima share the gradient."""
 
     def forward(self, x, axes, keepdims):
         y = x.max(axis=axes, keepdims=True)
         largest = (x == y).astype(x.dtype)
         self.share = largest / largest.sum(axis=axes, keepdims=True)
-        self.kept_shape = y.shape
+        self.keepdims_shape = y.shape
         return y if keepdims else y.reshape([n for a, n in enumerate(x.shape) if a not in axes])
 
     def backward(self, gy):
-        return reshape(gy, self.kept_shape) * self.share
+        return reshape(gy, self.keepdims_shape) * self.share
 
 
 class BroadcastTo(Function):
@@ -71,7 +72,7 @@ class BroadcastTo(Function):
 
 
 class SumTo(Function):
-    """y = x summed over the axes that broadcasting `shape` to x.shape had repeated."""
+    """y = x summed over the axes that broadcasting from `shape` to x.shape repeats."""
 
     def forward(self, x, shape):
         self.shape = x.shape
@@ -84,37 +85,37 @@ class SumTo(Function):
 
 
 def sum(x, axis=None, keepdims=False):
-    """The sum of x over `axis`: None for all, a number or a tuple."""
-    x = operand(x)
+    """Return the sum of x over `axis`: None for all, a number or a tuple."""
+    x = as_operand(x)
     return Sum.apply(x, axes=_axes(axis, x.ndim), keepdims=keepdims)
 
 
 def mean(x, axis=None, keepdims=False):
-    """The mean of x over `axis`: None for all, a number or a tuple."""
-    x = operand(x)
+    """Return the mean of x over `axis`: None for all, a number or a tuple."""
+    x = as_operand(x)
     y = sum(x, axis, keepdims)
     count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
-    return operand(y / count)
+    return as_operand(y / count)
 
 
 def max(x, axis=None, keepdims=False):
-    """The largest element of x over `axis`; equal largest elements share the gradient."""
-    x = operand(x)
+    """Return the maximum of x over `axis`; equal maxima share the gradient."""
+    x = as_operand(x)
     return Max.apply(x, axes=_axes(axis, x.ndim), keepdims=keepdims)
 
 
 def min(x, axis=None, keepdims=False):
-    """The smallest element of x over `axis`; equal smallest elements share the gradient."""
-    return operand(-max(-operand(x), axis, keepdims))
+    """Return the minimum of x over `axis`; equal minima share the gradient."""
+    return as_operand(-max(-as_operand(x), axis, keepdims))
 
 
 def broadcast_to(x, shape):
-    """x repeated to `shape`, by NumPy's rules."""
-    x = operand(x)
+    """Broadcast x to `shape` by NumPy's rules."""
+    x = as_operand(x)
     return x if x.shape == tuple(shape) else BroadcastTo.apply(x, shape=tuple(shape))
 
 
 def sum_to(x, shape):
-    """x summed down to `shape`: the adjoint of broadcast_to(., x.shape)."""
-    x = operand(x)
+    """Sum x down to `shape`: the adjoint of broadcast_to(., x.shape)."""
+    x = as_operand(x)
     return x if x.shape == tuple(shape) else SumTo.apply(x, shape=tuple(shape))

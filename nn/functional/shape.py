@@ -1,6 +1,6 @@
-"""Ops that move elements without changing them. The gradient of each element moves the same way back."""
+"""Ops that rearrange elements. Their gradients rearrange elements in the opposite direction."""
 from nn import backend
-from nn.tensor import Function, Tensor, operand
+from nn.tensor import Function, Tensor, as_operand
 
 
 class Reshape(Function):
@@ -38,7 +38,7 @@ class GetItem(Function):
 
 
 class PutItem(Function):
-    """y = zeros with x added at [key]: the adjoint of GetItem. An element taken twice gets both gradients."""
+    """y = zeros with x added at [key], repeated indices too: the adjoint of GetItem."""
 
     def forward(self, x, key, shape):
         self.key = key
@@ -83,58 +83,61 @@ class Pad(Function):
 
 
 def _is_basic(key):
-    """True if the key takes every element at most once: slices, numbers, None and ..."""
+    """Return whether the key is basic indexing (slices, numbers, None, ...): no duplicates."""
     parts = key if isinstance(key, tuple) else (key,)
     return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)
 
 
 def _plain(key):
-    """The key with arrays in place of Tensors."""
+    """Return the key with Tensors replaced by their arrays."""
     if isinstance(key, tuple):
         return tuple(_plain(part) for part in key)
     return key.data if isinstance(key, Tensor) else key
 
 
 def reshape(x, *shape):
-    """x in another shape, given as numbers or as one tuple; -1 stands for what is left."""
-    x = operand(x)
+    """Return x in another shape, given as numbers or a tuple; one -1 is inferred."""
+    x = as_operand(x)
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     return x if x.shape == shape else Reshape.apply(x, shape=shape)
 
 
 def transpose(x, *axes):
-    """x with its axes in the given order (numbers or one tuple); reversed if none are given."""
-    x = operand(x)
+    """Return x with its axes in the given order (numbers or a tuple); by default reversed."""
+    x = as_operand(x)
     axes = tuple(axes[0]) if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
     axes = axes or tuple(reversed(range(x.ndim)))
     if sorted(a % x.ndim for a in axes) != list(range(x.ndim)):
-        raise ValueError(f"transpose: expected an order of {x.ndim} axes, got {axes}")
+        raise ValueError(f"transpose: expected a permutation of {x.ndim} axes, got {axes}")
     return Transpose.apply(x, axes=tuple(a % x.ndim for a in axes))
 
 
 def getitem(x, key):
-    """x[key], for slices, numbers and index arrays."""
+    """Return x[key], for slices, numbers and index arrays."""
     return GetItem.apply(x, key=_plain(key))
 
 
 def put_item(x, key, shape):
-    """Zeros of `shape` with x added at [key]: the adjoint of getitem."""
+    """Return zeros of `shape` with x added at [key]: the adjoint of getitem."""
     return PutItem.apply(x, key=_plain(key), shape=tuple(shape))
 
 
 def concatenate(xs, axis=0):
-    """The arrays or Tensors of the list `xs` one after the other along `axis`."""
-    xs = [operand(x) for x in xs]
+    """Concatenate a list of arrays or Tensors along `axis`."""
+    xs = [as_operand(x) for x in xs]
     shapes = [x.shape for x in xs]
     rest = {shape[:axis % len(shape)] + shape[axis % len(shape) + 1:] for shape in shapes}
     if len(rest) != 1:
-        raise ValueError(f"concatenate: expected shapes that differ along axis {axis} alone, got {shapes}")
+        raise ValueError(f"concatenate: expected shapes that differ only along axis {axis}, got {shapes}")
     return Concatenate.apply(*xs, axis=axis)
 
 
 def pad(x, border, mode="constant", value=0.0):
-    """x (N, H, W, C) with a border (top, bottom, left, right) of `value` ('constant') or mirrored pixels ('reflect')."""
-    x = operand(x)
+    """Add a border (top, bottom, left, right) to x (N, H, W, C).
+
+    mode: 'constant' fills it with `value`; 'reflect' mirrors the pixels inside
+    """
+    x = as_operand(x)
     if x.ndim != 4 or len(border) != 4 or min(border) < 0:
         raise ValueError(f"pad: expected (N, H, W, C) and 4 borders of at least 0, got {x.shape} and {border}")
     if mode == "constant":
@@ -143,7 +146,7 @@ def pad(x, border, mode="constant", value=0.0):
         raise ValueError(f"pad: mode should be constant or reflect, got {mode!r}")
     _, height, width, _ = x.shape
     if max(border[:2]) >= height or max(border[2:]) >= width:
-        raise ValueError(f"pad: a reflected border must be smaller than the picture, got {border} for {x.shape}")
+        raise ValueError(f"pad: a reflected border must be smaller than the image, got {border} for {x.shape}")
     xp = backend.array_module(x.data if isinstance(x, Tensor) else x)
     rows = xp.pad(xp.arange(height), border[:2], mode="reflect")
     columns = xp.pad(xp.arange(width), border[2:], mode="reflect")

@@ -1,14 +1,16 @@
-"""The array code behind convolution and the optimizers, in three versions with one interface.
+"""Kernels: the array code behind convolution and the optimizers, three versions of one interface.
 
-    plain.py   the definitions, for arrays of any module: what to read, and to change
-    cpu.py     the same results for NumPy arrays, fast. convolution.py: columns and GEMM; winograd.py: fewer multiplications;
-               beside.py: few channels; products.py: long and thin matrices; shuffle.py; parts.py and parallel.py: threads
-    cuda.py    the same results for CuPy arrays, by kernels in CUDA C: the folder cuda/
+    plain.py   the definitions, for arrays of any module: read and change these
+    cpu/       the same results for NumPy arrays, fast. convolution.py: im2col and matrix products;
+               winograd.py: fewer multiplications; pixel_packing.py: few channels;
+               blocked_matmul.py: long and thin matrices; shuffle.py; tiling.py and parallel.py:
+               chunks and threads
+    cuda/      the same results for CuPy arrays, by kernels in CUDA C
 
-All take float32 and float64, and all are held to the same results by tests. `use_kernels` chooses between plain and fast,
-`use_precision` how exactly a GPU convolves.
+All versions take float32 and float64, and tests hold them to the same results. `use_kernels`
+chooses between plain and fast kernels. `use_precision` sets the precision of convolutions on a GPU.
 
-    conv2d(x, w, b, stride, padding, slope) -> y
+    conv2d(x, w, b, stride, padding, negative_slope) -> y
     conv2d_transpose(y, w, b, stride, padding, size) -> x
     conv2d_weight(x, y, stride, padding, size) -> w
     matmul(x, w) -> y
@@ -16,15 +18,15 @@ All take float32 and float64, and all are held to the same results by tests. `us
     separable(x, rows, columns) -> y
     pixel_shuffle(x, factor) -> y
     pixel_unshuffle(y, factor) -> x
-    sample_bilinear(pictures, indices, x, y) -> values
-    leaky_relu_backward(gy, y, slope) -> gx
+    sample_bilinear(images, indices, x, y) -> values
+    leaky_relu_backward(gy, y, negative_slope) -> gx
     sigmoid(x) -> y
-    adam(ps, gs, ms, vs, rates, beta1, beta2, unless)    in place
-    move_towards(averages, ps, share, unless)            in place
+    adam(ps, gs, ms, vs, lrs, beta1, beta2, skip)    in place
+    ema_update(averages, ps, alpha, skip)            in place
     sum_squares(arrays) -> y
 
-Strides, paddings and sizes are pairs (vertical, horizontal); b, slope and unless may be None. The last three work on lists of
-arrays, all of them at once.
+Strides, paddings and sizes are pairs (vertical, horizontal); b, negative_slope and skip may be
+None. The last three work on lists of arrays, all of them at once.
 """
 import numpy
 
@@ -38,9 +40,11 @@ _chosen = cpu  # or plain
 
 
 class use_kernels:
-    """Choose the kernels: 'fast' (at the start) or 'plain'. As a context manager, for a while only.
+    """Select the kernels: 'fast' (the default) or 'plain'.
 
-    chunks: split each batch of a fast convolution into that many parts, instead of as many as fit the cache.
+    As a context manager, restore the previous ones at its end.
+    chunks: number of chunks that a fast convolution splits each batch into; None chooses chunks
+        that fit the cache
     """
 
     def __init__(self, name, chunks=None):
@@ -59,19 +63,23 @@ class use_kernels:
 
 
 class use_precision:
-    """How exactly convolutions of float32 arrays are worked out on a GPU: 'float32' (at the start), 'tf32' or 'bf16'. As a
-    context manager, for a while only. Nothing else changes: the CPU, float64, dense layers and plain kernels keep theirs.
+    """Set the precision of float32 convolutions on a GPU: 'float32' (the default), 'tf32' or
+    'bf16'. As a context manager, restore the previous one at its end. The CPU, float64, dense
+    layers and plain kernels are not affected.
 
-    Tensor cores multiply numbers of fewer digits, many times faster. Each operand is rounded to them, the products are summed
-    in float32. So each output errs by at most so much of the sum of its products' sizes, |x| * |w|, beside float32's own error:
+    Tensor cores multiply numbers of fewer digits, many times faster. Each operand is rounded to
+    these digits; the products are summed in float32. The error of an output, in addition to that of
+    float32, is at most this fraction of the sum of the absolute products |x| * |w|:
 
-        float32   24 binary digits   nothing more
+        float32   24 binary digits   0
         tf32      11                 2**-10, a thousandth
         bf16       8                 2**-7, a hundred-and-twenty-eighth
 
-    Errors of both signs meet in that sum, so they are usually far smaller. Weights, activations and gradients are stored in
-    float32. And both kinds have float32's range of exponents: a small gradient is rounded, never lost. So a loss need not be
-    scaled up to save its gradients, as it must for float16, which ends at 6e-8."""
+    Rounding errors of both signs cancel in that sum, so they are usually far smaller. Weights,
+    activations and gradients are stored in float32. Both formats have the exponent range of
+    float32: a small gradient is rounded but does not underflow. So no loss scaling is needed,
+    unlike for float16, which ends at 6e-8.
+    """
 
     def __init__(self, name):
         if name not in PRECISIONS:
@@ -86,22 +94,24 @@ class use_precision:
 
 
 def check_precision(name, device):
-    """Raises DeviceError where a precision of use_precision would have no effect, or cannot be had, on 'cpu' or 'cuda'."""
+    """Raise DeviceError if a precision has no effect or is not supported on a device ('cpu',
+    'cuda')."""
     if name == "float32":
         return
     if device == "cpu":
-        raise backend.DeviceError(f"{name}: only a GPU computes so; use --precision float32, or --device cuda")
+        raise backend.DeviceError(f"{name}: supported only on a GPU; use --precision float32, or --device cuda")
     if _chosen is plain:
-        raise backend.DeviceError(f"{name}: plain kernels compute in float32; use --kernels fast, or --precision float32")
+        raise backend.DeviceError(f"{name}: plain kernels compute in float32; use --kernels fast, or "
+                                  "--precision float32")
     capability = backend.load_cupy().cuda.Device().compute_capability  # "90" for 9.0
     if int(capability) < 80:
         found = f"{capability[:-1]}.{capability[-1]}"
-        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0, this one's is {found}; use --precision "
-                                  "float32")
+        raise backend.DeviceError(f"{name}: needs a GPU of compute capability 8.0 or higher, this one has {found}; use "
+                                  "--precision float32")
 
 
 def select(array):
-    """The kernels to use for this array."""
+    """Return the kernels to use for this array."""
     if _chosen is plain:
         return plain
     return cpu if type(array) is numpy.ndarray else cuda

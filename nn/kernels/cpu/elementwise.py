@@ -1,21 +1,21 @@
-"""Activations element by element, a chunk of the batch for each thread."""
+"""Element-wise activations on the CPU, with the batch split into chunks for all threads."""
 import numpy
 
 from nn.kernels import plain
 from nn.kernels.cpu import parallel, tiling
 
 
-def leaky_relu_backward(gy, y, slope):
-    """As plain.leaky_relu_backward; arithmetic on the sign, since a choice for each element would be guessed by the
-    processor, and wrongly half of the time."""
+def leaky_relu_backward(gy, y, negative_slope):
+    """As plain.leaky_relu_backward, without branches, which would be mispredicted half of the
+    time."""
     gx = numpy.empty(gy.shape, gy.dtype)
-    slope = gy.dtype.type(slope)
+    negative_slope = gy.dtype.type(negative_slope)
 
-    def work(part):
-        out = gx[part]
-        numpy.multiply(y[part] > 0, 1 - slope, out=out)
-        out += slope
-        out *= gy[part]
+    def work(chunk):
+        out = gx[chunk]
+        numpy.multiply(y[chunk] > 0, 1 - negative_slope, out=out)
+        out += negative_slope
+        out *= gy[chunk]
 
     parallel.run(work, tiling.chunks(len(gy), 3 * gy[:1].nbytes))
     return gx
@@ -27,13 +27,13 @@ def sigmoid(x):
         return plain.sigmoid(x)
     y = numpy.empty(x.shape, x.dtype)
 
-    def work(part):
-        top = numpy.abs(x[part], out=y[part])
-        numpy.negative(top, out=top)
-        numpy.exp(top, out=top)
-        below = 1 + top
-        numpy.maximum(top, x[part] >= 0, out=top)
-        top /= below
+    def work(chunk):
+        numerator = numpy.abs(x[chunk], out=y[chunk])
+        numpy.negative(numerator, out=numerator)
+        numpy.exp(numerator, out=numerator)
+        denominator = 1 + numerator
+        numpy.maximum(numerator, x[chunk] >= 0, out=numerator)
+        numerator /= denominator
 
     parallel.run(work, tiling.chunks(len(x), 4 * x[:1].nbytes))
     return y

@@ -1,13 +1,15 @@
-"""Adam and the moving average for a whole list of parameters, block by block, on all threads."""
+"""Adam and the moving average on the CPU: all parameters at once, by blocks, on all threads."""
 import numpy
 
 from nn.kernels import plain
 from nn.kernels.cpu import parallel, tiling
 
 
-def _by_blocks(work, *lists):
-    """work(block of an array of each list) for all blocks of all arrays, in one go: most arrays are small. Those that are not
-    contiguous are worked on whole."""
+def _for_each_block(work, *lists):
+    """Call work(k, block of the k-th array of each list) for all blocks of all arrays.
+
+    One run for all, since most arrays are small. Arrays that are not contiguous are one block.
+    """
     blocks = []
     for k, arrays in enumerate(zip(*lists)):
         if not all(a.flags.c_contiguous for a in arrays):
@@ -19,13 +21,13 @@ def _by_blocks(work, *lists):
     parallel.run(lambda first: [work(k, *block) for k, block in blocks[first::threads]], range(threads))
 
 
-def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
+def adam(ps, gs, ms, vs, lrs, beta1, beta2, skip=None):
     """As plain.adam."""
-    if unless is not None and unless:
+    if skip is not None and skip:
         return
 
     def work(k, p, g, m, v):
-        rate, eps = rates[k]
+        lr, eps = lrs[k]
         scratch = g - m
         scratch *= 1 - beta1
         m += scratch
@@ -36,23 +38,23 @@ def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
         numpy.sqrt(v, out=scratch)
         scratch += eps
         numpy.divide(m, scratch, out=scratch)
-        scratch *= rate
+        scratch *= lr
         p -= scratch
 
-    _by_blocks(work, ps, gs, ms, vs)
+    _for_each_block(work, ps, gs, ms, vs)
 
 
-def move_towards(averages, ps, share, unless=None):
-    """As plain.move_towards."""
-    if unless is not None and unless:
+def ema_update(averages, ps, alpha, skip=None):
+    """As plain.ema_update."""
+    if skip is not None and skip:
         return
 
     def work(_, average, p):
         scratch = p - average
-        scratch *= share
+        scratch *= alpha
         average += scratch
 
-    _by_blocks(work, averages, ps)
+    _for_each_block(work, averages, ps)
 
 
 def sum_squares(arrays):

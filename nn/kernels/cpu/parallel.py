@@ -1,6 +1,9 @@
-"""Work on parts of a batch at the same time. NumPy releases the interpreter's lock in its loops and products, so plain
-threads do. NumPy's BLAS is held to one thread for good: its own threads would fight with these for the cores, and having
-worked once, they keep a core busy with waiting for a while (on two cores a training step took 1.4 times as long).
+"""A thread pool for kernels: chunks of a batch are computed at the same time.
+
+NumPy releases the interpreter's lock in its loops and products, so plain threads suffice. NumPy's
+BLAS is limited to one thread for good: its own threads would compete with these for the cores, and
+they keep a core busy waiting for a while after each product (on two cores a training step took 1.4
+times as long).
 """
 import collections
 import ctypes
@@ -24,62 +27,65 @@ _threads = _available_cores()
 
 
 def thread_count():
-    """How many threads kernels use."""
+    """Return the number of threads that kernels use."""
     return _threads
 
 
 def set_threads(count):
-    """Use `count` threads. The same count gives the same bits."""
+    """Set the number of threads that kernels use. The same count gives the same bits."""
     global _threads
     if count < 1:
         raise ValueError(f"threads: expected at least 1, got {count}")
     if count == _threads:
         return
-    if _helpers.cache_info().currsize:
-        jobs = _helpers()
-        _helpers.cache_clear()
+    if _job_queue.cache_info().currsize:
+        jobs = _job_queue()
+        _job_queue.cache_clear()
         for _ in range(1, _threads):
             jobs.put(None)
     _threads = count
 
 
 @functools.cache
-def _helpers():
-    """The queue of jobs of the threads that help whoever calls run. They wait for ever, and end with the program."""
+def _job_queue():
+    """Start the worker threads, which wait for jobs until the program ends; return their queue."""
     jobs = queue.SimpleQueue()
     for k in range(1, _threads):
-        threading.Thread(target=_help, args=(jobs,), name=f"kernel_{k}", daemon=True).start()
+        threading.Thread(target=_worker, args=(jobs,), name=f"kernel_{k}", daemon=True).start()
     return jobs
 
 
-def _help(jobs):
+def _worker(jobs):
     while (job := jobs.get()) is not None:
-        job.work_on()
-        del job  # its arrays are not kept until the next one comes
+        job.process_chunks()
+        del job  # frees its arrays before the next job comes
 
 
 class _Job:
-    """work(part) for each of the parts, by whichever threads come to help."""
+    """work(chunk) for each of the chunks, by all threads that take part."""
 
-    def __init__(self, work, parts):
-        self._work, self._count = work, len(parts)
-        self.left = collections.deque(enumerate(parts))
-        self._done = queue.SimpleQueue()  # (number of the part, result, error)
+    def __init__(self, work, chunks):
+        self._work, self._count = work, len(chunks)
+        self.pending = collections.deque(enumerate(chunks))
+        self._done = queue.SimpleQueue()  # (index of the chunk, result, error)
 
-    def work_on(self):
-        """Take parts until none is left."""
+    def process_chunks(self):
+        """Process chunks until none is pending."""
         while True:
             try:
-                k, part = self.left.popleft()
+                k, chunk = self.pending.popleft()
             except IndexError:
                 return
             try:
-                self._done.put((k, self._work(part), None))
+                self._done.put((k, self._work(chunk), None))
             except Exception as error:
                 self._done.put((k, None, error))
 
     def results(self):
-        """The results in the order of the parts, once all are there. Raises the error of the first part that failed."""
+        """Wait for all results and return them in the order of the chunks.
+
+        Raises the error of the first chunk that failed.
+        """
         done = sorted((self._done.get() for _ in range(self._count)), key=lambda each: each[0])
         for _, _, error in done:
             if error is not None:
@@ -87,22 +93,22 @@ class _Job:
         return [result for _, result, _ in done]
 
 
-def run(work, parts):
-    """[work(part) for part in parts], on all threads, of which the caller's is one; the results in the order of the parts."""
-    helpers = min(_threads, len(parts)) - 1
-    if helpers < 1:
-        return [work(part) for part in parts]
-    job, jobs = _Job(work, parts), _helpers()
-    for _ in range(helpers):
+def run(work, chunks):
+    """Return [work(chunk) for chunk in chunks], computed on all threads, the caller's included."""
+    workers = min(_threads, len(chunks)) - 1
+    if workers < 1:
+        return [work(chunk) for chunk in chunks]
+    job, jobs = _Job(work, chunks), _job_queue()
+    for _ in range(workers):
         jobs.put(job)
     try:
-        job.work_on()
+        job.process_chunks()
         return job.results()
     finally:
-        job.left.clear()  # interrupted: nothing more is begun
+        job.pending.clear()  # after an interruption no further chunk begins
 
 
-def _hold_blas():
+def _limit_blas_threads():
     """Set NumPy's own OpenBLAS to one thread. Another BLAS is left as it is."""
     root = os.path.dirname(numpy.__file__)
     for pattern in (root + ".libs/*openblas*", root + "/.dylibs/*openblas*"):
@@ -118,15 +124,18 @@ def _hold_blas():
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # names of glibc's mallopt, in malloc.h
 
 
-def _keep_memory():
-    """Let glibc keep up to 256 MiB of freed memory, in arrays of up to 32 MiB. Other C libraries are left as they are."""
+def _reuse_freed_memory():
+    """Let glibc keep up to 256 MiB of freed memory, in arrays of up to 32 MiB.
+
+    Other C libraries are left as they are.
+    """
     try:
-        change = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # musl and macOS have none; Windows has no library of no name
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl and macOS do not have it; on Windows CDLL(None) fails
         return
-    change(_MMAP_THRESHOLD, 32 << 20)
-    change(_TRIM_THRESHOLD, 256 << 20)
+    mallopt(_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_TRIM_THRESHOLD, 256 << 20)
 
 
-_hold_blas()
-_keep_memory()
+_limit_blas_threads()
+_reuse_freed_memory()

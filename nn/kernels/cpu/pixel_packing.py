@@ -1,56 +1,61 @@
-"""Convolution of few channels, for several pixels at once.
+"""Pixel packing: convolution of few channels, computed for several pixels at once.
 
-Under a kernel of 5 x 5 on 3 channels lie short runs of 15 numbers, five of them for each pixel, and most belong to its neighbours
-too. So `count` pixels beside one another are taken for one with count times as many channels, and what they see together for one
-wider kernel, with zeros where a pixel does not see so far:
+For a 5 x 5 kernel on 3 channels, a kernel row is a short run of 15 numbers, and the patches of
+neighboring pixels overlap. So `pack` neighboring output pixels are treated as one pixel with `pack`
+times as many channels. One wider kernel, padded with zeros, computes all of them from the union of
+their patches:
 
-    x    a b c d e f g          y0 sees a b c d e, y1 sees b c d e f, y2 sees c d e f g; together they see a ... g
+    x  a b c d e f g    y0 depends on a b c d e, y1 on b c d e f, y2 on c d e f g;
+                        together they depend on a ... g
 
-Fewer and longer runs are copied; the products with zeros are for nothing, but few channels leave the processor idle anyway.
+Fewer and longer runs are copied. The products with zeros are wasted, but with few channels the
+processor has time to spare.
 """
 import math
 
 import numpy
 
-GATHERED, FOLDED, MOST = 32, 256, 4  # channels that pixels may have together, where patches are gathered, and where they are
-FEW = 4                              # folded; pixels at the most; channels of the thin side at the most
+GATHER_CHANNELS = 32  # maximum channels of a packed pixel of y, if patches are gathered (im2col)
+SCATTER_CHANNELS = 256  # maximum channels of a packed pixel of y, if patches are scattered (col2im)
+MAX_PIXELS = 4  # maximum pixels packed as one, if patches are scattered
+FEW_CHANNELS = 4  # channels of x up to which pixels are packed
 
 
-def count(c, f, kw, width):
-    """How many of the pixels in a row of y (..., width, F) to work out as one by patches of x (..., C)."""
-    return _fitting(c, kw, width, GATHERED // f)
+def pixels_per_block(c, f, kw, width):
+    """Return how many pixels in a row of y (..., width, F) im2col of x (..., C) computes as one."""
+    return _common_divisor(c, kw, width, GATHER_CHANNELS // f)
 
 
-def count_thin(c, f, kw, width):
-    """How many of the pixels in a row of y (..., width, F) to take as one for patches of x (..., C)."""
-    return _fitting(c, kw, width, min(MOST, FOLDED // f))
+def pixels_per_scattered_block(c, f, kw, width):
+    """Return how many pixels in a row of y (..., width, F) col2im to x (..., C) scatters as one."""
+    return _common_divisor(c, kw, width, min(MAX_PIXELS, SCATTER_CHANNELS // f))
 
 
-def _fitting(c, kw, width, most):
-    """So many that none of the row is left over."""
-    return math.gcd(max(1, most), width) if c <= FEW and kw > 1 else 1
+def _common_divisor(c, kw, width, limit):
+    """Return a block size that divides the row, or 1 if packing does not pay."""
+    return math.gcd(max(1, limit), width) if c <= FEW_CHANNELS and kw > 1 else 1
 
 
-def reach(kw, count, stride):
-    """The width of what `count` neighbours see together."""
-    return (count - 1) * stride + kw
+def widened_width(kw, pack, stride):
+    """Return the width of the union of the patches of `pack` neighboring pixels."""
+    return (pack - 1) * stride + kw
 
 
-def join(w, count, stride):
-    """The kernel (kh, kw, C, F) as that of `count` neighbours: (kh, reach, C, count*F)."""
-    if count == 1:
+def widen_kernel(w, pack, stride):
+    """Return w (kh, kw, C, F) for `pack` pixels at once: (kh, widened width, C, pack*F)."""
+    if pack == 1:
         return w
     kh, kw, c, f = w.shape
-    joined = numpy.zeros((kh, reach(kw, count, stride), c, count, f), w.dtype)
-    for k in range(count):
-        joined[:, k * stride:k * stride + kw, :, k] = w
-    return joined.reshape(kh, -1, c, count * f)
+    widened = numpy.zeros((kh, widened_width(kw, pack, stride), c, pack, f), w.dtype)
+    for k in range(pack):
+        widened[:, k * stride:k * stride + kw, :, k] = w
+    return widened.reshape(kh, -1, c, pack * f)
 
 
-def apart(joined, kw, count, stride):
-    """The adjoint of join."""
-    if count == 1:
-        return joined
-    kh, wide, c, f = joined.shape
-    joined = joined.reshape(kh, wide, c, count, f // count)
-    return sum(joined[:, k * stride:k * stride + kw, :, k] for k in range(count))
+def widen_kernel_adjoint(widened, kw, pack, stride):
+    """Return the adjoint of widen_kernel: the gradient of w from that of the widened kernel."""
+    if pack == 1:
+        return widened
+    kh, width, c, f = widened.shape
+    widened = widened.reshape(kh, width, c, pack, f // pack)
+    return sum(widened[:, k * stride:k * stride + kw, :, k] for k in range(pack))

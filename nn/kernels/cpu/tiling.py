@@ -1,37 +1,44 @@
-"""How a batch is cut into parts: so small that what is made of each stays in the cache, and as many as keep all threads at work."""
+"""Split a batch into chunks that fit the cache and keep every thread busy."""
 import numpy
 
 from nn.kernels.cpu import parallel
 
-CHUNK_BYTES = 1 << 22  # columns of this size stay near a core, and are worth a call
-BLOCK = 1 << 16  # numbers of a flat array that are worked on at a time
-SUMMED_ALONE = 1 << 19  # bytes of an array up to which a sum is not worth cutting up
-forced_chunks = None  # the number of chunks, where a caller of use_kernels gave one
+CHUNK_BYTES = 1 << 22  # size of a chunk's im2col matrix: fits the cache of a core, and is worth a call
+BLOCK = 1 << 16  # elements of a flat array that are processed at a time
+SINGLE_THREAD_SUM = 1 << 19  # bytes of an array up to which splitting a sum over threads does not pay
+forced_chunks = None  # number of chunks given to use_kernels, or None
 
 
 def chunks(count, bytes_each, weight_bytes=0):
-    """Slices of a batch of `count` pictures of which bytes_each are made: small enough for the cache, at least one a thread.
-    A large weight is read once a chunk, so then chunks are few."""
-    return cut(count, min(_number(count, bytes_each, weight_bytes), count))
+    """Return slices of a batch: chunks small enough for the cache, at least one for each thread.
+
+    count: images in the batch
+    bytes_each: size of the temporary arrays computed from each image
+    weight_bytes: size of the weight; each chunk reads it once, so a large one means few chunks
+    """
+    return split(count, min(_chunk_count(count, bytes_each, weight_bytes), count))
 
 
 def bands(count, rows, bytes_each, weight_bytes):
-    """As chunks, pairs (pictures, rows of each): where there are fewer pictures than chunks, pictures are cut into bands of
-    rows. So a single large picture is worked on by all threads, in the cache."""
-    number = _number(count, bytes_each, weight_bytes)
+    """Return pairs (slice of images, slice of rows). Arguments as for chunks; rows: of each image.
+
+    If there are fewer images than chunks, images are split into bands of rows: all threads work on
+    a single large image, in the cache.
+    """
+    number = _chunk_count(count, bytes_each, weight_bytes)
     bands = min(-(-number // count), rows) if count else 1
-    return [(pictures, band) for pictures in cut(count, min(number, count)) for band in cut(rows, bands)]
+    return [(images, band) for images in split(count, min(number, count)) for band in split(rows, bands)]
 
 
-def rows_under(x, rows, kh, stride, padding):
-    """What a band of y's rows is computed from: those rows of x (n, H, W, C), and the zeros around them."""
+def input_rows(x, rows, kh, stride, padding):
+    """Return the rows of x (n, H, W, C) that a band of y's rows depends on, and their padding."""
     top, bottom = rows.start * stride - padding[0], (rows.stop - 1) * stride + kh - padding[0]
     first, last = (min(max(edge, 0), x.shape[1]) for edge in (top, bottom))
     above = min(max(-top, 0), bottom - top)
     return x[:, first:last], ((above, bottom - top - above - (last - first)), padding[1])
 
 
-def _number(count, bytes_each, weight_bytes):
+def _chunk_count(count, bytes_each, weight_bytes):
     if forced_chunks:
         return forced_chunks
     threads = parallel.thread_count()
@@ -40,32 +47,37 @@ def _number(count, bytes_each, weight_bytes):
     return -(-number // threads) * threads  # equal work for all threads
 
 
-def one_a_thread(count):
-    """Slices of so many things, one for each thread."""
-    return cut(count, min(count, parallel.thread_count()))
+def split_for_threads(count):
+    """Return slices of `count` items, one for each thread."""
+    return split(count, min(count, parallel.thread_count()))
 
 
-def cut(length, number):
-    """`number` slices of nearly equal length; one empty slice of nothing."""
+def split(length, number):
+    """Return `number` slices of nearly equal length; for number 0, one empty slice."""
     edges = [length * k // number for k in range(number + 1)] if number else [0]
     return [slice(a, b) for a, b in zip(edges, edges[1:])] or [slice(0, 0)]
 
 
-def view(x, shape, strides):
-    """A contiguous array's memory as an array of another shape, whose elements may lie in one another (strides in bytes). As
-    numpy.lib.stride_tricks.as_strided, in an eighth of the time; and it does not reach beyond x."""
+def strided_view(x, shape, strides):
+    """Return a view of a contiguous array with another shape and strides in bytes; its elements may
+    overlap.
+
+    As numpy.lib.stride_tricks.as_strided, in an eighth of the time, and it cannot reach beyond x.
+    """
     return numpy.ndarray(shape, x.dtype, x, 0, strides)
 
 
-def total(arrays):
-    """The sum of arrays of one shape, in the first of them; always in this order, so that its bits do not depend on which thread
-    was first."""
+def sum_in_order(arrays):
+    """Sum arrays of one shape into the first, and return it.
+
+    The order is fixed, so the bits do not depend on which thread was first.
+    """
     flat = [array.reshape(-1) for array in arrays]
 
-    def work(part):
+    def work(chunk):
         for other in flat[1:]:
-            flat[0][part] += other[part]
+            flat[0][chunk] += other[chunk]
 
     if len(arrays) > 1:
-        parallel.run(work, cut(flat[0].size, parallel.thread_count() if flat[0].nbytes > SUMMED_ALONE else 1))
+        parallel.run(work, split(flat[0].size, parallel.thread_count() if flat[0].nbytes > SINGLE_THREAD_SUM else 1))
     return arrays[0]

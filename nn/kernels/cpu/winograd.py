@@ -1,18 +1,27 @@
-"""Convolution with fewer multiplications: Winograd's minimal filtering, F(2x2, 3x3) of Lavin & Gray 2016 (arXiv:1509.09308).
+"""Winograd convolution: 3 x 3 kernels with fewer multiplications.
 
-Two neighbouring outputs of a filter with three taps need four products, not six:
+F(2x2, 3x3) of Lavin & Gray 2016 (arXiv:1509.09308). Two neighboring outputs of a filter with three
+taps need four products, not six:
 
-    y0 = x0 g0 + x1 g1 + x2 g2 = m0 + m1 + m2      m0 = (x0 - x2) g0                      m3 = (x1 - x3) g2
-    y1 = x1 g0 + x2 g1 + x3 g2 = m1 - m2 - m3      m1 = (x1 + x2) (g0 + g1 + g2) / 2      m2 = (x2 - x1) (g0 - g1 + g2) / 2
+    y0 = x0 g0 + x1 g1 + x2 g2 = m0 + m1 + m2
+    y1 = x1 g0 + x2 g1 + x3 g2 = m1 - m2 - m3
 
-Along both axes that is 16 products for 2 x 2 outputs, not 36. Each is summed over the channels before the way from m to y: so
-these are 16 matrix products. The ways from x and g to the factors and from m to y are products with small constant matrices.
+    m0 = (x0 - x2) g0        m1 = (x1 + x2) (g0 + g1 + g2) / 2
+    m3 = (x1 - x3) g2        m2 = (x2 - x1) (g0 - g1 + g2) / 2
 
-    y = pixels(tiles(x) @ filters(w))             convolution with stride 1
-    w = taps(tiles(x).T @ shares(y))              its weight gradient: shares is the adjoint of pixels, taps that of filters
+Along both axes these are 16 products for 2 x 2 outputs, not 36. Each product is summed over the
+channels before m is transformed to y: so they are 16 matrix products. The transforms of x, of g and
+of m are products with small constant matrices.
 
-Threads share the pictures, so that what is made of some stays in the cache; or, where the filters are large beside the pictures,
-the 16 products: then no filter is read, nor any sum of the weight gradient made, by more than one.
+    y = transform_output(transform_input(x) @ transform_filter(w))    convolution with stride 1
+    w = transform_filter_adjoint(transform_input(x).T @ transform_output_adjoint(y))
+                                                                      its weight gradient
+
+Names as in the paper: v is the transformed input, u the transformed filter, m their product.
+
+Threads split the images, so that each chunk stays in the cache. If the filters are large compared
+with the images, threads split the 16 products instead: then each filter is read, and each sum of
+the weight gradient computed, by one thread only.
 """
 import functools
 
@@ -20,116 +29,124 @@ import numpy
 
 from nn.kernels.cpu import blocked_matmul, parallel, tiling
 
-PRODUCTS = 1 << 21  # multiplications in each of the 16 products, beyond which this way pays,
-SIDE = 1 << 14  # and tiles times channels of the thinner side, from which,
-UNLIKE = 16  # where one side has at most so many times the other's channels (all three measured)
-HEAVY = 16  # numbers made of the pictures, for each of the kernel's channels: up to so many, threads share the products
+# Winograd is faster if all three hold (measured):
+MIN_MULTIPLICATIONS = 1 << 21  # each of the 16 products has more multiplications than this
+MIN_TILE_CHANNELS = 1 << 14  # tiles times channels of the thinner side are at least this many
+MAX_CHANNEL_RATIO = 16  # neither side has more than this many times the channels of the other
 
-_X = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # from x to the first factors of m
-_G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # from g to the second factors of m
-_Y = ((1, 1, 1, 0), (0, 1, -1, -1))  # from m to y
+WEIGHT_BOUND_RATIO = 16  # transformed numbers per kernel weight up to which threads split the products
+
+_BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # input transform: from x to v
+_G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # filter transform: from g to u
+_AT = ((1, 1, 1, 0), (0, 1, -1, -1))  # output transform: from m to y
 
 
-def pays(weight_shape, stride, y_shape):
-    """Whether this way is open for y (n, OH, OW), and the faster one: it is not where few tiles meet many filters, or where
-    channels are so few that the additions weigh more than the products."""
+def is_faster(weight_shape, stride, y_shape):
+    """Return whether Winograd applies to this convolution and is the faster way to y (n, OH, OW).
+
+    It is slower if few tiles meet many filters, or if channels are so few that the additions
+    outweigh the products.
+    """
     kh, kw, c, f = weight_shape
-    if (kh, kw) != (3, 3) or stride != (1, 1) or max(c, f) > UNLIKE * min(c, f):
+    if (kh, kw) != (3, 3) or stride != (1, 1) or max(c, f) > MAX_CHANNEL_RATIO * min(c, f):
         return False
     tiles = _count_tiles(*y_shape)
-    return tiles * min(c, f) >= SIDE and tiles * c * f > PRODUCTS
+    return tiles * min(c, f) >= MIN_TILE_CHANNELS and tiles * c * f > MIN_MULTIPLICATIONS
 
 
-def conv2d(x, w, padding, finish):
-    """As plain.conv2d with stride 1; finish(part of y) is called while that is in the cache."""
+def conv2d(x, w, padding, epilogue):
+    """As plain.conv2d with stride 1; epilogue(chunk of y) runs while that chunk is in the cache."""
     n, h, wd, c = x.shape
     f = w.shape[3]
     y = numpy.empty((n, h + 2 * padding[0] - 2, wd + 2 * padding[1] - 2, f), x.dtype)
-    second = numpy.empty((16, c, f), x.dtype)
-    parallel.run(lambda part: filters(w[:, :, part], second[:, part]), tiling.one_a_thread(c))
-    way = _by_products if _is_heavy(c, f, y.shape) else _by_pictures
-    way(x, second, padding, finish, y)
+    u = numpy.empty((16, c, f), x.dtype)
+    parallel.run(lambda chunk: transform_filter(w[:, :, chunk], u[:, chunk]), tiling.split_for_threads(c))
+    convolve = _conv_by_products if _is_weight_bound(c, f, y.shape) else _conv_by_images
+    convolve(x, u, padding, epilogue, y)
     return y
 
 
-def _is_heavy(c, f, y_shape):
-    """Whether the filters are large beside what is made of the pictures."""
-    return _count_tiles(*y_shape[:3]) * (c + f) <= HEAVY * c * f
+def _is_weight_bound(c, f, y_shape):
+    """Return whether the filters are large compared with the transformed images."""
+    return _count_tiles(*y_shape[:3]) * (c + f) <= WEIGHT_BOUND_RATIO * c * f
 
 
-def _by_pictures(x, second, padding, finish, y):
-    """Threads share the pictures."""
+def _conv_by_images(x, u, padding, epilogue, y):
+    """Convolve with the images split over the threads."""
     (n, oh, ow, f), c = y.shape, x.shape[3]
 
-    def work(part):
-        pictures, rows = part
-        out = y[pictures, rows]
-        seen, ((above, _), left) = tiling.rows_under(x[pictures], rows, 3, 1, padding)
+    def work(band):
+        images, rows = band
+        out = y[images, rows]
+        source, ((above, _), left) = tiling.input_rows(x[images], rows, 3, 1, padding)
         count = _count_tiles(*out.shape[:3])
-        first, m = numpy.empty((16, count, c), x.dtype), numpy.empty((16, count, f), x.dtype)
-        tiles(seen, (above, left), out.shape[1:3], first)
-        blocked_matmul.tall(first, second, m)
-        pixels(m, out)
-        finish(out)
+        v, m = numpy.empty((16, count, c), x.dtype), numpy.empty((16, count, f), x.dtype)
+        transform_input(source, (above, left), out.shape[1:3], v)
+        blocked_matmul.matmul_tall(v, u, m)
+        transform_output(m, out)
+        epilogue(out)
 
-    parallel.run(work, tiling.bands(n, oh, oh * ow * 4 * (c + f) * y.itemsize, second.nbytes))
+    parallel.run(work, tiling.bands(n, oh, oh * ow * 4 * (c + f) * y.itemsize, u.nbytes))
 
 
-def _by_products(x, second, padding, finish, y):
-    """Threads share the 16 products; what leads to them and from them is made of pictures."""
+def _conv_by_products(x, u, padding, epilogue, y):
+    """Convolve with the 16 products split over the threads; the transforms are split by images."""
     n, oh, ow, f = y.shape
     count = _count_tiles(1, oh, ow)
-    first, m = numpy.empty((16, n * count, x.shape[3]), x.dtype), numpy.empty((16, n * count, f), x.dtype)
-    pictures = tiling.one_a_thread(n)
-    parallel.run(lambda part: tiles(x[part], padding, (oh, ow), _tiles_of(first, part, count)), pictures)
-    parallel.run(lambda each: numpy.matmul(first[each], second[each], out=m[each]), range(16))
+    v, m = numpy.empty((16, n * count, x.shape[3]), x.dtype), numpy.empty((16, n * count, f), x.dtype)
+    images = tiling.split_for_threads(n)
+    parallel.run(lambda chunk: transform_input(x[chunk], padding, (oh, ow), _tiles_of(v, chunk, count)), images)
+    parallel.run(lambda k: numpy.matmul(v[k], u[k], out=m[k]), range(16))
 
-    def work(part):
-        pixels(_tiles_of(m, part, count), y[part])
-        finish(y[part])
+    def work(chunk):
+        transform_output(_tiles_of(m, chunk, count), y[chunk])
+        epilogue(y[chunk])
 
-    parallel.run(work, pictures)
+    parallel.run(work, images)
 
 
 def conv2d_weight(x, y, padding):
-    """As plain.conv2d_weight with a kernel of 3 x 3 and stride 1."""
+    """As plain.conv2d_weight with a 3 x 3 kernel and stride 1."""
     c, f = x.shape[3], y.shape[3]
-    heavy = _is_heavy(c, f, y.shape)
-    total = (_weight_by_products if heavy else _weight_by_pictures)(x, y, padding)
+    weight_bound = _is_weight_bound(c, f, y.shape)
+    total = (_weight_by_products if weight_bound else _weight_by_images)(x, y, padding)
     w = numpy.empty((9, c, f), y.dtype)
-    parallel.run(lambda part: taps(total[:, part], w[:, part]), tiling.one_a_thread(c) if heavy else [slice(c)])
+    parallel.run(lambda chunk: transform_filter_adjoint(total[:, chunk], w[:, chunk]),
+                 tiling.split_for_threads(c) if weight_bound else [slice(c)])
     return w.reshape(3, 3, c, f)
 
 
-def _weight_by_pictures(x, y, padding):
+def _weight_by_images(x, y, padding):
+    """Return the gradient of u, with the images split over the threads."""
     (n, oh, ow, f), c = y.shape, x.shape[3]
 
-    def work(part):
-        pictures = y[part]
-        count = _count_tiles(*pictures.shape[:3])
-        first, second = numpy.empty((16, count, c), x.dtype), numpy.empty((16, count, f), x.dtype)
-        tiles(x[part], padding, (oh, ow), first)
-        shares(pictures, second)
-        return blocked_matmul.across(first, second)
+    def work(chunk):
+        images = y[chunk]
+        count = _count_tiles(*images.shape[:3])
+        v, m = numpy.empty((16, count, c), x.dtype), numpy.empty((16, count, f), x.dtype)
+        transform_input(x[chunk], padding, (oh, ow), v)
+        transform_output_adjoint(images, m)
+        return blocked_matmul.matmul_tn(v, m)
 
-    found = parallel.run(work, tiling.chunks(n, oh * ow * 4 * (c + f) * y.itemsize, 16 * c * f * y.itemsize))
-    return tiling.total(found)
+    sums = parallel.run(work, tiling.chunks(n, oh * ow * 4 * (c + f) * y.itemsize, 16 * c * f * y.itemsize))
+    return tiling.sum_in_order(sums)
 
 
 def _weight_by_products(x, y, padding):
+    """Return the gradient of u, with the 16 products split over the threads."""
     (n, oh, ow, f), c = y.shape, x.shape[3]
     count = _count_tiles(1, oh, ow)
-    first, second = numpy.empty((16, n * count, c), x.dtype), numpy.empty((16, n * count, f), x.dtype)
+    v, m = numpy.empty((16, n * count, c), x.dtype), numpy.empty((16, n * count, f), x.dtype)
     total = numpy.empty((16, c, f), x.dtype)
 
-    def prepare(part):
-        tiles(x[part], padding, (oh, ow), _tiles_of(first, part, count))
-        shares(y[part], _tiles_of(second, part, count))
+    def transform(chunk):
+        transform_input(x[chunk], padding, (oh, ow), _tiles_of(v, chunk, count))
+        transform_output_adjoint(y[chunk], _tiles_of(m, chunk, count))
 
-    def work(each):
-        total[each] = blocked_matmul.across(first[each], second[each])
+    def work(k):
+        total[k] = blocked_matmul.matmul_tn(v[k], m[k])
 
-    parallel.run(prepare, tiling.one_a_thread(n))
+    parallel.run(transform, tiling.split_for_threads(n))
     parallel.run(work, range(16))
     return total
 
@@ -138,65 +155,72 @@ def _count_tiles(n, oh, ow):
     return n * -(-oh // 2) * -(-ow // 2)
 
 
-def _tiles_of(factors, pictures, count):
-    """Those of a slice of pictures, of which each has so many."""
-    return factors[:, pictures.start * count:pictures.stop * count]
+def _tiles_of(transformed, images, count):
+    """Return the tiles of a slice of images, with `count` tiles for each image."""
+    return transformed[:, images.start * count:images.stop * count]
 
 
 @functools.cache
 def _along_both_axes(matrix, dtype):
+    """Return the matrix (M*M, K*K) that applies a matrix (M, K) along both axes."""
     return numpy.kron(matrix, matrix).astype(dtype)
 
 
-def _ahead(matrix, x, y):
-    """Fill y (M*M, ...) from x (K*K, ...) by a matrix (M, K) along both axes. The ellipses must be runs of memory in y."""
-    blocked_matmul.wide(_along_both_axes(matrix, x.dtype), x.reshape(len(x), -1), y.reshape(len(y), -1))
+def _transform(matrix, x, y):
+    """Fill y (M*M, ...) from x (K*K, ...) by a matrix (M, K) along both axes.
+
+    The ellipses must be runs of memory in y.
+    """
+    blocked_matmul.matmul_wide(_along_both_axes(matrix, x.dtype), x.reshape(len(x), -1), y.reshape(len(y), -1))
 
 
-def _back(matrix, x, y):
-    """The adjoint of _ahead: fill y (K*K, ...) from x (M*M, ...)."""
-    blocked_matmul.wide(_along_both_axes(matrix, x.dtype).T, x.reshape(len(x), -1), y.reshape(len(y), -1))
+def _transform_adjoint(matrix, x, y):
+    """Apply the adjoint of _transform: fill y (K*K, ...) from x (M*M, ...)."""
+    blocked_matmul.matmul_wide(_along_both_axes(matrix, x.dtype).T, x.reshape(len(x), -1), y.reshape(len(y), -1))
 
 
-def tiles(x, margin, size, factors):
-    """Fill the first factors of the products (16, tiles, C) from x (n, H, W, C), cut into the overlapping 4 x 4 pixels under each
-    2 x 2 outputs. margin: zeros above and to the left of x. size: (OH, OW)."""
+def transform_input(x, margin, size, v):
+    """Fill v (16, tiles, C) from the tiles of x (n, H, W, C): the 4 x 4 pixels under 2 x 2 outputs.
+
+    margin: rows and columns of zeros above and to the left of x
+    size: (OH, OW)
+    """
     n, h, w, c = x.shape
     rows, columns = (-(-length // 2) for length in size)
     padded = numpy.zeros((n, 2 * rows + 2, 2 * columns + 2, c), x.dtype)
     inside = padded[:, margin[0]:margin[0] + h, margin[1]:margin[1] + w]
     inside[...] = x[:, :inside.shape[1], :inside.shape[2]]
-    picture, row, pixel, number = padded.strides
-    seen = tiling.view(padded, (4, 4, n, rows, columns, c), (row, pixel, picture, 2 * row, 2 * pixel, number))
-    _ahead(_X, seen.reshape(16, -1), factors)
+    image, row, pixel, channel = padded.strides
+    tiles = tiling.strided_view(padded, (4, 4, n, rows, columns, c), (row, pixel, image, 2 * row, 2 * pixel, channel))
+    _transform(_BT, tiles.reshape(16, -1), v)
 
 
-def filters(w, factors):
-    """Fill the second factors of the products (16, C, F) from w (3, 3, C, F)."""
-    _ahead(_G, w.reshape(9, -1), factors)
+def transform_filter(w, u):
+    """Fill u (16, C, F) from w (3, 3, C, F)."""
+    _transform(_G, w.reshape(9, -1), u)
 
 
-def taps(factors, w):
-    """The adjoint of filters: fill w (9, C, F) from (16, C, F)."""
-    _back(_G, factors, w)
+def transform_filter_adjoint(u, w):
+    """Apply the adjoint of transform_filter: fill w (9, C, F) from u (16, C, F)."""
+    _transform_adjoint(_G, u, w)
 
 
-def pixels(m, y):
-    """Fill y (n, OH, OW, F) from the products (16, tiles, F)."""
+def transform_output(m, y):
+    """Fill y (n, OH, OW, F) from the products m (16, tiles, F)."""
     n, h, w, f = y.shape
-    found = numpy.empty((2, 2, n, -(-h // 2), -(-w // 2), f), y.dtype)
-    _ahead(_Y, m, found.reshape(4, -1))
-    found = found.transpose(2, 3, 0, 4, 1, 5)  # (n, rows, 2, columns, 2, F)
+    tiles = numpy.empty((2, 2, n, -(-h // 2), -(-w // 2), f), y.dtype)
+    _transform(_AT, m, tiles.reshape(4, -1))
+    tiles = tiles.transpose(2, 3, 0, 4, 1, 5)  # (n, rows, 2, columns, 2, F)
     if h % 2 or w % 2:
-        y[...] = found.reshape(n, 2 * found.shape[1], 2 * found.shape[3], f)[:, :h, :w]
+        y[...] = tiles.reshape(n, 2 * tiles.shape[1], 2 * tiles.shape[3], f)[:, :h, :w]
     else:
-        y.reshape(found.shape)[...] = found
+        y.reshape(tiles.shape)[...] = tiles
 
 
-def shares(y, factors):
-    """The adjoint of pixels: fill (16, tiles, F) from y (n, OH, OW, F)."""
+def transform_output_adjoint(y, m):
+    """Apply the adjoint of transform_output: fill m (16, tiles, F) from y (n, OH, OW, F)."""
     n, h, w, f = y.shape
     if h % 2 or w % 2:
         y = numpy.pad(y, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)))
-    found = y.reshape(n, y.shape[1] // 2, 2, y.shape[2] // 2, 2, f).transpose(2, 4, 0, 1, 3, 5)
-    _back(_Y, found.reshape(4, -1), factors)
+    tiles = y.reshape(n, y.shape[1] // 2, 2, y.shape[2] // 2, 2, f).transpose(2, 4, 0, 1, 3, 5)
+    _transform_adjoint(_AT, tiles.reshape(4, -1), m)

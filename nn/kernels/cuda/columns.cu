@@ -1,45 +1,51 @@
-// Convolution as one matrix product: gather the pixels that each place of y needs into a row, or add rows up again.
+// Convolution by im2col: gather the pixels under the kernel at each output position into a row, for
+// one matrix product; and its adjoint, col2im.
 //
 //     columns (N*OH*OW, kh*kw*C): row (n, i, j) holds the patch of x under the kernel at (i, j)
 //
-// Each warp takes a row, its 32 threads walk along it: C neighbours in the row are neighbours in x.
+// Each warp processes one row, its 32 threads walk along it: C neighbors in the row are neighbors
+// in x. y has `out_height` x `out_width` positions (OH, OW).
 
-// columns from x (N, H, W, C). rows: N*OH*OW. Place (i, j) begins at pixel (i*step_down - top, j*step_right - left).
+// im2col: columns from x (N, H, W, C). rows: N*OH*OW. The patch at (i, j) begins at pixel
+// (i*stride_y - top, j*stride_x - left).
 extern "C" __global__ void gather_columns(
-        const float* x, float* columns, long long rows, int height, int width, int channels, int down, int across,
-        int kernel_height, int kernel_width, int step_down, int step_right, int top, int left) {
+        const float* x, float* columns, long long rows, int height, int width, int channels, int out_height,
+        int out_width, int kernel_height, int kernel_width, int stride_y, int stride_x, int top, int left) {
     long long row = row_of_warp();
     if (row >= rows) return;
-    int j = row % across, i = row / across % down;
-    const float* picture = x + row / across / down * height * width * channels;
+    int j = row % out_width, i = row / out_width % out_height;
+    const float* image = x + row / out_width / out_height * height * width * channels;
     int length = kernel_height * kernel_width * channels;
     for (int k = threadIdx.x; k < length; k += blockDim.x) {
         int tap = k / channels;
-        int a = i * step_down - top + tap / kernel_width, b = j * step_right - left + tap % kernel_width;
+        int a = i * stride_y - top + tap / kernel_width, b = j * stride_x - left + tap % kernel_width;
         bool inside = a >= 0 && a < height && b >= 0 && b < width;
-        columns[row * length + k] = inside ? picture[((long long)a * width + b) * channels + k % channels] : 0;
+        columns[row * length + k] = inside ? image[((long long)a * width + b) * channels + k % channels] : 0;
     }
 }
 
-// x (N, H, W, C) = the sum of the columns, each number added where gather_columns had read it, plus the bias (C,) if there is
-// one. Every pixel looks up who had read it: no two threads write to one place, and the order of the sum is always the same.
+// col2im: x (N, H, W, C) = the sum of the columns, each number added where gather_columns read it,
+// plus the bias (C,) if it is not null. Each pixel collects the columns that were read from it: no
+// two threads write to one address, and the order of the sum is always the same.
 extern "C" __global__ void fold_columns(
-        const float* columns, const float* bias, float* x, long long pixels, int height, int width, int channels, int down,
-        int across, int kernel_height, int kernel_width, int step_down, int step_right, int top, int left) {
+        const float* columns, const float* bias, float* x, long long pixels, int height, int width, int channels,
+        int out_height, int out_width, int kernel_height, int kernel_width, int stride_y, int stride_x, int top,
+        int left) {
     long long pixel = row_of_warp();
     if (pixel >= pixels) return;
     int b = pixel % width, a = pixel / width % height;
-    long long picture = pixel / width / height;
+    long long image = pixel / width / height;
     int taps = kernel_height * kernel_width;
     for (int c = threadIdx.x; c < channels; c += blockDim.x) {
         float sum = 0;
-        for (int p = (a + top) % step_down; p < kernel_height; p += step_down) {
-            int i = (a + top - p) / step_down;
-            if (i < 0 || i >= down) continue;
-            for (int q = (b + left) % step_right; q < kernel_width; q += step_right) {
-                int j = (b + left - q) / step_right;
-                if (j < 0 || j >= across) continue;
-                sum += columns[(((picture * down + i) * across + j) * taps + p * kernel_width + q) * channels + c];
+        for (int p = (a + top) % stride_y; p < kernel_height; p += stride_y) {
+            int i = (a + top - p) / stride_y;
+            if (i < 0 || i >= out_height) continue;
+            for (int q = (b + left) % stride_x; q < kernel_width; q += stride_x) {
+                int j = (b + left - q) / stride_x;
+                if (j < 0 || j >= out_width) continue;
+                long long position = (image * out_height + i) * out_width + j;
+                sum += columns[(position * taps + p * kernel_width + q) * channels + c];
             }
         }
         x[pixel * channels + c] = bias ? sum + bias[c] : sum;

@@ -1,21 +1,23 @@
-// What the files here share; nn/kernels/cuda/kernels.py puts this text before each of them.
+// Shared by all files here; nn/kernels/cuda/kernels.py puts this text before each of them.
 //
-// A kernel is run by a grid of blocks of threads. blockIdx and threadIdx tell a thread which one it is; neighbouring threads
-// should read and write neighbouring numbers, for the memory gives them in runs. Arrays may have more than 2^31 numbers, so
-// what counts elements is a long long; heights, widths and channels are ints.
+// A kernel is run by a grid of blocks of threads; blockIdx and threadIdx identify a thread.
+// Neighboring threads should read and write neighboring numbers: then the memory serves them as one
+// run. Arrays may have more than 2^31 numbers, so counts of elements are long long; heights, widths
+// and channels are int.
 
-// One thread for each element, and on with the element that is a whole grid further: any count fits any grid.
-#define EACH(i, count)                                                                  \
+// Loop with one thread for each element, and a stride of the whole grid: any count fits any grid.
+#define FOR_EACH(i, count)                                                              \
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < (count);   \
          i += (long long)gridDim.x * blockDim.x)
 
-// The row that a warp works on, where each of a block's warps takes one: blocks are (32, warps).
+// The row of this warp, if each warp processes one row: blocks are (32, warps).
 __device__ inline long long row_of_warp() {
     return (long long)blockIdx.x * blockDim.y + threadIdx.y;
 }
 
-// v where positive, slope * v elsewhere. Infinity times a slope of 0 would be NaN, and NaN shall stay NaN.
-__device__ inline float leaky_relu(float v, float slope) {
+// v if positive, negative_slope * v otherwise. For slope 0 there is no product: infinity * 0 would
+// be NaN. NaN stays NaN.
+__device__ inline float leaky_relu(float v, float negative_slope) {
     if (v > 0) return v;
-    return slope != 0 ? slope * v : v < 0 ? 0 : v;
+    return negative_slope != 0 ? negative_slope * v : v < 0 ? 0 : v;
 }

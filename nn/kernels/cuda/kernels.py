@@ -1,17 +1,18 @@
-"""Fast kernels for CuPy arrays: CUDA C in the folder cuda/, compiled when first needed, behind the interface of plain.py.
+"""Fast kernels for CuPy arrays: CUDA C in this folder, with the interface of plain.py.
 
-    cuda/columns.cu       convolution in float32: gather the pixels under the kernel into rows, then one product of cuBLAS
-    cuda/convolution.cu   convolution on tensor cores, where `use_precision` asks for that: no columns in memory
-    cuda/activation.cu    bias and leaky ReLU in one pass
-    cuda/separable.cu     weighted sums along rows and columns
-    cuda/shuffle.cu       channels into pixels and back
-    cuda/sampling.cu         pictures read between their pixels
-    cuda/optimizer.cu     Adam and the moving average, one launch for all parameters
-    cuda/squares.cu       the sum of all squares in many arrays
+    columns.cu        convolution in float32: im2col, then one matrix product by cuBLAS
+    convolution.cu    convolution on tensor cores, if `use_precision` asks for it; without an im2col
+                      matrix in memory
+    activation.cu     bias and leaky ReLU in one pass
+    separable.cu      weighted sums along rows and columns
+    shuffle.cu        pixel shuffle: channels to pixels and back
+    sampling.cu       bilinear sampling of images
+    optimizer.cu      Adam and the moving average, one launch for all parameters
+    squares.cu        the sum of all squares in many arrays
 
-What is not float32, or is empty, is left to plain.py. No kernel adds to a number that another thread may add to: sums have one
-order, so the same arrays give the same bits. Dense layers stay in cuBLAS: with few rows they wait for their weights, in any
-precision.
+Arrays that are not float32, or are empty, are passed on to plain.py. No kernel uses atomic
+additions: every sum has a fixed order, so the same arrays give the same bits. Dense layers use
+cuBLAS in float32: with few rows, reading their weights takes most of the time in any precision.
 """
 import functools
 import pathlib
@@ -21,42 +22,46 @@ import numpy
 from nn import backend
 from nn.kernels import plain
 
-precision = "float32"  # of convolutions; nn.kernels.use_precision sets it
+precision = "float32"  # of convolutions; set by nn.kernels.use_precision
 FOLDER = pathlib.Path(__file__).parent
-COLUMN_BYTES = 1 << 28  # columns of a part of a batch
-TILE, DEPTH, THREADS = 64, 32, 128  # of cuda/tensor_core.cuh: a block's threads make TILE x TILE sums, DEPTH products at a time
-BLOCKS = 512  # that keep a large card at work; not asked of the card, so that it does not change the order of a sum
-WARPS = 8  # of a block whose warps take a row each
-BESIDE = {"convolution": ("tensor_core.cuh",), "optimizer": ("table.cuh",), "squares": ("table.cuh",)}  # what a file builds on
-MOST, SHARE = 64, 8192  # of cuda/table.cuh: arrays of a table, and numbers of a block
-TABLE = numpy.dtype([("of", "u8", (4, MOST)), ("count", "i8", MOST), ("first", "i4", MOST + 1)], align=True)
-RATES = numpy.dtype([("rate", "f4", MOST), ("eps", "f4", MOST)])
-_NONE = numpy.uint64(0)  # the pointer to nothing
-_long = numpy.int64  # for what a kernel takes as a long long: ints are passed as int
+COLUMN_BYTES = 1 << 28  # size of the im2col matrix of a chunk of a batch
+# As in tensor_core.cuh: a block's threads compute TILE x TILE sums, DEPTH products at a time.
+TILE, DEPTH, THREADS = 64, 32, 128
+WEIGHT_BLOCKS = 512  # enough to occupy a large GPU; constant, so that the order of a sum does not depend on the GPU
+WARPS_PER_BLOCK = 8  # in kernels where each warp processes a row
+# The files that a .cu file needs before it, besides common.cuh.
+INCLUDES = {"convolution": ("tensor_core.cuh",), "optimizer": ("table.cuh",), "squares": ("table.cuh",)}
+MAX_ARRAYS, BLOCK_ELEMENTS = 64, 8192  # as in table.cuh: arrays of a table, and elements of a block
+TABLE = numpy.dtype([("arrays", "u8", (4, MAX_ARRAYS)), ("count", "i8", MAX_ARRAYS), ("first", "i4", MAX_ARRAYS + 1)],
+                    align=True)
+LEARNING_RATES = numpy.dtype([("lr", "f4", MAX_ARRAYS), ("eps", "f4", MAX_ARRAYS)])
+_NULL = numpy.uint64(0)  # the null pointer
+_long = numpy.int64  # for parameters of type long long: Python ints are passed as int
 
 
-def conv2d(x, w, b, stride, padding, slope):
+def conv2d(x, w, b, stride, padding, negative_slope):
     """As plain.conv2d."""
-    if not _usual(x, w, b):
-        return plain.conv2d(x, w, b, stride, padding, slope)
+    if not _is_supported(x, w, b):
+        return plain.conv2d(x, w, b, stride, padding, negative_slope)
     stride, padding = _ints(stride), _ints(padding)
     (n, h, wd, _), (kh, kw, _, f) = x.shape, w.shape
     size = tuple((length + 2 * p - k) // s + 1 for length, p, k, s in zip((h, wd), padding, (kh, kw), stride))
     y = _empty(x, (n, *size, f))
     if precision != "float32":
-        _convolve(x, w.transpose(3, 0, 1, 2), b, slope, y, stride, tuple(-p for p in padding))
+        _convolve(x, w.transpose(3, 0, 1, 2), b, negative_slope, y, stride, tuple(-p for p in padding))
         return y
     xp, matrix = backend.array_module(x), w.reshape(-1, f)
-    for part, columns in _columns(x, (kh, kw), stride, padding, size):
-        xp.dot(columns, matrix, out=y[part].reshape(-1, f))
-    if b is not None or slope is not None:
-        _launch_rows("activation", "bias_leaky_relu", y.size // f, y, _or_none(b), _long(y.size // f), f, _slope(slope))
+    for chunk, columns in _columns(x, (kh, kw), stride, padding, size):
+        xp.dot(columns, matrix, out=y[chunk].reshape(-1, f))
+    if b is not None or negative_slope is not None:
+        _launch_rows("activation", "bias_leaky_relu", y.size // f, y, _or_null(b), _long(y.size // f), f,
+                     _slope_or_one(negative_slope))
     return y
 
 
 def conv2d_transpose(y, w, b, stride, padding, size):
     """As plain.conv2d_transpose."""
-    if not _usual(y, w, b):
+    if not _is_supported(y, w, b):
         return plain.conv2d_transpose(y, w, b, stride, padding, size)
     stride, padding, size = _ints(stride), _ints(padding), _ints(size)
     n, oh, ow, f = y.shape
@@ -65,28 +70,28 @@ def conv2d_transpose(y, w, b, stride, padding, size):
     if not x.size:
         return x
     if precision != "float32":
-        _convolve_back(y, w, b, x, stride, padding)
+        _convolve_transpose(y, w, b, x, stride, padding)
         return x
     y, matrix = _contiguous(y), w.reshape(-1, f).T
-    for part in _parts(n, oh * ow * kh * kw * c):
-        columns = y[part].reshape(-1, f) @ matrix  # (pictures*OH*OW, kh*kw*C)
-        pixels = x[part].size // c
-        _launch_rows("columns", "fold_columns", pixels, columns, _or_none(b), x[part], _long(pixels), *size, c, oh, ow, kh,
-                     kw, *stride, *padding)
+    for chunk in _chunks(n, oh * ow * kh * kw * c):
+        columns = y[chunk].reshape(-1, f) @ matrix  # (images*OH*OW, kh*kw*C)
+        pixels = x[chunk].size // c
+        _launch_rows("columns", "fold_columns", pixels, columns, _or_null(b), x[chunk], _long(pixels), *size, c, oh, ow,
+                     kh, kw, *stride, *padding)
     return x
 
 
 def conv2d_weight(x, y, stride, padding, size):
     """As plain.conv2d_weight."""
-    if not _usual(x, y):
+    if not _is_supported(x, y):
         return plain.conv2d_weight(x, y, stride, padding, size)
     stride, padding, size = _ints(stride), _ints(padding), _ints(size)
     c, f = x.shape[3], y.shape[3]
     if precision != "float32":
         return _convolve_weight(x, y, stride, padding, size)
     w, y = None, _contiguous(y)
-    for part, columns in _columns(x, size, stride, padding, y.shape[1:3]):
-        product = columns.T @ y[part].reshape(-1, f)
+    for chunk, columns in _columns(x, size, stride, padding, y.shape[1:3]):
+        product = columns.T @ y[chunk].reshape(-1, f)
         w = product if w is None else w + product
     return w.reshape(*size, c, f)
 
@@ -103,12 +108,13 @@ def sum_rows(x):
 
 def separable(x, rows, columns):
     """As plain.separable."""
-    if not _usual(x, rows, columns):
+    if not _is_supported(x, rows, columns):
         return plain.separable(x, rows, columns)
     n, h, w, c = x.shape
     oh, ow = rows.shape[0], columns.shape[0]
     lower = _empty(x, (n, oh, w, c))
-    _launch_each("separable", "along_axis", lower.size, _contiguous(x), _contiguous(rows), lower, _long(lower.size), h, oh, w * c)
+    _launch_each("separable", "along_axis", lower.size, _contiguous(x), _contiguous(rows), lower, _long(lower.size), h,
+                 oh, w * c)
     y = _empty(x, (n, oh, ow, c))
     _launch_each("separable", "along_axis", y.size, lower, _contiguous(columns), y, _long(y.size), w, ow, c)
     return y
@@ -116,7 +122,7 @@ def separable(x, rows, columns):
 
 def pixel_shuffle(x, factor):
     """As plain.pixel_shuffle."""
-    if not _usual(x):
+    if not _is_supported(x):
         return plain.pixel_shuffle(x, factor)
     n, h, w, c = x.shape
     y = _empty(x, (n, h * factor, w * factor, c // factor ** 2))
@@ -126,7 +132,7 @@ def pixel_shuffle(x, factor):
 
 def pixel_unshuffle(y, factor):
     """As plain.pixel_unshuffle."""
-    if not _usual(y):
+    if not _is_supported(y):
         return plain.pixel_unshuffle(y, factor)
     n, h, w, c = y.shape
     x = _empty(y, (n, h // factor, w // factor, c * factor ** 2))
@@ -134,21 +140,23 @@ def pixel_unshuffle(y, factor):
     return x
 
 
-def sample_bilinear(pictures, indices, x, y):
+def sample_bilinear(images, indices, x, y):
     """As plain.sample_bilinear, to the last bit."""
-    xp = backend.array_module(pictures)
+    xp = backend.array_module(images)
     values = xp.empty((*x.shape, 4), numpy.float32)
-    _launch_each("sampling", "sample_bilinear", x.size, _contiguous(pictures), xp.asarray(indices, dtype=numpy.int32), _contiguous(x), _contiguous(y),
-                 values, _long(x.size), _long(x.size // max(1, x.shape[0])), pictures.shape[1], pictures.shape[1] - 1.001)
+    _launch_each("sampling", "sample_bilinear", x.size, _contiguous(images), xp.asarray(indices, dtype=numpy.int32),
+                 _contiguous(x), _contiguous(y), values, _long(x.size), _long(x.size // max(1, x.shape[0])),
+                 images.shape[1], images.shape[1] - 1.001)
     return values
 
 
-def leaky_relu_backward(gy, y, slope):
+def leaky_relu_backward(gy, y, negative_slope):
     """As plain.leaky_relu_backward."""
-    if not _usual(gy, y) or gy.shape != y.shape:
-        return plain.leaky_relu_backward(gy, y, slope)
+    if not _is_supported(gy, y) or gy.shape != y.shape:
+        return plain.leaky_relu_backward(gy, y, negative_slope)
     gx = _empty(gy, gy.shape)
-    _launch_each("activation", "leaky_relu_backward", gx.size, _contiguous(gy), _contiguous(y), gx, _long(gx.size), float(slope))
+    _launch_each("activation", "leaky_relu_backward", gx.size, _contiguous(gy), _contiguous(y), gx, _long(gx.size),
+                 float(negative_slope))
     return gx
 
 
@@ -157,138 +165,158 @@ def sigmoid(x):
     return plain.sigmoid(x)
 
 
-def adam(ps, gs, ms, vs, rates, beta1, beta2, unless=None):
-    """As plain.adam; one launch for up to MOST parameters."""
-    if not _usual(*ps, *gs, *ms, *vs, unless) or not _all_contiguous(*ps, *ms, *vs):
-        return plain.adam(ps, gs, ms, vs, rates, beta1, beta2, unless)
+def adam(ps, gs, ms, vs, lrs, beta1, beta2, skip=None):
+    """As plain.adam, in one launch for up to MAX_ARRAYS parameters."""
+    if not _is_supported(*ps, *gs, *ms, *vs, skip) or not _all_contiguous(*ps, *ms, *vs):
+        return plain.adam(ps, gs, ms, vs, lrs, beta1, beta2, skip)
     gs = [_contiguous(g) for g in gs]
-    for part, table in _tables(ps, gs, ms, vs):
-        steps = numpy.zeros(1, RATES)
-        steps["rate"][0, :len(ps[part])], steps["eps"][0, :len(ps[part])] = numpy.array(rates[part]).T
-        _launch_table("optimizer", "adam", table, ps[0], steps, float(1 - beta1), float(1 - beta2), _or_none(unless))
+    for chunk, table in _tables(ps, gs, ms, vs):
+        rates, count = numpy.zeros(1, LEARNING_RATES), len(ps[chunk])
+        rates["lr"][0, :count], rates["eps"][0, :count] = numpy.array(lrs[chunk]).T
+        _launch_table("optimizer", "adam", table, ps[0], rates, float(1 - beta1), float(1 - beta2), _or_null(skip))
 
 
-def move_towards(averages, ps, share, unless=None):
-    """As plain.move_towards; one launch for up to MOST parameters."""
-    if not _usual(*averages, *ps, unless) or not _all_contiguous(*averages):
-        return plain.move_towards(averages, ps, share, unless)
+def ema_update(averages, ps, alpha, skip=None):
+    """As plain.ema_update, in one launch for up to MAX_ARRAYS parameters."""
+    if not _is_supported(*averages, *ps, skip) or not _all_contiguous(*averages):
+        return plain.ema_update(averages, ps, alpha, skip)
     ps = [_contiguous(p) for p in ps]
     for _, table in _tables(averages, ps):
-        _launch_table("optimizer", "move_towards", table, ps[0], float(share), _or_none(unless))
+        _launch_table("optimizer", "ema_update", table, ps[0], float(alpha), _or_null(skip))
 
 
 def sum_squares(arrays):
-    """As plain.sum_squares; in two launches for up to MOST arrays: a sum for each block, and the sum of those in their order."""
-    if not _usual(*arrays):
+    """As plain.sum_squares: a sum for each block, then the sum of these in order."""
+    if not _is_supported(*arrays):
         return plain.sum_squares(arrays)
     arrays = [_contiguous(a) for a in arrays]
     tables = list(_tables(arrays))
-    parts = _empty(arrays[0], (sum(_blocks(table) for _, table in tables),))
+    partial = _empty(arrays[0], (sum(_block_count(table) for _, table in tables),))
     done = 0
     for _, table in tables:
-        _launch_table("squares", "square_parts", table, parts, parts[done:])
-        done += _blocks(table)
-    total = _empty(parts, ())
-    _launch("squares", "sum_up", (1,), (THREADS,), parts, total, _long(done))
+        _launch_table("squares", "square_block_sums", table, partial, partial[done:])
+        done += _block_count(table)
+    total = _empty(partial, ())
+    _launch("squares", "sum_blocks", (1,), (THREADS,), partial, total, _long(done))
     return total
 
 
 def _tables(*lists):
-    """What tells a kernel of cuda/table.cuh about lists of contiguous arrays, the k-th of each of one size: pairs (slice of the
-    lists, table), for up to MOST arrays of each."""
-    for start in range(0, len(lists[0]), MOST):
-        part = slice(start, start + MOST)
-        sizes = [a.size for a in lists[0][part]]
-        edges = numpy.cumsum([0] + [-(-size // SHARE) for size in sizes])
+    """Yield tables of arrays for kernels that use table.cuh: pairs (slice of the lists, table).
+
+    lists: up to four lists of contiguous arrays; the k-th arrays of all lists have one size
+    Each table holds up to MAX_ARRAYS arrays of each list.
+    """
+    for start in range(0, len(lists[0]), MAX_ARRAYS):
+        chunk = slice(start, start + MAX_ARRAYS)
+        sizes = [a.size for a in lists[0][chunk]]
+        edges = numpy.cumsum([0] + [-(-size // BLOCK_ELEMENTS) for size in sizes])
         table = numpy.zeros(1, TABLE)
-        for row, arrays in zip(table["of"][0], lists):
-            row[:len(sizes)] = [a.data.ptr for a in arrays[part]]
+        for row, arrays in zip(table["arrays"][0], lists):
+            row[:len(sizes)] = [a.data.ptr for a in arrays[chunk]]
         table["count"][0, :len(sizes)] = sizes
         table["first"][0] = edges[-1]
         table["first"][0, :len(edges)] = edges
-        yield part, table
+        yield chunk, table
 
 
-def _blocks(table):
-    return int(table["first"][0, MOST])
+def _block_count(table):
+    return int(table["first"][0, MAX_ARRAYS])
 
 
 def _launch_table(file, name, table, like, *arguments):
-    """Run a kernel with a block for each SHARE numbers of the arrays in a table, on the device of the array `like`."""
-    _launch(file, name, (_blocks(table),), (256,), table, *arguments, xp=backend.array_module(like))
+    """Run a kernel with a block for each BLOCK_ELEMENTS of a table, on the device of `like`."""
+    _launch(file, name, (_block_count(table),), (256,), table, *arguments, xp=backend.array_module(like))
 
 
 def _launch_shuffle(name, source, target, shape, factor):
-    """Run a kernel of cuda/shuffle.cu; shape: (N, H, W, f*f*C), of the smaller picture."""
+    """Run a kernel of shuffle.cu; shape: (N, H, W, f*f*C), of the smaller image."""
     _, _, w, c = shape
-    _launch_each("shuffle", name, target.size, _contiguous(source), target, _long(target.size), w, int(factor), c // int(factor))
+    _launch_each("shuffle", name, target.size, _contiguous(source), target, _long(target.size), w, int(factor),
+                 c // int(factor))
 
 
 def _columns(x, kernel_size, stride, padding, size):
-    """Parts of the batch x (n, H, W, C) as pairs (slice of pictures, their columns (pictures*OH*OW, kh*kw*C))."""
+    """Yield the chunks of the batch x (n, H, W, C).
+
+    Each is a pair (slice of images, their im2col matrix (images*OH*OW, kh*kw*C)).
+    """
     x, (n, h, w, c), length = _contiguous(x), x.shape, kernel_size[0] * kernel_size[1] * x.shape[3]
     if kernel_size == stride == (1, 1) and padding == (0, 0):
         yield slice(0, n), x.reshape(-1, c)
         return
-    for part in _parts(n, size[0] * size[1] * length):
-        pictures = x[part]
-        rows = len(pictures) * size[0] * size[1]
+    for chunk in _chunks(n, size[0] * size[1] * length):
+        images = x[chunk]
+        rows = len(images) * size[0] * size[1]
         columns = _empty(x, (rows, length))
-        _launch_rows("columns", "gather_columns", rows, pictures, columns, _long(rows), h, w, c, *size, *kernel_size,
+        _launch_rows("columns", "gather_columns", rows, images, columns, _long(rows), h, w, c, *size, *kernel_size,
                      *stride, *padding)
-        yield part, columns
+        yield chunk, columns
 
 
-def _parts(count, numbers):
-    """Slices of a batch of `count` pictures that make so many numbers of columns each."""
-    step = max(1, COLUMN_BYTES // (4 * max(1, numbers)))
+def _chunks(count, elements):
+    """Return slices of a batch of `count` images; elements: of the im2col matrix of one image."""
+    step = max(1, COLUMN_BYTES // (4 * max(1, elements)))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _convolve(x, w, b, slope, y, steps, corner, turn=1, first=(0, 0), apart=(1, 1)):
-    """Run `convolve` of cuda/convolution.cu: w is (F, kh, kw, C), corner the pixel under place (0, 0)'s tap (0, 0)."""
+def _convolve(x, w, b, negative_slope, y, stride, corner, direction=1, offset=(0, 0), spacing=(1, 1)):
+    """Run `convolve` of convolution.cu.
+
+    w: (F, kh, kw, C)
+    corner: the pixel of x under tap (0, 0) at position (0, 0)
+    direction: 1, or -1 for taps that run backwards
+    offset, spacing: of the pixels of y that are computed
+    """
     f, kh, kw, _ = w.shape
     n, h, wd, c = x.shape
-    size = [-(-(length - start) // gap) for length, start, gap in zip(y.shape[1:3], first, apart)]
-    places = n * size[0] * size[1]
-    grid = -(-places // TILE), -(-f // TILE)
-    _launch("convolution", "convolve", grid, (THREADS,), _contiguous(x), _contiguous(w), _or_none(b), y, _long(places), h, wd, c,
-            f, kh, kw, turn, *size, *steps, *corner, *y.shape[1:3], *first, *apart, _slope(slope))
+    size = [-(-(length - start) // step) for length, start, step in zip(y.shape[1:3], offset, spacing)]
+    positions = n * size[0] * size[1]
+    grid = -(-positions // TILE), -(-f // TILE)
+    _launch("convolution", "convolve", grid, (THREADS,), _contiguous(x), _contiguous(w), _or_null(b), y,
+            _long(positions), h, wd, c, f, kh, kw, direction, *size, *stride, *corner, *y.shape[1:3], *offset, *spacing,
+            _slope_or_one(negative_slope))
 
 
-def _convolve_back(y, w, b, x, stride, padding):
-    """x = the adjoint of a convolution, itself convolutions: the pixels of x that lie `stride` apart meet every stride-th tap
-    of the kernel, and no others. So each such set of pixels is convolved with those taps alone, which run backwards."""
+def _convolve_transpose(y, w, b, x, stride, padding):
+    """Compute x, the adjoint of a convolution, by polyphase decomposition.
+
+    The pixels of x that are `stride` apart depend on every stride-th tap of the kernel only. So
+    each such phase of x is a convolution with those taps alone, which run backwards.
+    """
     for row in range(min(stride[0], x.shape[1])):
         for column in range(min(stride[1], x.shape[2])):
-            place = row + padding[0], column + padding[1]
-            taps = w[place[0] % stride[0]::stride[0], place[1] % stride[1]::stride[1]]
-            corner = tuple(p // s for p, s in zip(place, stride))
+            first = row + padding[0], column + padding[1]
+            taps = w[first[0] % stride[0]::stride[0], first[1] % stride[1]::stride[1]]
+            corner = tuple(p // s for p, s in zip(first, stride))
             _convolve(y, taps.transpose(2, 0, 1, 3), b, None, x, (1, 1), corner, -1, (row, column), stride)
 
 
 def _convolve_weight(x, y, stride, padding, size):
-    """The weight gradient on tensor cores. The places are shared out to several blocks, for few sums of many products would
-    leave a card idle; then the parts are added in their order."""
+    """Return the weight gradient, computed on tensor cores.
+
+    It has few outputs, each a sum of many products. So the positions are split over several blocks
+    that keep the GPU busy; then the partial sums are added in order.
+    """
     n, h, wd, c = x.shape
     _, oh, ow, f = y.shape
-    places, length = n * oh * ow, size[0] * size[1] * c
+    positions, length = n * oh * ow, size[0] * size[1] * c
     tiles = -(-length // TILE), -(-f // TILE)
-    parts = min(max(1, BLOCKS // (tiles[0] * tiles[1])), -(-places // (4 * DEPTH)))
-    share = -(-places // (parts * DEPTH)) * DEPTH
-    parts = -(-places // share)
-    sums = _empty(x, (parts, *size, c, f))
-    _launch("convolution", "convolve_weight", (*tiles, parts), (THREADS,), _contiguous(x), _contiguous(y), sums, _long(places),
-            _long(share), h, wd, c, f, *size, oh, ow, *stride, *padding)
-    if parts == 1:
-        return sums[0]
+    number = min(max(1, WEIGHT_BLOCKS // (tiles[0] * tiles[1])), -(-positions // (4 * DEPTH)))
+    chunk = -(-positions // (number * DEPTH)) * DEPTH
+    number = -(-positions // chunk)
+    partial = _empty(x, (number, *size, c, f))
+    _launch("convolution", "convolve_weight", (*tiles, number), (THREADS,), _contiguous(x), _contiguous(y), partial,
+            _long(positions), _long(chunk), h, wd, c, f, *size, oh, ow, *stride, *padding)
+    if number == 1:
+        return partial[0]
     w = _empty(x, (*size, c, f))
-    _launch_each("convolution", "sum_parts", w.size, sums, w, _long(w.size), parts)
+    _launch_each("convolution", "sum_partial", w.size, partial, w, _long(w.size), number)
     return w
 
 
-def _usual(*arrays):
-    """Whether the kernels take these arrays: float32, and at least one number in each. None stands for no array."""
+def _is_supported(*arrays):
+    """Return whether the kernels take these arrays (or None): all float32 and not empty."""
     return all(a is None or a.dtype == numpy.float32 and a.size > 0 for a in arrays)
 
 
@@ -297,7 +325,7 @@ def _all_contiguous(*arrays):
 
 
 def _ints(pair):
-    """A pair as Python's numbers: NumPy's would be passed to a kernel in a width of their own."""
+    """Return a pair as Python ints: a NumPy scalar would be passed to a kernel in its own width."""
     return int(pair[0]), int(pair[1])
 
 
@@ -309,12 +337,12 @@ def _empty(like, shape):
     return backend.array_module(like).empty(shape, numpy.float32)
 
 
-def _or_none(array):
-    return _NONE if array is None else _contiguous(array)
+def _or_null(array):
+    return _NULL if array is None else _contiguous(array)
 
 
-def _slope(slope):
-    return 1.0 if slope is None else float(slope)
+def _slope_or_one(negative_slope):
+    return 1.0 if negative_slope is None else float(negative_slope)
 
 
 def _launch_each(file, name, count, *arguments):
@@ -324,16 +352,23 @@ def _launch_each(file, name, count, *arguments):
 
 def _launch_rows(file, name, rows, *arguments):
     """Run a kernel with a warp for each of `rows` rows."""
-    _launch(file, name, (-(-rows // WARPS),), (32, WARPS), *arguments)
+    _launch(file, name, (-(-rows // WARPS_PER_BLOCK),), (32, WARPS_PER_BLOCK), *arguments)
 
 
 def _launch(file, name, grid, block, *arguments, xp=None):
-    """Run a kernel. Arrays must be contiguous; ints are passed as int, floats as float, NumPy's scalars as they are, and NumPy's
-    arrays of one structure by value. xp: CuPy, where no argument tells."""
+    """Run a kernel.
+
+    arguments: contiguous CuPy arrays; ints, passed as int; floats, passed as float; NumPy scalars,
+    passed as they are; NumPy
+        arrays of one structure, passed by value
+    xp: CuPy, if no argument is a CuPy array
+    """
     if 0 in grid:
         return
-    arguments = tuple(numpy.int32(a) if type(a) is int else numpy.float32(a) if type(a) is float else a for a in arguments)
-    _kernel(xp or backend.array_module(*arguments), file, name, precision == "bf16" and file == "convolution")(grid, block, arguments)
+    scalars = {int: numpy.int32, float: numpy.float32}
+    arguments = tuple(scalars[type(a)](a) if type(a) in scalars else a for a in arguments)
+    kernel = _kernel(xp or backend.array_module(*arguments), file, name, precision == "bf16" and file == "convolution")
+    kernel(grid, block, arguments)
 
 
 @functools.cache
@@ -347,6 +382,6 @@ def _module(xp, file, bfloat16):
 
 
 def source(file):
-    """The CUDA C of a file in cuda/, with what it builds on before it."""
-    parts = ("common.cuh", *BESIDE.get(file, ()), f"{file}.cu")
-    return "\n".join((FOLDER / part).read_text(encoding="utf-8") for part in parts)
+    """Return the CUDA C of a .cu file, preceded by the files that it needs."""
+    names = ("common.cuh", *INCLUDES.get(file, ()), f"{file}.cu")
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)

@@ -1,35 +1,35 @@
-// The optimizers' steps over the vectors of a table, in place. Each number is read once and written once.
+// Optimizer updates over the arrays of a table, in place: each number is read and written once.
 //
-// unless: one number, or none. Where it is not 0 (not a number is not 0 either), nothing changes.
+// skip: pointer to one number, or null. If it is not 0 (NaN is not 0 either), nothing changes.
 
-struct Rates {
-    float rate[MOST];
-    float eps[MOST];
+struct LearningRates {
+    float lr[MAX_ARRAYS];
+    float eps[MAX_ARRAYS];
 };
 
-// One step of Adam (Kingma 2015, Algorithm 1) on the lists p, g, m, v. share1, share2: 1 - beta; rate and eps contain the bias
-// correction.
-extern "C" __global__ void adam(Table table, Rates rates, float share1, float share2, const float* unless) {
-    if (unless && *unless != 0) return;
-    VECTOR_OF_BLOCK(k, table)
-    float *p = table.of[0][k], *m = table.of[2][k], *v = table.of[3][k];
-    const float* g = table.of[1][k];
-    float rate = rates.rate[k], eps = rates.eps[k];
-    EACH_OF_SHARE(i, k, table) {
+// One step of Adam (Kingma 2015, Algorithm 1) on the lists p, g, m, v. alpha1, alpha2: 1 - beta; lr
+// and eps include the bias correction.
+extern "C" __global__ void adam(Table table, LearningRates rates, float alpha1, float alpha2, const float* skip) {
+    if (skip && *skip != 0) return;
+    ARRAY_OF_BLOCK(k, table)
+    float *p = table.arrays[0][k], *m = table.arrays[2][k], *v = table.arrays[3][k];
+    const float* g = table.arrays[1][k];
+    float lr = rates.lr[k], eps = rates.eps[k];
+    FOR_EACH_IN_BLOCK(i, k, table) {
         float gradient = g[i], mean = m[i], square = v[i];
-        mean += share1 * (gradient - mean);
-        square += share2 * (gradient * gradient - square);
+        mean += alpha1 * (gradient - mean);
+        square += alpha2 * (gradient * gradient - square);
         m[i] = mean;
         v[i] = square;
-        p[i] -= rate * mean / (sqrtf(square) + eps);
+        p[i] -= lr * mean / (sqrtf(square) + eps);
     }
 }
 
-// average += share * (p - average) on the lists average, p.
-extern "C" __global__ void move_towards(Table table, float share, const float* unless) {
-    if (unless && *unless != 0) return;
-    VECTOR_OF_BLOCK(k, table)
-    float* average = table.of[0][k];
-    const float* p = table.of[1][k];
-    EACH_OF_SHARE(i, k, table) average[i] += share * (p[i] - average[i]);
+// average += alpha * (p - average) on the lists average, p.
+extern "C" __global__ void ema_update(Table table, float alpha, const float* skip) {
+    if (skip && *skip != 0) return;
+    ARRAY_OF_BLOCK(k, table)
+    float* average = table.arrays[0][k];
+    const float* p = table.arrays[1][k];
+    FOR_EACH_IN_BLOCK(i, k, table) average[i] += alpha * (p[i] - average[i]);
 }

@@ -1,23 +1,26 @@
-// Many vectors at once: a network has some sixty parameters, most of them small, and a launch for each would take longer than the
-// work. So a kernel gets a table of them, by value: with a kernel's arguments it may have 4 KB.
+// Many arrays in one launch: a network has about sixty parameters, most of them small, and a launch
+// for each would take longer than the work. So a kernel gets a table of them by value, within the
+// 4 KB that a kernel's arguments may have.
 
-const int MOST = 64;     // vectors in a table
-const int SHARE = 8192;  // numbers that a block works on, all of one vector
+const int MAX_ARRAYS = 64;        // arrays in a table
+const int BLOCK_ELEMENTS = 8192;  // elements that a block processes, all of one array
 
-// of[r][k]: vector k of list r, of count[k] numbers; blocks first[k] up to first[k + 1] work on it. first[MOST]: all blocks.
+// arrays[r][k]: array k of list r, with count[k] elements, processed by blocks first[k] up to
+// first[k + 1]. first[MAX_ARRAYS]: the number of blocks.
 struct Table {
-    float* of[4][MOST];
-    long long count[MOST];
-    int first[MOST + 1];
+    float* arrays[4][MAX_ARRAYS];
+    long long count[MAX_ARRAYS];
+    int first[MAX_ARRAYS + 1];
 };
 
-// The vector that a block works on.
-#define VECTOR_OF_BLOCK(k, table)  \
+// Define k, the array that this block processes.
+#define ARRAY_OF_BLOCK(k, table)   \
     int k = 0;                     \
     while ((int)blockIdx.x >= (table).first[k + 1]) k++;
 
-// One thread for each of the block's numbers of vector k, or for several of them.
-#define EACH_OF_SHARE(i, k, table)                                                                               \
-    for (long long i = (long long)(blockIdx.x - (table).first[k]) * SHARE + threadIdx.x,                         \
-                   end = i - threadIdx.x + SHARE < (table).count[k] ? i - threadIdx.x + SHARE : (table).count[k]; \
+// Loop over the block's elements of array k, one thread for each or for several of them.
+#define FOR_EACH_IN_BLOCK(i, k, table)                                                            \
+    for (long long i = (long long)(blockIdx.x - (table).first[k]) * BLOCK_ELEMENTS + threadIdx.x, \
+                   end = i - threadIdx.x + BLOCK_ELEMENTS < (table).count[k]                      \
+                             ? i - threadIdx.x + BLOCK_ELEMENTS : (table).count[k];               \
          i < end; i += blockDim.x)
