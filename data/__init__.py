@@ -1,1 +1,1 @@
-"""Pictures and faces: reading, rendering, aligning, batching and putting back."""
+"""Images and faces: reading, rendering, aligning, batching and putting back."""

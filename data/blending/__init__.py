@@ -1,2 +1,2 @@
-"""Put a generated face back into its image:
+"""Blending of a generated face into its image:
 feathering, Poisson blending, grain."""

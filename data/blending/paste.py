@@ -1,13 +1,15 @@
-"""From a made face back into a photograph, at the photograph's own resolution, so that no border shows.
+"""Paste a generated face into a photograph, at the resolution of the photograph, without a seam.
 
-    sharpen     what the network drew finest is drawn stronger
-    enlarge     face and depths go through the crop's transform, bicubically, onto the part of the picture they cover
-    seamless    the colours at the border are carried into the face (data.blending.poisson)
-    grain       the face gets the noise that the picture has and a network does not draw (data.blending.grain)
-    mix         eroded and feathered in proportion to the face
+    sharpen     amplify the finest detail of the generated face
+    enlarge     warp face and depths through the inverse of the crop's transform, bicubically
+    seamless    carry the colors at the border into the face (data.blending.poisson)
+    grain       add the noise that the image has and a network does not generate
+                (data.blending.grain)
+    composite   with a mask that is eroded and feathered in proportion to the face
 
-The colours are matched before, at the size of the crop (data.geometry.color). `Blending` holds all choices.
-Legend: H, W height and width of a picture, h, w of the box in it that a face covers, S side of a crop.
+Colors are matched before, at the size of the crop (data.geometry.color). `Blending` holds all
+options. Legend: H, W height and width of an image, h, w height and width of the box in it that a
+face covers, S side of a crop.
 """
 
 from dataclasses import dataclass
@@ -19,26 +21,31 @@ from data.blending.poisson import clone
 from data.geometry.alignment import apply, invert, scale_of, warp
 from data.geometry.color import TRANSFERS
 
-# Seamless: the face is joined to the picture not at the outline, where hair and background begin, but this far into the soft
-# border, and fades in over so much of it, so that no crease shows where only colours agree and slopes do not.
+# Opacities. Seamless cloning does not join face and image at the outline, where hair and background
+# begin, but where the soft border reaches _SEAM. From there the face fades in over _SEAM_FADE, so
+# that no crease is visible where colors agree and their gradients do not.
 _SEAM, _SEAM_FADE = np.float32(0.25), np.float32(0.5)
 
 
 @dataclass(frozen=True)
 class Blending:
-    """How a face is put back. ValueError names a choice that makes no sense.
+    """The options of blending. A value out of range raises a ValueError that names it.
 
-    colour:   "lab" (mean and spread of each channel), "mkl" (mean and covariance) or "none": see data.geometry.color.
-    seamless: carry the picture's colours at the border into the face. For light that falls unevenly; it also carries in what
-              lies at the border and is no skin, so hair over the forehead or a hand can stain the face.
-    sharpen:  0..3, how much more of the finest detail the network drew is shown.
-    erode:    -0.3..0.3, how far the outline is moved inwards (outwards below 0), in sizes of the face.
-    feather:  0..0.5, width of the soft border inside the outline, in sizes of the face; never less than a pixel.
-    grain:    0..2, how much of the missing grain is added; 0 adds none.
+    color: "lab" (mean and standard deviation of each channel), "mkl" (mean and covariance) or
+           "none": see data.geometry.color
+    seamless: carry the colors of the image at the border into the face. It helps with uneven light.
+              It also carries in colors at the border that are not skin, so hair over the forehead
+              or a hand can stain the face
+    sharpen: 0..3, amount of unsharp masking
+    erode: -0.3..0.3, how far the outline is moved inwards (outwards below 0), in sizes of the face
+    feather: 0..0.5, width of the soft border inside the outline, in sizes of the face; at least one
+             pixel
+    grain: 0..2, fraction of the missing grain that is added
+
     The size of a face is the square root of its hull's area: about 0.6 of the crop's side.
     """
 
-    colour: str = "lab"
+    color: str = "lab"
     seamless: bool = False
     sharpen: float = 0.0
     erode: float = 0.0
@@ -46,47 +53,56 @@ class Blending:
     grain: float = 1.0
 
     def __post_init__(self):
-        if self.colour not in TRANSFERS:
-            raise ValueError(f"colour should be one of {', '.join(TRANSFERS)}, got {self.colour!r}")
+        if self.color not in TRANSFERS:
+            raise ValueError(f"color should be one of {', '.join(TRANSFERS)}, got {self.color!r}")
         for name, low, high in (("sharpen", 0, 3), ("erode", -0.3, 0.3), ("feather", 0, 0.5), ("grain", 0, 2)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} should be from {low} to {high}, got {value}")
 
 
-def paste(picture, face, region, transform, blending=Blending(), number=0):
-    """Carry a made face into a picture, at the picture's own resolution.
+def paste(image, face, region, transform, blending=Blending(), number=0):
+    """Paste a generated face into an image, at the resolution of the image.
 
-    picture:   (H, W, 3) uint8. face: (S, S, 3) float32 0..1, the crop. region: a data.geometry.masks.Region of that crop.
-    transform: (2, 3), picture pixels -> crop pixels (align.crop_transform). number: of the frame in a clip; draws the grain.
-    Returns (picture (H, W, 3) uint8, changed (H, W) float32 0..1). Where changed is 0 every pixel is the input's, bit for
-    bit.
+    image: (H, W, 3) uint8
+    face: (S, S, 3) float32 0..1, the crop
+    region: the data.geometry.masks.Region of that crop
+    transform: (2, 3), image pixels -> crop pixels (data.geometry.alignment.crop_transform)
+    number: index of the frame in a video; each frame gets different grain
+
+    Returns (result (H, W, 3) uint8, opacity (H, W) float32 0..1). Where the opacity is 0, every
+    pixel is that of the input, bit for bit.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or face.shape != (*region.depth.shape, 3):
-        raise ValueError(f"paste: expected a uint8 picture and a face with its region, "
-                         f"got {picture.dtype} {picture.shape}, {face.shape}, {region.depth.shape}")  # fmt: skip
-    result, changed = picture.copy(), np.zeros(picture.shape[:2], np.float32)
-    pixel = scale_of(transform)  # side of a picture's pixel, in crop pixels
-    box = _covered(region.depth > blending.erode * region.size - 1, transform, picture.shape)
+    if image.dtype != np.uint8 or image.ndim != 3 or face.shape != (*region.depth.shape, 3):
+        raise ValueError(f"paste: expected a uint8 image and a face with its region, "
+                         f"got {image.dtype} {image.shape}, {face.shape}, {region.depth.shape}")  # fmt: skip
+    result, opacity_map = image.copy(), np.zeros(image.shape[:2], np.float32)
+    pixel = scale_of(transform)  # side of an image pixel, in crop pixels
+    box = _covered(region.depth > blending.erode * region.size - 1, transform, image.shape)
     if box is None:
-        return result, changed
-    made, share = _enlarged(_sharpened(face, blending.sharpen, pixel), region, transform, box, blending)
-    old = picture[box].astype(np.float32) * np.float32(1 / 255)
+        return result, opacity_map
+    generated, opacity = _enlarged(_sharpened(face, blending.sharpen, pixel), region, transform, box, blending)
+    old = image[box].astype(np.float32) * np.float32(1 / 255)
     if blending.seamless:
-        made = clone(old, made, share > _SEAM)
-        share = np.clip((share - _SEAM) / _SEAM_FADE, 0, 1)
-    new = old + share[..., None] * (made - old)
+        generated = clone(old, generated, opacity > _SEAM)
+        opacity = np.clip((opacity - _SEAM) / _SEAM_FADE, 0, 1)
+    new = old + opacity[..., None] * (generated - old)
     if blending.grain:
-        # Two independent grains, half of each, are weaker than either: the new one fades so that the variance stays.
-        fade = np.float32(blending.grain) * np.sqrt(share * (2 - share))
-        new += (fade * matching_grain(old, made, share > 0.5, number))[..., None]
+        # A mix of two independent grains is weaker than either; this fade keeps the variance.
+        fade = np.float32(blending.grain) * np.sqrt(opacity * (2 - opacity))
+        new += (fade * matching_grain(old, generated, opacity > 0.5, number))[..., None]
     result[box] = np.rint(np.clip(new, 0, 1) * 255).astype(np.uint8)
-    changed[box] = share
-    return result, changed
+    opacity_map[box] = opacity
+    return result, opacity_map
 
 
 def _covered(used, transform, shape):
-    """The slices (rows, columns) of a picture of `shape` under the used (S, S) part of a crop; None where that is empty."""
+    """Return the slices (rows, columns) of an image that a part of a crop covers; None if empty.
+
+    used: (S, S) bool, the part of the crop
+    transform: (2, 3), image pixels -> crop pixels
+    shape: of the image
+    """
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
     if not len(rows):
         return None
@@ -99,17 +115,17 @@ def _covered(used, transform, shape):
 
 
 def _sharpened(face, amount, pixel):
-    """An unsharp mask of about a pixel of the crop, or of the picture where that one is larger."""
+    """Apply an unsharp mask whose radius is a pixel of the crop or image, whichever is larger."""
     if amount == 0:
         return face
     return face + np.float32(amount) * (face - spline_blur(face, max(1, round(pixel))))
 
 
 def _enlarged(face, region, transform, box, blending):
-    """Face (h, w, 3) 0..1 and its share (h, w) 0..1 in the pixels of the picture's box."""
+    """Warp face and region to a box of the image: face (h, w, 3) 0..1 and opacity (h, w) 0..1."""
     rows, columns = box
     to_box = invert(np.asarray(transform, np.float64)) - np.array([[0, 0, columns.start], [0, 0, rows.start]])
     layers = np.dstack([face, region.depth]).astype(np.float32)
     layers = warp(layers, to_box, (rows.stop - rows.start, columns.stop - columns.start))
-    share = region.share(layers[..., 3], blending.erode, blending.feather, scale_of(transform))
-    return np.clip(layers[..., :3], 0, 1), share
+    opacity = region.alpha(layers[..., 3], blending.erode, blending.feather, scale_of(transform))
+    return np.clip(layers[..., :3], 0, 1), opacity

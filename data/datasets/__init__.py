@@ -1,2 +1,2 @@
-"""A person's faces as arrays, from files or from the renderer,
-and the augmented batches made of them."""
+"""Load a person's faces into arrays, from files or from the renderer,
+and make augmented batches of them."""

@@ -1,11 +1,14 @@
-"""Aligned faces as training takes them, whoever cut them out: data.extract, DeepFaceLab or faceswap.
+"""Read aligned faces for training, whichever program extracted them: data.extract, DeepFaceLab or
+faceswap.
 
-Ours and DeepFaceLab's files hold the landmarks in the face's picture. faceswap's hold only those in the frame that it was
-cut from, and not how it was cut: so the face is looked for in the picture, and the frame's landmarks are carried there by
-the similarity that lays them onto what was found. They stay as faceswap's user corrected them; only where they lie in the
-picture is the finder's word.
+Our files and DeepFaceLab's hold the landmarks in the face image. faceswap's hold only those in the
+source frame, and not the transform to the face image. So the face is detected in the image, and the
+frame's landmarks are mapped there by the similarity transform that fits them to the detected ones.
+They stay as faceswap's user corrected them. Only their position in the image depends on the
+detection.
 
-Legend: H, W height and width. Landmarks are (68, 2), x then y, in pixels; a transform is (2, 3), see data/geometry/alignment.py.
+Legend: H, W height and width. Landmarks are (68, 2), x then y, in pixels; a transform is (2, 3),
+see data/geometry/alignment.py.
 """
 
 import hashlib
@@ -16,97 +19,105 @@ import threading
 import numpy as np
 
 from data.datasets.face_set import AlignedFace
-from data.detection.face_analyzer import Finder
+from data.detection.face_analyzer import FaceAnalyzer
 from data.geometry.alignment import INNER, apply, umeyama
-from data.interchange.dfl_faceswap import FormatError, kind_of, read_dfl, read_faceswap
+from data.interchange.dfl_faceswap import FormatError, detect_format, read_dfl, read_faceswap
 from data.interchange.face_png import read_face
-from data.media.image_io import list_pictures, read_picture, write_whole
+from data.media.image_io import list_images, read_image, write_atomically
 
-_WORST_FIT = 0.08  # of the face's height: root mean square distance of the landmarks laid onto the found ones from these
+_MAX_FIT_ERROR = 0.08  # share of the face's height; RMS distance of the mapped landmarks from the detected ones
 
 
 def aligned_files(folder):
-    """(files of aligned faces, other pictures) of a folder."""
+    """List the images of a folder. Returns (files of aligned faces, other images)."""
     aligned, others = [], []
-    for path in list_pictures(folder):
-        (aligned if kind_of(path) else others).append(path)
+    for path in list_images(folder):
+        (aligned if detect_format(path) else others).append(path)
     return aligned, others
 
 
 class AlignedReader:
-    """Reads aligned faces: reader(path) -> AlignedFace, from several threads. Raises PictureError or FinderError.
+    """Reads aligned faces: reader(path) -> AlignedFace, safe to call from several threads.
 
-    kept: JSON file that remembers, by their SHA-256, where faces were found in faceswap's pictures; `remember` writes it.
+    cache: JSON file of {SHA-256: transform} of faceswap's images, so that faces are detected in
+           them only once; `write_cache` writes it
+    Raises ImageError or DetectionError.
     """
 
-    def __init__(self, kept=None):
-        self._kept, self._lock, self._changed = kept, threading.Lock(), False
-        self._places = _read_places(kept)
+    def __init__(self, cache=None):
+        self._cache, self._lock, self._changed = cache, threading.Lock(), False
+        self._transforms = _read_transforms(cache)
 
     def __call__(self, path):
-        return {"ours": _ours, "dfl": _dfl, "faceswap": self._faceswap, None: _ours}[kind_of(path)](path)
+        return {"ours": _ours, "dfl": _dfl, "faceswap": self._faceswap, None: _ours}[detect_format(path)](path)
 
     def _faceswap(self, path):
-        face, pixels = read_faceswap(path), read_picture(path).pixels
+        face, pixels = read_faceswap(path), read_image(path).pixels
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest not in self._places:
-            place = register(face.landmarks, pixels, Finder.load(), path)
+        if digest not in self._transforms:
+            transform = register(face.landmarks, pixels, FaceAnalyzer.load(), path)
             with self._lock:
-                self._places[digest], self._changed = place, True
-        place = self._places[digest]
+                self._transforms[digest], self._changed = transform, True
+        transform = self._transforms[digest]
         shape = face.frame_size[::-1] if face.frame_size else None
-        return AlignedFace(pixels, apply(place, face.landmarks), face.source_filename, None, place, shape)
+        return AlignedFace(pixels, apply(transform, face.landmarks), face.source_filename, None, transform, shape)
 
-    def remember(self):
-        """Write down where faces were found, if there is anything new."""
-        if self._kept and self._changed:
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._kept, json.dumps({digest: place.tolist() for digest, place in self._places.items()}).encode())
+    def write_cache(self):
+        """Write the transforms to the cache file, if there are new ones."""
+        if self._cache and self._changed:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            stored = {digest: transform.tolist() for digest, transform in self._transforms.items()}
+            write_atomically(self._cache, json.dumps(stored).encode())
             self._changed = False
 
 
-def register(landmarks, pixels, finder, path):
-    """The transform (2, 3) from a frame's pixels to those of a picture cut from it.
+def register(landmarks, pixels, analyzer, path):
+    """Return the transform (2, 3) from the pixels of a frame to those of a face image extracted
+    from it.
 
-    landmarks: (68, 2) of the face in the frame. pixels: (H, W, 3) uint8, the picture. path: its file, for the FormatError
-    that says that the face was not found in it.
+    landmarks: (68, 2) of the face in the frame
+    pixels: the face image, (H, W, 3) uint8
+    analyzer: a FaceAnalyzer
+    path: the image's file, named in the FormatError that is raised if the face is not found in it
     """
-    for face in finder.find(pixels):  # the largest that fits: a bystander may be seen, too
-        place = _laid(landmarks, face.landmarks, path)
-        off = apply(place, landmarks)[INNER] - face.landmarks[INNER]
-        if np.sqrt((off**2).sum(axis=1).mean()) < _WORST_FIT * np.ptp(face.landmarks[:, 1]):
-            return place
-    raise FormatError(f"{path}: the face that its landmarks describe is not seen in the picture; extract it again")
+    for face in analyzer.detect(pixels):  # the largest that fits: a bystander may be visible too
+        transform = _fit(landmarks, face.landmarks, path)
+        error = apply(transform, landmarks)[INNER] - face.landmarks[INNER]
+        if np.sqrt((error**2).sum(axis=1).mean()) < _MAX_FIT_ERROR * np.ptp(face.landmarks[:, 1]):
+            return transform
+    raise FormatError(f"{path}: no detected face matches the landmarks in its metadata; extract it again")
 
 
 def _ours(path):
-    picture, record = read_face(path)
+    image, record = read_face(path)
     return AlignedFace(
-        picture.pixels, record.face_landmarks, record.source, record.frame, record.transform, record.source_size[::-1]
+        image.pixels, record.face_landmarks, record.source, record.frame, record.transform, record.source_size[::-1]
     )
 
 
 def _dfl(path):
-    face, place = read_dfl(path), None
+    face, transform = read_dfl(path), None
     if face.source_landmarks is not None:
-        place = _laid(face.source_landmarks, face.landmarks, path)
-    return AlignedFace(read_picture(path).pixels, face.landmarks, face.source_filename or path.name, None, place)
+        transform = _fit(face.source_landmarks, face.landmarks, path)
+    return AlignedFace(read_image(path).pixels, face.landmarks, face.source_filename or path.name, None, transform)
 
 
-def _laid(landmarks, onto, path):
-    """The transform (2, 3) that lays landmarks (68, 2) onto others; FormatError, which names their file, for none."""
+def _fit(landmarks, target, path):
+    """Fit the transform (2, 3) from landmarks (68, 2) to others. If there is none, raise a
+    FormatError that names the file."""
     try:
-        return umeyama(landmarks[INNER], onto[INNER])
+        return umeyama(landmarks[INNER], target[INNER])
     except ValueError as error:
         raise FormatError(f"{path}: its landmarks in the frame all coincide; extract the face again") from error
 
 
-def _read_places(file):
-    """{SHA-256: transform} of a file that `remember` wrote; empty where there is none that can be used."""
+def _read_transforms(file):
+    """Read {SHA-256: transform} from a file that write_cache wrote; empty if there is no valid
+    file."""
     try:
         stored = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
-        places = {digest: np.array(place, np.float64) for digest, place in stored.items()}
+        transforms = {digest: np.array(rows, np.float64) for digest, rows in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
-    return {digest: place for digest, place in places.items()
-            if place.shape == (2, 3) and np.isfinite(place).all() and np.linalg.det(place[:, :2]) > 0}
+    return {digest: transform for digest, transform in transforms.items()
+            if transform.shape == (2, 3) and np.isfinite(transform).all() and np.linalg.det(transform[:, :2]) > 0}

@@ -1,21 +1,27 @@
-"""Batches of faces: each shown turned, scaled, shifted, mirrored and in changed light, and once more with its features pushed about.
+"""Augmented batches: each face randomly rotated, scaled, shifted, mirrored and color-jittered, with
+a warped copy as input.
 
-The network sees the pushed-about face (`warped`) and must draw the face itself (`target`): so it learns what the person looks like instead
-of copying pixels. The push is the classic one of face swapping, 5 x 5 grid points moved at random and the picture stretched between
-them. What a similarity would explain of it (shift, turn, scale) is taken out: the network could not know that part from the picture.
+The network sees the warped face (`warped`) and must reconstruct the original (`target`), so it
+learns what the person looks like instead of copying pixels. The random warp is the classic one of
+face swapping: the points of a 5 x 5 grid are moved at random, and the image is stretched between
+them. The part of it that a similarity transform would explain (shift, rotation, scale) is removed,
+because the network could not infer that part from the image.
 
-Where asked, a share of the faces has something in front of it (data/synthetic/occluders.py). It lies over the warped picture; the target
-is the face without it, so that the network learns to draw what is hidden; and the mask has a hole where it lies, so that the
-network learns to tell where the face is seen.
+On request, a fraction of the faces gets an occluder (data/synthetic/occluders.py). It covers the
+warped image. The target is the face without it, so the network learns to reconstruct what is
+hidden. The mask has a hole there, so the network learns to predict where the face is visible.
 
-Batch k of a side depends on (seed, purpose, side, k) alone: threads, batches made ahead and resuming cannot change it.
+Batch k of a side depends on (seed, purpose, side, k) alone. Threads, prefetching and resuming
+cannot change it.
 
-On a GPU the same lines make the batch there. Random numbers, what is held before faces, and all that is small come from the host: 25
-grid points a face, how it is turned, its light. What is as large as a picture is worked out where the batch is wanted, and nothing
-comes back. The canvases of a FaceSet are brought there once, and stay. The same numbers are drawn, so it is the same batch but for
-the last digits of positions.
+On a GPU the same code makes the batch there. The host supplies the random numbers, the occluders
+and all small arrays: 25 grid points per face, its similarity transform and its color matrix. Arrays
+as large as an image are computed on the batch's device, and nothing is copied back. The padded
+crops of a FaceSet are copied there once, and stay. The random numbers are the same, so the batch is
+the same except for rounding of positions.
 
-Legend: n faces a batch, S side of a crop, G = 5 grid points a side. Positions are crop pixels, centres at integers.
+Legend: n faces per batch, S side of a crop, G = 5 grid points per side. Positions are crop pixels,
+centers at integers.
 """
 
 import functools
@@ -25,81 +31,91 @@ import numpy as np
 
 import nn
 from data.geometry.alignment import mirror_landmarks
-from data.synthetic.occluders import draw_occluders, skin_colours, skin_places
+from data.synthetic.occluders import random_occluders, skin_colors, skin_positions
 
-PURPOSE_TRAINING = 1  # keeps these random numbers apart from those drawn for other ends from the same seed
+PURPOSE_TRAINING = 1  # gives these random numbers a stream of their own among those from the same seed
 PURPOSE_OCCLUDERS = 2
 
-ROTATION = np.deg2rad(10)  # the largest turn, either way
-SCALE = 0.05  # the largest relative change
-SHIFT = 0.05  # the largest, in crops
+ROTATION = np.deg2rad(10)  # largest rotation, either way
+SCALE = 0.05  # largest relative change
+SHIFT = 0.05  # largest shift, in crops
 WARP = 5 / 160  # standard deviation of a grid point's displacement, in crops
-WARP_SPAN = 1.25  # side of the grid, in crops: its outermost points lie outside, as in the classic warp
+WARP_SPAN = 1.25  # side of the grid, in crops: its outermost points are outside, as in the classic warp
 _GRID = 5
-_CACHED = 16384  # positions read at a time: their working arrays fit the cache and are not fetched anew from the system, which halves the cost
+# Positions sampled at a time. Their working arrays then fit the cache and need no new memory from
+# the system, which halves the cost.
+_CHUNK = 16384
 
 
 class Batch(NamedTuple):
     """One batch, all float32 0..1 and contiguous."""
 
-    warped: np.ndarray  # (n, S, S, 3) what the network is given
-    target: np.ndarray  # (n, S, S, 3) what it should draw
-    mask: np.ndarray  # (n, S, S, 1) where the face is in target, and nothing in front of it in warped
+    warped: np.ndarray  # (n, S, S, 3) the network's input
+    target: np.ndarray  # (n, S, S, 3) the ground truth of its output
+    mask: np.ndarray  # (n, S, S, 1) where target shows the face and no occluder covers it in warped
 
 
-def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=True, warp=1.0, light=1.0, occluded=0.0,
-               held_before=None, device="cpu"):
-    """Batch k of a side.
+def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=True, warp=1.0, color_jitter=1.0,
+               occlusion_prob=0.0, occlude_like=None, device="cpu"):
+    """Return batch k of a side, as a Batch. Safe to call from any thread.
 
-    faces: a FaceSet. count: faces n in the batch. side: 0 for A, 1 for B. indices: which faces to draw from; None: the training part.
-    in_order: row i shows the face indices[i], instead of one drawn from them.
-    flip: mirror about half of the faces (switch it off for a person with a parting, a scar or an accessory on one side).
-    warp: how far features are pushed about, 1 as is usual, 0 not at all. It changes nothing else of the batch.
-    light: how far strength, tint and saturation are changed, 1 for a little; more for few pictures, whose light is not all there is.
-    occluded: share of the faces, 0..1, that get something in front of them. It changes nothing of the others.
-    held_before: (count,) faces by whose landmarks these things are placed; None: by those of the faces shown.
-    device: where the batch is made, 'cpu' or 'cuda'.
-    Safe to call from any thread. Returns a Batch.
+    faces: a FaceSet
+    count: number of faces n
+    side: 0 for A, 1 for B
+    indices: faces to choose from; None: the training set
+    in_order: use the faces indices[:count] in this order, instead of a random choice
+    flip: mirror about half of the faces (turn this off for a person with a parting, a scar or an
+          accessory on one side)
+    warp: strength of the random warp, 1 usual, 0 off; nothing else of the batch depends on it
+    color_jitter: strength of the changes of brightness, tint and saturation, 1 usual, 0 off; use
+                  more for few images, which cannot show all kinds of light
+    occlusion_prob: fraction of the faces, 0..1, with an occluder; the others do not depend on it
+    occlude_like: (count,) faces whose landmarks place the occluders; None: the faces of the batch
+    device: where the batch is made, 'cpu' or 'cuda'
     """
     rng = np.random.default_rng([seed, PURPOSE_TRAINING, side, k])
     pool = np.asarray(faces.train if indices is None else indices, np.intp)
     if len(pool) == 0:
-        raise ValueError(f"make_batch: no faces to draw from in '{faces.name}'")
+        raise ValueError(f"make_batch: no faces to choose from in '{faces.name}'")
     if in_order:
         chosen = pool[:count]
-    else:  # whole shuffled rounds of the pool: no face twice in a batch before each came once
+    else:  # shuffled passes over the pool: no face comes twice before every face came once
         rounds = -(-count // len(pool))
         chosen = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     moves = _similarities(rng, count, faces.size, flip)
     x, y = _positions(rng, moves, faces.size, warp, device)
-    light = _colour_matrices(rng, count, light)
-    matrices = nn.backend.to_device(light, device)
+    color_matrices = _color_matrices(rng, count, color_jitter)
+    matrices = nn.backend.to_device(color_matrices, device)
     xp = nn.backend.array_module(matrices)
     batch = Batch(*(xp.empty((count, faces.size, faces.size, channels), np.float32) for channels in (3, 3, 1)))
-    together = max(1, _CACHED // (2 * faces.size**2)) if device == "cpu" else count
-    for start in range(0, count, together):
-        part = slice(start, start + together)
-        values = faces.sample(chosen[part], x[part], y[part])  # (m, 2, S, S, 4)
-        colours = (values.reshape(len(values), -1, 4) @ matrices[part]).reshape(*values.shape[:-1], 3)
-        xp.clip(colours[:, 0], 0, 1, out=batch.warped[part])
-        xp.clip(colours[:, 1], 0, 1, out=batch.target[part])
-        batch.mask[part] = values[:, 1, ..., 3:]
-    if occluded > 0:
+    chunk_size = max(1, _CHUNK // (2 * faces.size**2)) if device == "cpu" else count
+    for start in range(0, count, chunk_size):
+        chunk = slice(start, start + chunk_size)
+        values = faces.sample(chosen[chunk], x[chunk], y[chunk])  # (m, 2, S, S, 4)
+        colors = (values.reshape(len(values), -1, 4) @ matrices[chunk]).reshape(*values.shape[:-1], 3)
+        xp.clip(colors[:, 0], 0, 1, out=batch.warped[chunk])
+        xp.clip(colors[:, 1], 0, 1, out=batch.target[chunk])
+        batch.mask[chunk] = values[:, 1, ..., 3:]
+    if occlusion_prob > 0:
         rng = np.random.default_rng([seed, PURPOSE_OCCLUDERS, side, k])
-        hidden = np.flatnonzero(rng.random(count) < occluded)
-        before = chosen if held_before is None else np.asarray(held_before)
-        landmarks = _moved_landmarks(faces.arrays(before)[1][before[hidden]], moves[hidden], faces.size)
+        occluded = np.flatnonzero(rng.random(count) < occlusion_prob)
+        placed_by = chosen if occlude_like is None else np.asarray(occlude_like)
+        landmarks = _moved_landmarks(faces.arrays(placed_by)[1][placed_by[occluded]], moves[occluded], faces.size)
         if device == "cpu":
-            skin = skin_colours(batch.target[hidden], landmarks)
+            skin = skin_colors(batch.target[occluded], landmarks)
         else:
-            skin = _skin_on_the_host(faces, chosen[hidden], moves[hidden], light[hidden], landmarks)
-        _occlude(rng, batch, hidden, landmarks, skin)
+            skin = _skin_on_the_host(faces, chosen[occluded], moves[occluded], color_matrices[occluded], landmarks)
+        _occlude(rng, batch, occluded, landmarks, skin)
     return batch
 
 
 def _similarities(rng, count, size, flip):
-    """How each face is turned, scaled, shifted and mirrored: (n, 2, 3) float64, from a place in the batch's crop, measured
-    from the crop's centre, to the pixel of the face's own crop that is shown there."""
+    """Return a random similarity transform (rotation, scale, shift, mirror) for each face: (n, 2,
+    3) float64.
+
+    It maps a position in the batch's crop, relative to the crop's center, to the pixel of the
+    face's own crop shown there.
+    """
     angle = rng.uniform(-ROTATION, ROTATION, count)
     scale = rng.uniform(1 - SCALE, 1 + SCALE, count)
     shift = rng.uniform(-SHIFT * size, SHIFT * size, (2, count)) + (size - 1) / 2
@@ -109,53 +125,64 @@ def _similarities(rng, count, size, flip):
 
 
 def _positions(rng, moves, size, warp, device):
-    """Where each output pixel is read: x, y (n, 2, S, S) float32, on the device; [:, 0] for the warped picture, [:, 1] for the target."""
-    grid, between, moves = (nn.backend.to_device(array, device) for array in (
-        _displacements(rng, len(moves), size), _interpolation(size), np.ascontiguousarray(moves.transpose(1, 2, 0), np.float32)))
+    """Return the sampling positions x, y, each (n, 2, S, S) float32 on the device: [:, 0] of
+    warped, [:, 1] of target."""
+    grid, weights, moves = (nn.backend.to_device(array, device) for array in (
+        _grid_displacements(rng, len(moves), size), _interpolation_weights(size),
+        np.ascontiguousarray(moves.transpose(1, 2, 0), np.float32)))
     xp = nn.backend.array_module(grid)
-    steps = xp.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)  # from the centre of the crop
+    offsets = xp.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)  # from the center of the crop
     moved = xp.zeros((2, grid.shape[1], 2, size, size), np.float32)  # x and y, (n, warped and target, S, S)
-    moved[:, :, 0] = np.float32(warp) * (between @ grid @ between.T)
-    moved[0] += steps
-    moved[1] += steps[:, None]
+    moved[:, :, 0] = np.float32(warp) * (weights @ grid @ weights.T)
+    moved[0] += offsets
+    moved[1] += offsets[:, None]
     (xx, xy, x0), (yx, yy, y0) = moves[..., None, None, None]
     return xx * moved[0] + xy * moved[1] + x0, yx * moved[0] + yy * moved[1] + y0
 
 
 def _moved_landmarks(landmarks, moves, size):
-    """Where the landmarks (m, 68, 2) of faces lie in the batch's crops once these are moved (m, 2, 3): (m, 68, 2), pixels.
-    Those of a mirrored face are renumbered, so that left stays left."""
+    """Return the landmarks (m, 68, 2) in the pixels of the batch's crops, for similarity transforms
+    (m, 2, 3).
+
+    Those of a mirrored face are renumbered, so that left stays left.
+    """
     mirrored = np.linalg.det(moves[:, :, :2]) < 0
     landmarks = np.where(mirrored[:, None, None], mirror_landmarks(landmarks, size), landmarks)
     moves = moves.copy()
     moves[mirrored, 0] = np.array([0, 0, size - 1]) - moves[mirrored, 0]  # to the pixels of the mirrored face
-    places = np.linalg.solve(moves[:, :, :2], (landmarks - moves[:, None, :, 2]).transpose(0, 2, 1))
-    return places.transpose(0, 2, 1) + (size - 1) / 2
+    positions = np.linalg.solve(moves[:, :, :2], (landmarks - moves[:, None, :, 2]).transpose(0, 2, 1))
+    return positions.transpose(0, 2, 1) + (size - 1) / 2
 
 
-def _occlude(rng, batch, hidden, landmarks, skin):
-    """Put something in front of the faces `hidden` of a batch, in place; landmarks: (m, 68, 2), theirs in the batch's crops; skin:
-    (m, 3), its colour.
+def _occlude(rng, batch, occluded, landmarks, skin):
+    """Add occluders to the faces `occluded` (m,) of a batch, in place.
 
-    It lies at the same place in the warped picture and in the mask: the edge that the network sees is the edge it has to find.
+    The occluder has the same position in the warped image and in the mask, so its edge in the mask
+    is where the network sees it.
+
+    landmarks: (m, 68, 2), theirs in the batch's crops
+    skin: (m, 3), their skin colors
     """
     device = nn.backend.device_of(batch.target)
-    drawn = draw_occluders(rng, landmarks, batch.target.shape[1], skin)
-    drawn, hidden = type(drawn)(*(nn.backend.to_device(array, device) for array in drawn)), nn.backend.to_device(hidden, device)
-    batch.warped[hidden] = batch.warped[hidden] * drawn.shade * (1 - drawn.alpha) + drawn.colours * drawn.alpha
-    batch.mask[hidden] *= 1 - drawn.alpha
+    layer = random_occluders(rng, landmarks, batch.target.shape[1], skin)
+    layer = type(layer)(*(nn.backend.to_device(array, device) for array in layer))
+    occluded = nn.backend.to_device(occluded, device)
+    batch.warped[occluded] = batch.warped[occluded] * layer.shade * (1 - layer.alpha) + layer.colors * layer.alpha
+    batch.mask[occluded] *= 1 - layer.alpha
 
 
-def _skin_on_the_host(faces, chosen, moves, light, landmarks):
-    """skin_colours of targets that lie on a GPU, from the canvases: so nothing has to come back for it."""
-    x, y = (place - np.float32((faces.size - 1) / 2) for place in skin_places(landmarks, faces.size))
+def _skin_on_the_host(faces, chosen, moves, color_matrices, landmarks):
+    """Compute skin_colors of targets on a GPU from the padded crops on the host, so that nothing is
+    copied back."""
+    x, y = (positions - np.float32((faces.size - 1) / 2) for positions in skin_positions(landmarks, faces.size))
     (xx, xy, x0), (yx, yy, y0) = moves.transpose(1, 2, 0)[..., None]  # (m, 1) each
-    values = faces.sample(chosen, *(place.astype(np.float32) for place in (xx * x + xy * y + x0, yx * x + yy * y + y0)))  # (m, 6, 4)
-    return np.median(np.clip(values @ light, 0, 1), axis=1)
+    x, y = xx * x + xy * y + x0, yx * x + yy * y + y0
+    values = faces.sample(chosen, x.astype(np.float32), y.astype(np.float32))  # (m, 6, 4)
+    return np.median(np.clip(values @ color_matrices, 0, 1), axis=1)
 
 
-def _displacements(rng, count, size):
-    """The random warp: (2, n, G, G) float32, x and y displacement of each grid point."""
+def _grid_displacements(rng, count, size):
+    """Return a random warp: the x and y displacements of the grid points, (2, n, G, G) float32."""
     flat = rng.normal(0, WARP * size, (count, 2 * _GRID * _GRID))
     basis = _similarity_basis()
     flat -= flat @ basis @ basis.T
@@ -164,31 +191,37 @@ def _displacements(rng, count, size):
 
 @functools.cache
 def _similarity_basis():
-    """(2*G*G, 4): an orthonormal basis of the grid displacements that shift, turn or scale the whole grid."""
+    """Return an orthonormal basis (2*G*G, 4) of the displacements that shift, rotate or scale the
+    whole grid."""
     y, x = np.mgrid[:_GRID, :_GRID] - (_GRID - 1) / 2
-    one, nought = np.ones_like(x), np.zeros_like(x)
-    moves = [np.stack(pair).ravel() for pair in ((one, nought), (nought, one), (x, y), (-y, x))]
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    moves = [np.stack(pair).ravel() for pair in ((one, zero), (zero, one), (x, y), (-y, x))]
     return np.stack([move / np.linalg.norm(move) for move in moves], axis=1)
 
 
 @functools.cache
-def _interpolation(size):
-    """(S, G) float32: the share of each grid point in each pixel. Smooth (slope 0 at the points), so that no crease shows."""
-    along = ((np.arange(size) + 0.5) / size - 0.5) / WARP_SPAN * (_GRID - 1) + (_GRID - 1) / 2
-    nearness = np.clip(1 - np.abs(along[:, None] - np.arange(_GRID)), 0, 1)
+def _interpolation_weights(size):
+    """Return the weight of each grid point in each pixel, (S, G) float32.
+
+    The interpolation is smooth (derivative 0 at the grid points), so that no crease shows.
+    """
+    position = ((np.arange(size) + 0.5) / size - 0.5) / WARP_SPAN * (_GRID - 1) + (_GRID - 1) / 2
+    nearness = np.clip(1 - np.abs(position[:, None] - np.arange(_GRID)), 0, 1)
     return (nearness * nearness * (3 - 2 * nearness)).astype(np.float32)
 
 
-def _colour_matrices(rng, count, light=1.0):
-    """(n, 4, 3) float32: the light's strength, tint and the colours' saturation, changed a little; row 3 takes the mask's channel out.
+def _color_matrices(rng, count, color_jitter=1.0):
+    """Return a random color matrix for each face, (n, 4, 3) float32: brightness, tint and
+    saturation. Row 3 drops the mask.
 
-    Contrast changes about mid-grey would need a constant, which the mask cannot give: strength alone serves, as light is a factor.
+    A change of contrast around mid-gray would need a constant term, which the mask channel cannot
+    provide. A factor is enough, as light is one.
     """
-    strength = rng.uniform(1 - 0.12 * light, 1 + 0.12 * light, (count, 1, 1))
-    tint = rng.uniform(1 - 0.04 * light, 1 + 0.04 * light, (count, 1, 3))
-    saturation = rng.uniform(1 - 0.15 * light, 1 + 0.15 * light, (count, 1, 1))
+    brightness = rng.uniform(1 - 0.12 * color_jitter, 1 + 0.12 * color_jitter, (count, 1, 1))
+    tint = rng.uniform(1 - 0.04 * color_jitter, 1 + 0.04 * color_jitter, (count, 1, 3))
+    saturation = rng.uniform(1 - 0.15 * color_jitter, 1 + 0.15 * color_jitter, (count, 1, 1))
     luma = np.array([0.299, 0.587, 0.114])[:, None]  # Rec. 601, on sRGB values as stored
-    colours = saturation * np.eye(3) + (1 - saturation) * luma
+    colors = saturation * np.eye(3) + (1 - saturation) * luma
     matrices = np.zeros((count, 4, 3), np.float32)
-    matrices[:, :3] = strength * tint * colours
+    matrices[:, :3] = brightness * tint * colors
     return matrices

@@ -1,8 +1,9 @@
-"""A person, however given, becomes a face set: photographs with a CSV of landmarks, photographs or clips as they are, or
-faces that some program has cut out before.
+"""Load the faces of one person as a FaceSet, from photos with a CSV of landmarks, from plain photos
+or videos, or from faces that some program extracted before.
 
-Faces are cut out of photographs and clips once, and kept (data/extract/face_folder.py) with a note beside them of what they were cut
-out of: names, sizes and times. As long as that is the same, the kept faces are taken.
+Faces are extracted from photos and videos once and saved (data/extract/face_folder.py), with a note
+of the source files: their names, sizes and times. As long as these are unchanged, the saved faces
+are used.
 """
 
 import contextlib
@@ -11,103 +12,107 @@ import pathlib
 
 from data.datasets.aligned_reader import AlignedReader, aligned_files
 from data.datasets.face_set import load_aligned, load_faces
-from data.extract.face_folder import ExtractError, FaceFolder, read_list
+from data.extract.face_folder import CONTACT_SHEET, ExtractError, FaceFolder, read_list
 from data.extract.pipeline import SIZE, Settings, extract
-from data.geometry.padded_crop import COVERAGE, DENSITY
-from data.media.frame_source import SourceError, SourceFault, files_of
-from data.media.image_io import write_whole
+from data.geometry.padded_crop import PADDED_CROP_DENSITY, PADDED_CROP_EXTENT
+from data.media.frame_source import SOURCE_ERRORS, SourceError, list_source_files
+from data.media.image_io import write_atomically
 from data.support.errors import FaceSetError
 from data.support.progress import Progress
 
-_VERSION = 1  # raised whenever other faces would be cut out of the same pictures
+_VERSION = 1  # increased whenever extraction would give other faces from the same images
 
 
-def faces_of(given, landmarks, size, seed, kept, say=None):
-    """The face set of one person.
+def load_person(source, landmarks, size, seed, cache, say=None):
+    """Load the face set of one person.
 
-    given:     folder of photographs, of clips or of faces that were cut out before, or a clip.
-    landmarks: CSV of the photographs' landmarks (faceset.load_faces), or None: faces are looked for.
-    size, seed: as in load_faces. kept: folder for the faces that are cut out here.
-    say:       takes lines for the user; None: kept faces are taken without a look at what they were cut out of.
-    Raises FaceSetError, or FinderError where the finder's weights are missing.
+    source: folder of photos, of videos or of extracted faces, or a video
+    landmarks: CSV with the landmarks of the photos (see load_faces), or None to detect faces
+    size, seed: as in load_faces
+    cache: folder for the faces extracted here
+    say: called with lines for the user; None: use cached faces without checking for changes
+    Raises FaceSetError, or DetectionError if the weights of the face networks are missing.
     """
-    given = pathlib.Path(given)
+    source = pathlib.Path(source)
     if landmarks is not None:
-        return load_faces(given, landmarks, size, seed)
+        return load_faces(source, landmarks, size, seed)
     try:
-        entries = read_list(given)
+        entries = read_list(source)
         if entries is not None:
-            return _largest(given, FaceFolder(given), size, seed, say)
-        aligned, others = aligned_files(given) if given.is_dir() else ([], [])
-        if aligned and len(aligned) >= len(others):  # else faces have strayed into a folder of photographs
-            skipped = [(path.name, "not a face that was cut out, as the others of the folder are") for path in others]
-            reader = AlignedReader(kept.with_name(f"{kept.name}_places.json"))
-            faces = load_aligned(given, aligned, reader, size, seed, skipped)
-            reader.remember()
+            return _most_frequent_person(source, FaceFolder(source), size, seed, say)
+        aligned, others = aligned_files(source) if source.is_dir() else ([], [])
+        if aligned and len(aligned) >= len(others):  # else a folder of photos with some extracted faces
+            skipped = [(path.name, "not an extracted face like the other files of the folder") for path in others]
+            reader = AlignedReader(cache.with_name(f"{cache.name}_places.json"))
+            faces = load_aligned(source, aligned, reader, size, seed, skipped)
+            reader.write_cache()
             return faces
-        return _largest(given, _kept_faces(given, kept, size, say), size, seed, say)
-    except (ExtractError, SourceError, *SourceFault, OSError) as error:
+        return _most_frequent_person(source, _extracted_faces(source, cache, size, say), size, seed, say)
+    except (ExtractError, SourceError, *SOURCE_ERRORS, OSError) as error:
         raise FaceSetError(str(error)) from error
 
 
-def _largest(given, faces, size, seed, say):
-    """The set of the person with most faces in a FaceFolder."""
+def _most_frequent_person(source, faces, size, seed, say):
+    """Load the person with the most faces in a FaceFolder."""
     people = faces.people()
     if not people:
-        raise FaceSetError(f"{given} has no good face; look at {faces.path}, and give sharper or larger pictures")
+        raise FaceSetError(f"{source} has no good face; see {faces.path}, and use sharper or larger images")
     first, *others = people.values()
     if others and say is not None:
-        left_out = f"{sum(map(len, others))} faces of others are left out: see {faces.path / 'faces.png'}"
-        say(f"  of the {len(people)} people of {given} the one with most faces ({len(first)}) is learned; {left_out}")
-    aside = (entry for entry in faces.entries if not entry.person)
-    skipped = [(e.file if e.frame is None else f"{e.file} frame {e.frame}", e.face.split("/")[1]) for e in aside]
-    return load_aligned(given, [faces.path / entry.face for entry in first], AlignedReader(), size, seed, skipped)
+        say(f"  {source} shows {len(people)} people; using the one with the most faces ({len(first)}) and ignoring "
+            f"{sum(map(len, others))} faces of others: see {faces.path / CONTACT_SHEET}")
+    rejected = (entry for entry in faces.entries if not entry.person)
+    skipped = [(e.file if e.frame is None else f"{e.file} frame {e.frame}", e.face.split("/")[1]) for e in rejected]
+    return load_aligned(source, [faces.path / entry.face for entry in first], AlignedReader(), size, seed, skipped)
 
 
-def _kept_faces(given, kept, size, say):
-    """The FaceFolder of the faces cut out of `given`: the kept one, or a new one where that is of something else."""
-    note = kept.with_suffix(".json")
-    before = _read_note(note) if read_list(kept) is not None else None
-    if before and not given.exists():
+def _extracted_faces(source, cache, size, say):
+    """Return the FaceFolder of a source's faces: the cached one, or a new one if the source has
+    changed."""
+    note = cache.with_suffix(".json")
+    before = _read_note(note) if read_list(cache) is not None else None
+    if before and not source.exists():
         if say is not None:
-            say(f"  {given} is not there any more: the faces cut out of it before are taken ({kept})")
-        return FaceFolder(kept)
+            say(f"  {source} no longer exists; using the faces extracted from it before: {cache}")
+        return FaceFolder(cache)
     if before and say is None:
-        return FaceFolder(kept)
-    side = max(SIZE, 2 * round(DENSITY * COVERAGE * size / 2))  # no fewer pixels than the canvas
-    now = {"version": _VERSION, "side": side, "files": _described(given)}
+        return FaceFolder(cache)
+    side = max(SIZE, 2 * round(PADDED_CROP_DENSITY * PADDED_CROP_EXTENT * size / 2))  # at least that of a padded crop
+    now = {"version": _VERSION, "side": side, "files": _file_states(source)}
     if before == now:
-        say(f"  the faces cut out of {given} before are taken: {kept}")
-        return FaceFolder(kept)
+        say(f"  using the faces extracted from {source} before: {cache}")
+        return FaceFolder(cache)
     if say is None:
-        say = _nobody
-    say(f"  {'its pictures have changed: ' if before else ''}cutting the faces of {given} out, into {kept}")
-    line = Progress("pictures")
+        say = _ignore
+    say(f"  the images of {source} have changed; extracting its faces again into {cache}" if before else
+        f"  extracting the faces of {source} into {cache}")
+    line = Progress("images")
     try:
-        faces, summary = extract(given, kept, Settings(size=side), lambda *state: line.show(*state[:2], f"{state[2]} faces"))
+        faces, summary = extract(source, cache, Settings(size=side),
+                                 lambda done, expected, kept: line.show(done, expected, f"{kept} faces"))
     finally:
         line.end()
-        for parent in (kept.parent, kept.parent.parent):  # a run that could not begin leaves nothing behind
+        for parent in (cache.parent, cache.parent.parent):  # if nothing was extracted, leave no empty folders
             with contextlib.suppress(OSError):
                 parent.rmdir()
-    write_whole(note, json.dumps(now).encode())
-    for words in summary.lines(kept):
-        say(f"  {words}")
+    write_atomically(note, json.dumps(now).encode())
+    for text in summary.lines(cache):
+        say(f"  {text}")
     return faces
 
 
-def _nobody(line):
-    """Takes lines for a user who does not want them."""
+def _ignore(line):
+    """Ignore a line for the user."""
 
 
-def _described(given):
-    """[[name, bytes, time of the last change], ...] of the files that `given` stands for."""
-    states = ((path.name, path.stat()) for path in files_of(given))
+def _file_states(source):
+    """Return [[name, bytes, time of the last change], ...] of the files of a source."""
+    states = ((path.name, path.stat()) for path in list_source_files(source))
     return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
 
 
 def _read_note(note):
-    """What faces were cut out of, or None where that is not known."""
+    """Return the state of the source that faces were extracted from, or None if it is unknown."""
     try:
         return json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,22 +1,26 @@
-"""Face sets of rendered people whose faces are rendered as they are needed: a first batch of 16 need not wait for 300.
+"""Face sets of rendered people, rendered on demand: a first batch of 16 does not have to wait for
+all 300 faces.
 
-It is the set that data.datasets.face_set.from_renders makes of all renders, bit for bit, whoever renders them in whatever order.
+The result is bit for bit the same as data.datasets.face_set.from_renders on all renders, in
+whatever order worker processes compute them.
 """
 import functools
 
 import numpy as np
 
-from data.datasets.face_set import FaceSet, face_of_render, files_of_renders, split
-from data.geometry.padded_crop import canvas_side
-from data.support.process_pool import Workshop, useful_workers
+from data.datasets.face_set import FaceSet, face_of_render, files_of_renders, split_by_clip
+from data.geometry.padded_crop import padded_crop_side
+from data.support.process_pool import ProcessPool, useful_workers
 from data.synthetic import render
-from data.synthetic.renderer import SECONDS
+from data.synthetic.renderer import SECONDS_PER_RENDER
 
-_PART = {"canvas": "canvas", "landmarks": "landmarks", "transforms": "transform", "digests": "digest"}  # of a set: of a face
+# Attribute of a FaceSet: key of face_of_render.
+_KEYS = {"padded_crops": "padded_crop", "landmarks": "landmarks", "transforms": "transform", "digests": "digest"}
 
 
-class _Whole:
-    """An array of a set as an attribute: who asks for it as a whole waits for all faces."""
+class _WaitForAll:
+    """An attribute that holds an array of all faces. Reading it waits until all faces are
+    rendered."""
 
     def __set_name__(self, owner, name):
         self._name = name
@@ -30,58 +34,68 @@ class _Whole:
 
 
 class RenderedFaces(FaceSet):
-    """A FaceSet whose faces a Workshop makes. Its methods wait for the faces that they are asked for, its arrays for all."""
+    """A FaceSet that a ProcessPool renders. Methods wait for the faces they need, array attributes
+    for all faces."""
 
-    canvas, landmarks, transforms, digests = _Whole(), _Whole(), _Whole(), _Whole()
-    _work, _first = None, 0  # the Workshop, and the number of the first face there; a copy of the set is whole
+    padded_crops, landmarks, transforms, digests = _WaitForAll(), _WaitForAll(), _WaitForAll(), _WaitForAll()
+    # The ProcessPool, and the index of this set's first face in it. A copy is complete without one.
+    _pool, _first = None, 0
 
     def wait(self, indices):
-        """Until the faces at `indices` (n,) are there. While some are missing, the others are rendered beside what goes on."""
-        if self._work is not None:
-            self._work.wait(self._first + np.asarray(indices, np.intp))
+        """Wait until the faces at `indices` (n,) are rendered. The other faces are rendered in the
+        background."""
+        if self._pool is not None:
+            self._pool.wait(self._first + np.asarray(indices, np.intp))
 
-    def ask(self, indices):
-        """Have the faces at `indices` (n,) rendered before others, without waiting for them."""
-        self._work.ask(self._first + np.asarray(indices, np.intp))
+    def request(self, indices):
+        """Render the faces at `indices` (n,) before the others, without waiting for them."""
+        self._pool.request(self._first + np.asarray(indices, np.intp))
 
     def arrays(self, indices):
         self.wait(indices)
-        return vars(self)["canvas"], vars(self)["landmarks"]
+        return vars(self)["padded_crops"], vars(self)["landmarks"]
 
     def complete(self):
-        return self._work is None or self._work.complete()
+        return self._pool is None or self._pool.done()
 
     def stop(self):
-        if self._work is not None:
-            self._work.stop()
+        if self._pool is not None:
+            self._pool.stop()
 
 
-def on_demand(people, poses, size, side, workers=None):
-    """A RenderedFaces of each of `people` (data.synthetic.Person) in that person's list of `poses`, at least 4.
+def render_on_demand(people, poses, size, side, workers=None):
+    """Return a RenderedFaces for each person. Rendering starts when a face is first needed.
 
-    size: side S of the crops. side: of the renders. workers: at most so many processes; None: one a core. They make all sets
-    together, and begin when a face is first asked for."""
+    people: data.synthetic.Person each
+    poses: a list of at least 4 poses for each person
+    size: side S of the crops
+    side: side of the renders in pixels
+    workers: maximum number of processes, which all sets share; None: one per core
+    """
     sets = [_empty(f"rendered person {person.seed}", len(listed), size) for person, listed in zip(people, poses)]
     items = [(number, pose) for number, listed in enumerate(poses) for pose in listed]
-    places = [(faces, index) for faces in sets for index in range(len(faces))]
+    targets = [(faces, index) for faces in sets for index in range(len(faces))]
 
-    def take(number, face):
-        faces, index = places[number]
-        for name, part in _PART.items():
-            vars(faces)[name][index] = face[part]
+    def store(number, face):
+        faces, index = targets[number]
+        for attribute, key in _KEYS.items():
+            vars(faces)[attribute][index] = face[key]
 
-    work = Workshop(functools.partial(_face, people, size, side), items, take, useful_workers(len(items), SECONDS, workers))
+    workers = useful_workers(len(items), SECONDS_PER_RENDER, workers)
+    pool = ProcessPool(functools.partial(_render_face, people, size, side), items, store, workers)
     for faces, first in zip(sets, np.cumsum([0, *map(len, sets)])):
-        faces._work, faces._first = work, int(first)
+        faces._pool, faces._first = pool, int(first)
     return sets
 
 
-def _face(people, size, side, item):
+def _render_face(people, size, side, item):
     number, pose = item
     return face_of_render(render(people[number], pose, side), size)
 
 
 def _empty(name, count, size):
-    p, clips = canvas_side(size), np.arange(count)
+    """Return a RenderedFaces with room for `count` faces."""
+    p, clips = padded_crop_side(size), np.arange(count)
+    train, held_out, _ = split_by_clip(clips, 0)
     return RenderedFaces(name, size, np.zeros((count, p, p, 4), np.uint8), np.zeros((count, 68, 2), np.float32),
-                         np.zeros((count, 2, 3)), files_of_renders(name, count), [""] * count, clips, *split(clips, 0)[:2])
+                         np.zeros((count, 2, 3)), files_of_renders(name, count), [""] * count, clips, train, held_out)

@@ -1,2 +1,2 @@
-"""Find faces, their 68 landmarks and whose they are,
-with small networks trained by the project itself."""
+"""Detect faces, predict their 68 landmarks and embed them for recognition.
+The project trains these small networks itself."""

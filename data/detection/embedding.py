@@ -1,12 +1,14 @@
-"""Likeness: a small network that turns a face into a direction, so that pictures of one person point the same way.
+"""Face embeddings: a small network that maps a face to a unit vector, close to those of the same
+person.
 
-    face, aligned (S, S, 3) --convolutions--> 96 numbers, scaled to length 1
+    aligned face (S, S, 3) --convolutions--> 96 numbers, scaled to length 1
 
-The likeness of two faces is the cosine between their directions: 1 the same, around 0 strangers. The network learned to tell a few
-hundred people apart (Wang et al., CosFace, CVPR 2018: a margin between the right person's cosine and all others'), and is used on
-people whom it never saw. It groups the faces of a folder by person, and measures how like its target a swap is.
+The similarity of two faces is the cosine of their embeddings: 1 for the same image, around 0 for
+strangers. The network was trained to classify a few hundred people (Wang et al., CosFace, CVPR
+2018: the cosine to the correct person must win by a margin), and is applied to people it never saw.
+It groups the faces of a folder by person, and measures how similar a swap is to its target.
 
-Legend: n faces, S = 64 side of the aligned crop, D = 96.
+Legend: n faces, S = 64 side of the aligned crop, D = 96 size of an embedding.
 """
 import functools
 
@@ -14,24 +16,24 @@ import numpy as np
 
 import nn
 import nn.functional as F
-from data.detection.blocks import convolution
+from data.detection.blocks import conv_block
 from data.detection.face_analyzer import load_weights
 from data.geometry.alignment import crop_transform, warp
 
 CROP = 64  # S
-DIRECTIONS = 96  # D
-SAME = 0.12  # likeness from which groups of faces are one person's; chosen on half of the people that were never trained on
-_AT_ONCE = 32
+EMBEDDING_SIZE = 96  # D
+SAME_PERSON_THRESHOLD = 0.12  # similarity from which two groups are merged; chosen on half of the held-out people
+_BATCH = 32
 
 
-class IdentityNetwork(nn.Module):
-    """Aligned crops (n, S, S, 3), 0..1 -> directions (n, D) of length 1."""
+class EmbeddingNetwork(nn.Module):
+    """Aligned crops (n, S, S, 3), 0..1 -> embeddings (n, D) of length 1."""
 
     def __init__(self):
-        self.trunk = nn.Sequential(convolution(3, 24, 5, 2), convolution(24, 48, 3, 2), convolution(48, 80, 3),
-                                   convolution(80, 112, 3, 2), convolution(112, 128, 3, 2))
+        self.trunk = nn.Sequential(conv_block(3, 24, 5, 2), conv_block(24, 48, 3, 2), conv_block(48, 80, 3),
+                                   conv_block(80, 112, 3, 2), conv_block(112, 128, 3, 2))
         self.dropout = nn.Dropout(0.3)
-        self.out = nn.Linear((CROP // 16) ** 2 * 128, DIRECTIONS)
+        self.out = nn.Linear((CROP // 16) ** 2 * 128, EMBEDDING_SIZE)
 
     def forward(self, crops):
         features = self.trunk(crops * 4 - 2).reshape(len(crops), -1)
@@ -39,12 +41,12 @@ class IdentityNetwork(nn.Module):
 
 
 def unit(vectors):
-    """Vectors (n, D) scaled to length 1; arrays or Tensors."""
+    """Scale vectors (n, D), an array or a Tensor, to length 1."""
     return vectors / F.sqrt(F.sum(vectors * vectors, axis=1, keepdims=True) + 1e-12)
 
 
-class Identity:
-    """The network, ready to use. Make one with Identity.load."""
+class FaceEmbedder:
+    """The trained network. Create one with FaceEmbedder.load."""
 
     def __init__(self, network):
         self._network = network
@@ -52,45 +54,51 @@ class Identity:
     @staticmethod
     @functools.cache
     def load():
-        """With the shipped weights, the same one each time. Raises FinderError where they are missing."""
-        return Identity(load_weights(IdentityNetwork(), "identity"))
+        """Load the shipped weights. Returns the same object each time; raises DetectionError if
+        they are missing."""
+        return FaceEmbedder(load_weights(EmbeddingNetwork(), "embedding"))
 
     def embed(self, pixels, landmarks):
-        """The direction (D,) float32 of the face with these landmarks (68, 2) in a picture (H, W, 3) uint8."""
+        """Return the embedding (D,) float32 of the face with landmarks (68, 2) in an image (H, W,
+        3) uint8."""
         return self.embed_crops(warp(pixels, crop_transform(landmarks, CROP), CROP)[None])[0]
 
     def embed_crops(self, crops):
-        """Directions (n, D) float32 of aligned crops (n, S, S, 3) float32 0..1: each the mean of a face and its mirror image."""
-        directions = []
+        """Return embeddings (n, D) float32 of aligned crops (n, S, S, 3) float32 0..1.
+
+        Each is the normalized mean of the embeddings of a face and of its mirror image.
+        """
+        embeddings = []
         with nn.no_grad():
-            for start in range(0, len(crops), _AT_ONCE):
-                part = crops[start:start + _AT_ONCE]
-                both = self._network(nn.Tensor(np.concatenate([part, part[:, :, ::-1]]))).numpy()
-                directions.append(unit(both[:len(part)] + both[len(part):]))
-        return np.concatenate(directions) if directions else np.zeros((0, DIRECTIONS), np.float32)
+            for start in range(0, len(crops), _BATCH):
+                batch = crops[start:start + _BATCH]
+                both = self._network(nn.Tensor(np.concatenate([batch, batch[:, :, ::-1]]))).numpy()
+                embeddings.append(unit(both[:len(batch)] + both[len(batch):]))
+        return np.concatenate(embeddings) if embeddings else np.zeros((0, EMBEDDING_SIZE), np.float32)
 
 
-def group(directions, same=SAME):
-    """Which faces are one person's: directions (n, D) -> labels (n,) int, 0 for the largest group.
+def group(embeddings, threshold=SAME_PERSON_THRESHOLD):
+    """Cluster embeddings (n, D) by person. Returns labels (n,) int, 0 for the largest group.
 
-    Average linkage: the two groups whose faces are on average most alike are joined, until none are alike by `same`. With a mean
-    over all pairs, one chance resemblance does not join two people.
+    Average linkage: the two groups with the highest mean similarity are merged, until none reaches
+    the threshold. Because the mean is over all pairs, one chance resemblance does not merge two
+    people.
     """
-    count = len(directions)
+    count = len(embeddings)
     labels = np.arange(count)
-    alike = (directions @ directions.T).astype(np.float64)  # sums over pairs of faces, one row and column a group
+    similarity = (embeddings @ embeddings.T).astype(np.float64)  # sums over pairs of faces; a row and column per group
     sizes = np.ones(count)
-    np.fill_diagonal(alike, -np.inf)
+    np.fill_diagonal(similarity, -np.inf)
     while count > 1:
-        means = alike / np.outer(sizes, sizes)
+        means = similarity / np.outer(sizes, sizes)
         first, second = np.unravel_index(means.argmax(), means.shape)
-        if means[first, second] < same:
+        if means[first, second] < threshold:
             break
         labels[labels == second] = first
-        alike[first] += alike[second]
-        alike[:, first] += alike[:, second]
-        alike[second] = alike[:, second] = alike[first, first] = -np.inf
+        similarity[first] += similarity[second]
+        similarity[:, first] += similarity[:, second]
+        similarity[second] = similarity[:, second] = similarity[first, first] = -np.inf
         sizes[first] += sizes[second]
     names, members = np.unique(labels, return_counts=True)
-    order = names[np.lexsort((names, -members))]  # the largest first; of equals the one that begins first
+    order = names[np.lexsort((names, -members))]  # the largest first; of equal size, the earlier one
     return np.array([int(np.flatnonzero(order == label)[0]) for label in labels], int)

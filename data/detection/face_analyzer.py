@@ -1,9 +1,11 @@
-"""Faces in any picture: where they are, their 68 landmarks, and how sure that is.
+"""Detect faces in any image, with their 68 landmarks and a confidence score.
 
-    picture --detector--> boxes --landmark network--> points --again, on the crop that these give--> points and score
+    image --detector--> boxes --landmark network--> landmarks
+          --landmark network, on the crop that these give--> landmarks and score
 
-The detector is quick and proposes; the landmark network looks at each proposal closely, twice, and has the last word on whether it
-is a face. The box of a face is the tight box of its points. Both networks are trained by data/detection/training/train_networks.py.
+The detector is fast and proposes boxes. The landmark network examines each proposal closely, twice,
+and decides whether it is a face. A face's box is the tight box of its landmarks.
+data/detection/training/train_networks.py trains both networks.
 """
 import functools
 import pathlib
@@ -13,29 +15,30 @@ import numpy as np
 
 import nn
 from data.detection import detector
-from data.detection.landmarker import CROP, Landmarker, box_transform, points_transform
+from data.detection.landmarker import CROP, Landmarker, box_transform, landmarks_transform
 from data.geometry.alignment import apply, invert, warp
-from data.geometry.boxes import box_of, inside, suppress
+from data.geometry.boxes import box_of, containment, nms
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
-SMALLEST = 24.0  # pixels, longer side of the smallest face looked for
-PROPOSED = 0.2  # the least score of the detector that is worth a closer look
-SURE = 0.5  # the least score of a face
-DOUBTFUL = 8.0  # the landmark network's logit that counts as even odds: on scenes of the people it was trained on, faces get 8.6 and
-# more (half of them 29), and what is no face at most 7 but for bystanders
-_MOST_PROPOSALS = 60
-_AT_ONCE = 16  # crops that go through the landmark network together: more would take memory and no less time
+MIN_SIZE = 24.0  # pixels, longer side of the smallest face to detect
+PROPOSAL_THRESHOLD = 0.2  # lowest score of the detector that the landmark network examines
+SCORE_THRESHOLD = 0.5  # lowest score of a face
+LOGIT_THRESHOLD = 8.0  # logit of the landmark network that gives a score of 0.5. On scenes of the
+# training people, faces get 8.6 or more (half of them 29 or more). False proposals get at most 7,
+# except for bystanders
+_MAX_PROPOSALS = 60
+_BATCH = 16  # crops per forward pass of the landmark network: more would need memory and be no faster
 
 
-class FinderError(ValueError):
-    """The finder cannot be used. The message is one line: what, where, what to do."""
+class DetectionError(ValueError):
+    """The face networks cannot be used. The message is one line: what, where, what to do."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """One face in a picture."""
+    """One face in an image."""
 
-    landmarks: np.ndarray  # (68, 2) float64, pixels of the picture, iBUG order
+    landmarks: np.ndarray  # (68, 2) float64, pixels of the image, iBUG order
     score: float  # 0..1
 
     @property
@@ -50,18 +53,24 @@ class Face:
 
 
 def load_weights(network, name):
-    """The network with the shipped weights `name`, ready to use. Raises FinderError."""
+    """Load the shipped weights `name` into a network and return it in evaluation mode.
+
+    Raises DetectionError.
+    """
     file = WEIGHTS / f"{name}.npz"
     try:
         network.load_state_dict(nn.load(file))
     except (OSError, ValueError) as error:
-        raise FinderError(f"the weights {file} cannot be used ({error}); restore them, or train them with "
-                          "python -m data.detection.training.train_networks") from error
+        raise DetectionError(f"the weights {file} cannot be loaded ({error}); restore the file, or train the networks "
+                             "with python -m data.detection.training.train_networks FOLDER") from error
     return network.eval()
 
 
-class Finder:
-    """The two networks, ready to look for faces. Make one with Finder.load. May be used from several threads."""
+class FaceAnalyzer:
+    """The detector and the landmark network. Create one with FaceAnalyzer.load.
+
+    Several threads may use it.
+    """
 
     def __init__(self, detector_network, landmark_network):
         self._detector, self._landmarker = detector_network, landmark_network
@@ -69,58 +78,73 @@ class Finder:
     @staticmethod
     @functools.cache
     def load():
-        """The finder with the shipped weights, the same one each time. Raises FinderError where they are missing."""
-        return Finder(load_weights(detector.Detector(), "detector"), load_weights(Landmarker(), "landmarker"))
+        """Load the shipped weights and return the same object each time.
 
-    def find(self, pixels, smallest=SMALLEST):
-        """All faces in a picture (H, W, 3) uint8, upright, RGB: a list of Face, the largest first.
+        Raises DetectionError if they are missing.
+        """
+        return FaceAnalyzer(load_weights(detector.Detector(), "detector"), load_weights(Landmarker(), "landmarker"))
 
-        smallest: longer side of the smallest face looked for, in pixels; a larger value is quicker.
+    def detect(self, pixels, min_size=MIN_SIZE):
+        """Return a list of all Faces in an image, the largest first.
+
+        pixels: (H, W, 3) uint8 RGB, upright
+        min_size: longer side, in pixels, of the smallest face to detect; a larger value is faster
         """
         pixels = _checked(pixels)
-        (_, _, first), (_, points, second) = self.looks(pixels, smallest)
-        scores = _probability((first + second) / 2)
-        sure = scores > SURE
-        points, scores = points[sure], scores[sure]
-        kept = suppress(box_of(points), scores, overlap=inside)
-        return sorted((Face(points[i], float(scores[i])) for i in kept), key=lambda face: -face.size)
+        (_, _, first_logits), (_, landmarks, second_logits) = self.detect_in_two_passes(pixels, min_size)
+        scores = _probability((first_logits + second_logits) / 2)
+        accepted = scores > SCORE_THRESHOLD
+        landmarks, scores = landmarks[accepted], scores[accepted]
+        kept = nms(box_of(landmarks), scores, overlap=containment)
+        return sorted((Face(landmarks[i], float(scores[i])) for i in kept), key=lambda face: -face.size)
 
-    def looks(self, pixels, smallest):
-        """What the landmark network makes of the detector's proposals, in its first and its second pass: for each pass the
-        transforms of the crops (a list of k), the points (k, 68, 2) in the picture, and the logits (k,) of being a face."""
+    def detect_in_two_passes(self, pixels, min_size):
+        """Return the landmark network's predictions for the detector's proposals in both passes.
+
+        pixels, min_size: as in detect
+        For each pass: the transforms of the crops, a list of k (2, 3) from image to crop; the
+        landmarks (k, 68, 2) in pixels of the image; the face logits (k,).
+        """
         with nn.no_grad():
-            boxes, _ = detector.detect(self._detector, pixels, smallest, PROPOSED)
-            first = [box_transform(box) for box in boxes[:_MOST_PROPOSALS]]
-            points, logits = self._points(pixels, first)
-            second = [points_transform(p) for p in points]
-            return (first, points, logits), (second, *self._points(pixels, second))
+            boxes, _ = detector.detect(self._detector, pixels, min_size, PROPOSAL_THRESHOLD)
+            first = [box_transform(box) for box in boxes[:_MAX_PROPOSALS]]
+            landmarks, logits = self._predict_landmarks(pixels, first)
+            second = [landmarks_transform(points) for points in landmarks]
+            return (first, landmarks, logits), (second, *self._predict_landmarks(pixels, second))
 
-    def follow(self, pixels, landmarks):
-        """The face whose landmarks (68, 2) were found in the frame before: the landmark network alone, on the crop that these
-        give. Returns a Face; its score says whether a face is still there."""
+    def refine(self, pixels, landmarks):
+        """Return the Face near known landmarks (68, 2), such as those of the previous video frame.
+
+        Only the landmark network runs, on the crop given by these landmarks. The score says whether
+        a face is there.
+        """
         with nn.no_grad():
-            points, logits = self._points(_checked(pixels), [points_transform(np.asarray(landmarks, np.float64))])
-        return Face(points[0], float(_probability(logits[0])))
+            transform = landmarks_transform(np.asarray(landmarks, np.float64))
+            refined, logits = self._predict_landmarks(_checked(pixels), [transform])
+        return Face(refined[0], float(_probability(logits[0])))
 
-    def _points(self, pixels, transforms):
-        """Landmarks (k, 68, 2) in the picture and logits (k,) of the crops that the transforms cut from it."""
-        points, logits = np.zeros((len(transforms), 68, 2)), np.zeros(len(transforms))
-        for start in range(0, len(transforms), _AT_ONCE):
-            part = transforms[start:start + _AT_ONCE]
-            found, logit = self._landmarker(nn.Tensor(np.stack([warp(pixels, to_crop, CROP) for to_crop in part])))
-            inside = found.numpy().astype(np.float64) * CROP - 0.5
-            points[start:start + len(part)] = [apply(invert(to_crop), p) for to_crop, p in zip(part, inside)]
-            logits[start:start + len(part)] = logit.numpy()
-        return points, logits
+    def _predict_landmarks(self, pixels, transforms):
+        """Return landmarks (k, 68, 2) in pixels of the image and logits (k,), one for each crop.
+
+        transforms: list of k (2, 3), from image to crop
+        """
+        landmarks, logits = np.zeros((len(transforms), 68, 2)), np.zeros(len(transforms))
+        for start in range(0, len(transforms), _BATCH):
+            batch = transforms[start:start + _BATCH]
+            in_crops, logit = self._landmarker(nn.Tensor(np.stack([warp(pixels, to_crop, CROP) for to_crop in batch])))
+            in_crops = in_crops.numpy().astype(np.float64) * CROP - 0.5
+            landmarks[start:start + len(batch)] = [apply(invert(to_crop), p) for to_crop, p in zip(batch, in_crops)]
+            logits[start:start + len(batch)] = logit.numpy()
+        return landmarks, logits
 
 
 def _probability(logit):
-    """The score of a logit."""
-    return 1 / (1 + np.exp(np.minimum(DOUBTFUL - logit, 500)))
+    """Return the score, 0..1, of a logit."""
+    return 1 / (1 + np.exp(np.minimum(LOGIT_THRESHOLD - logit, 500)))
 
 
 def _checked(pixels):
     pixels = np.asarray(pixels)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(f"Finder: expected a uint8 picture (H, W, 3), got {pixels.dtype} {pixels.shape}")
+        raise ValueError(f"FaceAnalyzer: expected a uint8 image (H, W, 3), got {pixels.dtype} {pixels.shape}")
     return pixels

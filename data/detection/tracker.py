@@ -1,15 +1,18 @@
-"""Faces through a clip: found every few frames, followed between, and held still where the head is still.
+"""Track faces through a video: detect them every few frames, refine their landmarks in between,
+smooth over time.
 
-    frames --detect, follow--> observations --bridge, smooth over time--> frames with their faces
+    frames --detect, refine--> landmarks per frame --interpolate, smooth--> frames with their faces
 
-Frames are shown some time after they were read, so each face is known before and after the frame in question:
+A frame is returned a few frames after it was read, so each face is known before and after it:
 
-    smoothing   a mean over neighbouring frames, which count the less the further the face has moved since (a bilateral filter
-                over time: Tomasi & Manduchi 1998): a still head does not tremble, and a moving one does not lag
-    bridging    a face that is lost for a few frames is put between where it was before and after
-    backwards   a face that is first found in one frame is followed back into those before it, to where it came into view
+    smoothing      a weighted mean over neighboring frames. A neighbor counts less the further the
+                   face has moved (a bilateral filter over time: Tomasi & Manduchi 1998). Still
+                   heads do not jitter, and moving ones do not lag.
+    interpolation  a face lost for a few frames is placed between its positions before and after
+    backtracking   a face first detected in one frame is tracked back through the frames before it,
+                   to where it came into view
 
-At a cut all begins anew.
+At a cut, tracking starts over.
 """
 import collections
 import itertools
@@ -18,24 +21,24 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.detection.face_analyzer import SMALLEST, SURE
-from data.geometry.boxes import box_of, overlap
+from data.detection.face_analyzer import MIN_SIZE, SCORE_THRESHOLD
+from data.geometry.boxes import box_of, iou
 
-EVERY = 6  # frames from one search of the whole picture to the next
-BRIDGED = 8  # frames for which a lost face is remembered
-REACH = 5  # frames before and after that a face is smoothed over
-STILL = 0.03  # of the face's size: neighbours that the face has moved by this much since count 0.6
-_AHEAD = BRIDGED + 1  # frames read beyond the one that is shown
-_KEPT_SHARE = 0.3  # of a box that must be shared for it to be the same face
-_CUT = 0.18  # mean change of a small grey copy of the frame, of white, at which a new shot begins
-_THUMB = 24
+DETECTION_INTERVAL = 6  # frames from one detection on the whole image to the next
+MAX_GAP = 8  # frames for which a lost face is remembered
+SMOOTHING_RADIUS = 5  # frames before and after over which a face is smoothed
+MOTION_SIGMA = 0.03  # share of the face's size; a neighbor in which the face has moved by this much counts 0.6
+_LOOKAHEAD = MAX_GAP + 1  # frames read beyond the one that is returned
+_MIN_IOU = 0.3  # lowest overlap of two boxes of the same face
+_CUT_THRESHOLD = 0.18  # mean change of a small gray copy of the frame, as a share of white, that counts as a cut
+_THUMBNAIL = 24  # side of that copy, in pixels
 
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """A face in one frame of a clip. number is the same in all frames of one face."""
+    """A face in one frame of a video. track_id is the same in all frames of one face."""
 
-    number: int
+    track_id: int
     landmarks: np.ndarray  # (68, 2) float64, pixels
 
     @property
@@ -44,133 +47,154 @@ class TrackedFace:
         return float(np.ptp(self.landmarks, axis=0).max())
 
 
-def track_faces(frames, finder, every=EVERY, smallest=SMALLEST):
-    """Yield (frame, faces) for each of the frames (H, W, 3) uint8, in order; faces are TrackedFace, the largest first.
+def track_faces(frames, analyzer, interval=DETECTION_INTERVAL, min_size=MIN_SIZE):
+    """Yield (frame, its TrackedFaces, the largest first) for each frame, in order.
 
-    finder: data.detection.face_analyzer.Finder. every: frames between two searches of the whole picture. smallest: see Finder.find.
+    frames: iterable of (H, W, 3) uint8
+    analyzer: a data.detection.face_analyzer.FaceAnalyzer
+    interval: frames between two detections on the whole image
+    min_size: see FaceAnalyzer.detect
     """
-    observer = _Observer(finder, every, smallest)
+    tracker = _Tracker(analyzer, interval, min_size)
     waiting = collections.deque()
-    for index, frame in enumerate(itertools.chain(frames, itertools.repeat(None, _AHEAD))):
+    for index, frame in enumerate(itertools.chain(frames, itertools.repeat(None, _LOOKAHEAD))):
         if frame is not None:
             waiting.append(frame)
-            observer.look(index, frame, list(waiting)[:-1])
-        if index >= _AHEAD and waiting:
-            shown = index - _AHEAD
-            yield waiting.popleft(), observer.faces(shown)
-            observer.forget(shown - REACH - BRIDGED)
+            tracker.observe(index, frame, list(waiting)[:-1])
+        if index >= _LOOKAHEAD and waiting:
+            shown = index - _LOOKAHEAD
+            yield waiting.popleft(), tracker.faces(shown)
+            tracker.forget(shown - SMOOTHING_RADIUS - MAX_GAP)
 
 
-def choose_faces(faces, wanted, before=()):
-    """The faces to swap: 'all', or the `wanted` largest. In a clip, those chosen in the frame before (numbers in `before`) count a
-    quarter larger, so that the choice does not flicker between two of one size."""
-    if wanted == "all":
+def choose_faces(faces, count, previous=()):
+    """Return the faces to swap: all for count 'all', otherwise the `count` largest.
+
+    previous: track ids chosen in the frame before; these count as a quarter larger, so that the
+              choice does not flicker between two faces of about the same size
+    """
+    if count == "all":
         return list(faces)
-    return sorted(faces, key=lambda face: -face.size * (1.25 if before and face.number in before else 1))[:wanted]
+    return sorted(faces, key=lambda face: -face.size * (1.25 if previous and face.track_id in previous else 1))[:count]
 
 
-class _Observer:
-    """Finds and follows; remembers where each face was seen: seen[number][frame index] = landmarks."""
+class _Tracker:
+    """Detects and tracks faces; remembers tracks[track id][frame index] = landmarks."""
 
-    def __init__(self, finder, every, smallest):
-        self._finder, self._every, self._smallest = finder, every, smallest
-        self.seen, self._active, self._numbers = {}, [], itertools.count()
-        self._thumb, self._searched, self._shot = None, -1, 0
+    def __init__(self, analyzer, interval, min_size):
+        self._analyzer, self._interval, self._min_size = analyzer, interval, min_size
+        self.tracks, self._active, self._track_ids = {}, [], itertools.count()
+        self._thumbnail, self._last_detection, self._last_cut = None, -1, 0
 
-    def look(self, index, frame, before):
-        """Observe one frame; `before` are the frames just before it, as far as they are still there."""
-        thumb = np.asarray(Image.fromarray(frame).convert("L").resize((_THUMB, _THUMB), Image.Resampling.BOX), np.float32) / 255
-        if self._thumb is not None and np.abs(thumb - self._thumb).mean() > _CUT:
-            self._active, self._shot = [], index
-        self._thumb = thumb
-        self._active = [n for n in self._active if index - max(self.seen[n]) <= BRIDGED + 1]
-        lost = [number for number in self._active if not self._follow(number, index, frame)]
-        if lost or index == self._shot or index - self._searched >= self._every:
-            self._search(index, frame, before)
-            self._searched = index
+    def observe(self, index, frame, earlier):
+        """Process one frame; `earlier` are the frames just before it that are still held."""
+        small = Image.fromarray(frame).convert("L").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
+        thumbnail = np.asarray(small, np.float32) / 255
+        if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > _CUT_THRESHOLD:
+            self._active, self._last_cut = [], index
+        self._thumbnail = thumbnail
+        self._active = [track for track in self._active if index - max(self.tracks[track]) <= MAX_GAP + 1]
+        lost = [track for track in self._active if not self._continue(track, index, frame)]
+        if lost or index == self._last_cut or index - self._last_detection >= self._interval:
+            self._detect(index, frame, earlier)
+            self._last_detection = index
 
-    def _follow(self, number, index, frame):
-        """Look where the face should be now. Returns whether it is there."""
-        seen = self.seen[number]
-        if max(seen) != index - 1:  # lost: only a search finds it again
+    def _continue(self, track, index, frame):
+        """Look for the face at its predicted position. Returns whether it is there."""
+        known = self.tracks[track]
+        if max(known) != index - 1:  # lost: only detection can find it again
             return False
-        expected = seen[index - 1]
-        if index - 2 in seen:
-            expected = expected + (seen[index - 1] - seen[index - 2]).mean(axis=0)  # it goes on as it went
-        return self._note(number, index, self._finder.follow(frame, expected), expected)
+        expected = known[index - 1]
+        if index - 2 in known:
+            expected = expected + (known[index - 1] - known[index - 2]).mean(axis=0)  # constant velocity
+        return self._record(track, index, self._analyzer.refine(frame, expected), expected)
 
-    def _note(self, number, index, face, expected):
-        if face.score <= SURE or overlap(box_of(expected), box_of(face.landmarks)[None])[0] < _KEPT_SHARE:
+    def _record(self, track, index, face, expected):
+        """Add a face to a track, if it is a face, near the expected position and not on another
+        track."""
+        overlap = iou(box_of(expected), box_of(face.landmarks)[None])[0]
+        if face.score <= SCORE_THRESHOLD or overlap < _MIN_IOU:
             return False
-        others = [self.seen[n][index] for n in self._active if n != number and index in self.seen[n]]
-        if any(overlap(box_of(face.landmarks), box_of(other)[None])[0] > 0.5 for other in others):
+        others = [self.tracks[other][index] for other in self._active if other != track and index in self.tracks[other]]
+        if any(iou(box_of(face.landmarks), box_of(other)[None])[0] > 0.5 for other in others):
             return False  # two tracks on one face: the other was first
-        self.seen[number][index] = face.landmarks
+        self.tracks[track][index] = face.landmarks
         return True
 
-    def _search(self, index, frame, before):
-        """Search the whole frame: lost faces are found again, new ones begin."""
-        for face in self._finder.find(frame, self._smallest):
+    def _detect(self, index, frame, earlier):
+        """Detect faces in the whole frame: continue lost tracks and start new ones."""
+        for face in self._analyzer.detect(frame, self._min_size):
             box = box_of(face.landmarks)
-            shares = {n: overlap(box, box_of(self.seen[n][max(self.seen[n])])[None])[0] for n in self._active}
-            number = max(shares, key=shares.get, default=None)
-            if number is None or shares[number] < _KEPT_SHARE:
-                number = next(self._numbers)
-                self.seen[number] = {index: face.landmarks}
-                self._active.append(number)
-                self._follow_back(number, index, before)
-            elif index not in self.seen[number]:
-                self.seen[number][index] = face.landmarks
+            overlaps = {t: iou(box, box_of(self.tracks[t][max(self.tracks[t])])[None])[0] for t in self._active}
+            track = max(overlaps, key=overlaps.get, default=None)
+            if track is None or overlaps[track] < _MIN_IOU:
+                track = next(self._track_ids)
+                self.tracks[track] = {index: face.landmarks}
+                self._active.append(track)
+                self._backtrack(track, index, earlier)
+            elif index not in self.tracks[track]:
+                self.tracks[track][index] = face.landmarks
 
-    def _follow_back(self, number, index, before):
-        """A new face: into the frames since the last search, as long as it is there."""
-        first = max(self._searched, self._shot - 1, index - len(before) - 1) + 1
-        for earlier in range(index - 1, first - 1, -1):
-            expected = self.seen[number][earlier + 1]
-            if not self._note(number, earlier, self._finder.follow(before[earlier - index], expected), expected):
+    def _backtrack(self, track, index, earlier):
+        """Track a new face back through the frames since the last detection, as long as it is
+        there."""
+        first = max(self._last_detection, self._last_cut - 1, index - len(earlier) - 1) + 1
+        for frame_index in range(index - 1, first - 1, -1):
+            expected = self.tracks[track][frame_index + 1]
+            refined = self._analyzer.refine(earlier[frame_index - index], expected)
+            if not self._record(track, frame_index, refined, expected):
                 return
 
     def faces(self, index):
-        """The faces of one frame, bridged and smoothed."""
-        faces = [TrackedFace(number, smoothed(seen, index)) for number, seen in self.seen.items() if _present(seen, index)]
+        """Return the TrackedFaces of one frame, interpolated and smoothed, the largest first."""
+        faces = [TrackedFace(track, smooth_landmarks(known, index))
+                 for track, known in self.tracks.items() if _present(known, index)]
         return sorted(faces, key=lambda face: -face.size)
 
     def forget(self, index):
-        """Drop what was seen up to this frame, and faces that have not been seen since."""
-        for number in list(self.seen):
-            self.seen[number] = {i: points for i, points in self.seen[number].items() if i > index}
-            if not self.seen[number]:
-                del self.seen[number]
-        self._active = [number for number in self._active if number in self.seen]
+        """Drop the landmarks of frames up to this one, and tracks that have none left."""
+        for track in list(self.tracks):
+            self.tracks[track] = {i: points for i, points in self.tracks[track].items() if i > index}
+            if not self.tracks[track]:
+                del self.tracks[track]
+        self._active = [track for track in self._active if track in self.tracks]
 
 
-def _present(seen, index):
-    """Seen in this frame, or before and after it: a face that is lost for more than BRIDGED frames gets another number."""
-    return index in seen or min(seen, default=index) < index < max(seen, default=index)
+def _present(known, index):
+    """Whether a face is known in this frame, or before and after it. A gap above MAX_GAP frames
+    starts a new track."""
+    return index in known or min(known, default=index) < index < max(known, default=index)
 
 
-def bridged(seen, index):
-    """Where the face was in a frame: {frame index: landmarks} -> (68, 2), between the nearest frames where it was not seen."""
-    if index in seen:
-        return seen[index]
-    before, after = max(i for i in seen if i < index), min(i for i in seen if i > index)
+def interpolate_landmarks(known, index):
+    """Return the landmarks (68, 2) of a frame, interpolated linearly if they are not known.
+
+    known: {frame index: landmarks (68, 2)}, with frames before and after `index`
+    """
+    if index in known:
+        return known[index]
+    before, after = max(i for i in known if i < index), min(i for i in known if i > index)
     share = (index - before) / (after - before)
-    return seen[before] + share * (seen[after] - seen[before])
+    return known[before] + share * (known[after] - known[before])
 
 
-def smoothed(seen, index):
-    """The landmarks of a frame, averaged with those of its neighbours in time: {frame index: landmarks} -> (68, 2)."""
-    middle = bridged(seen, index)
+def smooth_landmarks(known, index):
+    """Return the landmarks (68, 2) of a frame, averaged with those of its neighbors in time.
+
+    known: {frame index: landmarks (68, 2)}
+    """
+    middle = interpolate_landmarks(known, index)
     size = max(np.ptp(middle, axis=0).max(), 1e-6)
     total, weights = np.zeros_like(middle), 0.0
-    for distance in range(REACH + 1):
+    for distance in range(SMOOTHING_RADIUS + 1):
         pair = {index - distance, index + distance}
-        if not all(_present(seen, i) for i in pair):
-            break  # always as many before as after: one side alone would lag
-        points = [bridged(seen, i) for i in pair]
+        if not all(_present(known, i) for i in pair):
+            break  # equally many before and after: a one-sided mean would lag
+        points = [interpolate_landmarks(known, i) for i in pair]
         moved = max(np.linalg.norm((p - middle).mean(axis=0)) for p in points) / size
-        changed = max(np.sqrt(((p - p.mean(axis=0) - middle + middle.mean(axis=0)) ** 2).sum(axis=1).mean()) for p in points) / size
-        weight = np.exp(-0.5 * (distance / REACH * 2) ** 2 - 0.5 * ((moved + changed) / STILL) ** 2)
+        changed = max(np.sqrt(((p - p.mean(axis=0) - middle + middle.mean(axis=0)) ** 2).sum(axis=1).mean())
+                      for p in points) / size
+        weight = np.exp(-0.5 * (distance / SMOOTHING_RADIUS * 2) ** 2 - 0.5 * ((moved + changed) / MOTION_SIGMA) ** 2)
         total += weight * sum(points)
         weights += weight * len(points)
     return total / weights

@@ -1,2 +1,2 @@
-"""Turn photos or videos into a folder of aligned faces.
+"""Extract aligned faces from photos or videos into a folder.
 `python -m data.extract INPUT FOLDER`"""

@@ -1,6 +1,10 @@
-"""Photos or a video in, a folder of aligned faces out: the first step of every swap.
+"""Extract aligned faces from photos or videos into a folder: the first step of every face swap.
 
-    image --detector, landmarks--> quality filter --align--> face PNG --embedding--> a folder for each person
+    image --detect, landmarks--> quality filter --align--> face PNG --embedding--> folder per person
+
+An extracted face is by default an image of 256 pixels that shows everything training needs. It
+carries the name of its source, the landmarks and the transform from the source
+(data/interchange/face_png.py). So it trains as well as the source itself, and can be pasted back.
 """
 
 from collections import Counter
@@ -8,185 +12,203 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.detection.embedding import SAME, Identity, group
-from data.detection.face_analyzer import Finder
-from data.extract.corrections import points_of
-from data.extract.face_folder import DROPPED, PUT_ASIDE, ExtractError, FaceFolder
-from data.extract.quality_filter import SMALLEST, Duplicates, fault, sharpness
+from data.detection.embedding import SAME_PERSON_THRESHOLD, FaceEmbedder, group
+from data.detection.face_analyzer import FaceAnalyzer
+from data.extract.corrections import corrected_landmarks
+from data.extract.face_folder import DROPPED, SORTED_OUT, ExtractError, FaceFolder
+from data.extract.quality_filter import MIN_SIZE, Duplicates, reject_reason, sharpness
 from data.geometry.alignment import warp
-from data.geometry.padded_crop import COVERAGE, canvas_transform
+from data.geometry.padded_crop import PADDED_CROP_EXTENT, padded_crop_transform
 from data.interchange.face_png import FaceRecord
-from data.media.frame_source import Source
+from data.media.frame_source import FrameSource
 
-SIZE = 256  # pixels, side of an aligned picture
-EVERY = 5  # frames of a clip
+SIZE = 256  # pixels, side of a face image
+EVERY = 5  # every 5th frame of a video is searched
 FORMATS = ("png", "dfl", "fsa")
 _DUPLICATE = "duplicate"
-_GROUPED = 600  # faces that are grouped by all their likenesses
-_MANY = 1000  # faces: to arrange so many takes seconds
+_MAX_CLUSTERED = 600  # faces clustered at a time by their pairwise similarities
+_MANY_FACES = 1000  # grouping this number of faces by person takes seconds
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How faces are extracted. corrections: of read_corrections; keep_part: what was found before an interruption stays."""
+    """How faces are extracted."""
 
-    size: int = SIZE
-    every: int = EVERY
-    smallest: float = SMALLEST
-    format: str = "png"
-    corrections: dict = field(default_factory=dict)
-    keep_part: bool = False
+    size: int = SIZE  # pixels, side of a face image
+    every: int = EVERY  # search every N-th frame of a video
+    min_size: float = MIN_SIZE  # pixels; smaller faces are rejected
+    format: str = "png"  # one of FORMATS
+    corrections: dict = field(default_factory=dict)  # see read_corrections
+    keep_partial: bool = False  # after an interruption, keep the faces found so far
 
 
 @dataclass
 class Summary:
-    """How an extraction went."""
+    """The result of an extraction, in numbers."""
 
-    looked_at: int = 0  # pictures and frames
-    without: int = 0  # of these, without a face
+    searched: int = 0  # number of images and frames
+    without_face: int = 0  # how many of them show no face
     duplicates: int = 0
-    put_aside: Counter = field(default_factory=Counter)  # by reason
-    people: list = field(default_factory=list)  # number of faces of each, most first
+    sorted_out: Counter = field(default_factory=Counter)  # rejected faces by reason
+    people: list = field(default_factory=list)  # number of faces of each person, the highest first
     unreadable: list = field(default_factory=list)  # (file, reason)
 
     def lines(self, folder):
-        """It in words. folder: where the faces are."""
-        lines = [f"{count_noun(self.looked_at, 'picture')} looked at, {self.without} without a face"]
+        """Return the summary as lines of text. folder: the output folder."""
+        lines = [f"{count_noun(self.searched, 'image')} searched, {self.without_face} without a face"]
         lines += [f"  {file}: {reason}" for file, reason in self.unreadable[:10]]
         if len(self.unreadable) > 10:
-            lines.append(f"  and {len(self.unreadable) - 10} more that cannot be read")
+            lines.append(f"  and {len(self.unreadable) - 10} more files that cannot be read")
         if len(self.people) > 1:
             shown = [f"person_{k} with {count_noun(faces, 'face')}" for k, faces in enumerate(self.people[:8], start=1)]
             more = f" and {len(self.people) - 8} more" if len(self.people) > 8 else ""
-            lines.append(f"{len(self.people)} people seem to be seen: {', '.join(shown)}{more}")
-        if self.put_aside:
-            lines.append(f"put aside into {folder / PUT_ASIDE}: {self.reasons()}")
+            lines.append(f"found {len(self.people)} people: {', '.join(shown)}{more}")
+        if self.sorted_out:
+            lines.append(f"rejected {self.reasons()}; see {folder / SORTED_OUT}")
         if self.duplicates:
-            lines.append(f"{count_noun(self.duplicates, 'near duplicate')} left out")
+            lines.append(f"skipped {count_noun(self.duplicates, 'near duplicate')}")
         return lines
 
     def reasons(self):
-        """'3 blurred, 1 tiny'"""
-        return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.put_aside.most_common())
+        """Return the rejected faces by reason, as text: '3 blurred, 1 tiny'."""
+        return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.sorted_out.most_common())
 
 
-def extract(given, folder, settings=Settings(), progress=lambda *state: None, say=lambda line: None):
-    """Cut the faces of pictures or clips out into a folder.
+def extract(source, folder, settings=Settings(), progress=lambda *state: None, say=lambda line: None):
+    """Extract the faces of images or videos into a folder.
 
-    given:    path of a picture, a folder or a clip. folder: see FaceFolder.
-    progress: called with the number of pictures looked at, about how many there are, and the number of faces kept.
-    say:      takes a line, where an interruption cannot end it at once.
-    Returns (FaceFolder, Summary). Raises ExtractError where no good face is found: the folder then is as it was, or holds
-    what was put aside. Whatever else is raised, and an interruption without settings.keep_part, leaves the folder as it was.
+    source: path of an image, a video, or a folder of these
+    folder: see FaceFolder
+    progress: called with the number of images searched, about how many there are, and the number of
+              accepted faces
+    say: called with a line for the user if an interruption takes time to finish
+    Returns (FaceFolder, Summary). Raises ExtractError if no good face is found; then the folder is
+    unchanged, or holds the rejected faces. Any other error leaves the folder unchanged, and so does
+    an interruption without settings.keep_partial.
     """
-    source = Source(given, settings.every, settings.corrections)
-    finder, identity, faces = Finder.load(), Identity.load(), FaceFolder(folder, settings.format)
-    summary, duplicates, likenesses = Summary(), Duplicates(), []
+    frames = FrameSource(source, settings.every, settings.corrections)
+    analyzer, embedder, faces = FaceAnalyzer.load(), FaceEmbedder.load(), FaceFolder(folder, settings.format)
+    summary, duplicates, embeddings = Summary(), Duplicates(), []
     faces.begin()
     try:
         try:
-            for shot in source:
-                found = _faces_of(shot, finder, settings.corrections)
-                summary.looked_at += 1
-                summary.without += not found
+            for frame in frames:
+                found = _detect(frame, analyzer, settings.corrections)
+                summary.searched += 1
+                summary.without_face += not found
                 for landmarks, score in found:
-                    reason = _reason(faces, duplicates, shot, landmarks, score, settings.smallest)
+                    reason = _reject_reason(faces, duplicates, frame, landmarks, score, settings.min_size)
                     if reason == _DUPLICATE:
                         summary.duplicates += 1
                         continue
-                    _keep(faces, shot, landmarks, score, reason, settings)
+                    _save(faces, frame, landmarks, score, reason, settings)
                     if reason is None:
-                        likenesses.append(identity.embed(shot.pixels, landmarks))
-                progress(summary.looked_at, source.expected, len(likenesses))
+                        embeddings.append(embedder.embed(frame.pixels, landmarks))
+                progress(summary.searched, frames.expected, len(embeddings))
         except KeyboardInterrupt:
-            if settings.keep_part and faces.gathered:
-                if faces.gathered >= _MANY:
-                    say(f"interrupted; arranges the {faces.gathered} faces found so far; once more: ends at once")
-                faces.finish(_people(likenesses))
+            if settings.keep_partial and faces.added:
+                if faces.added >= _MANY_FACES:
+                    say(f"interrupted; saving the {faces.added} faces found so far (Ctrl-C again quits without them)")
+                faces.finish(_group_by_person(embeddings))
             raise
-        summary.unreadable = source.unreadable
-        _conclude(faces, likenesses, summary, given)
+        summary.unreadable = frames.unreadable
+        _finish(faces, embeddings, summary, source)
     except BaseException:
         faces.abandon()
         raise
     return faces, summary
 
 
-def _faces_of(shot, finder, corrections):
-    """[(landmarks (68, 2), score), ...] of a picture, largest first; the score of a face given by hand is None."""
-    by_hand = corrections.get((shot.file, shot.frame))
-    if by_hand is not None:
-        return [(points_of(shape, shot.pixels, finder), None) for shape in by_hand]
-    return [(face.landmarks, face.score) for face in finder.find(shot.pixels)]
+def _detect(frame, analyzer, corrections):
+    """Return [(landmarks (68, 2), score), ...] of a Frame, the largest face first.
 
-
-def _reason(faces, duplicates, shot, landmarks, score, smallest):
-    """Why a face is not kept, or None. One given by hand is kept, whatever it is like and whatever was dropped before."""
-    if score is None:
-        duplicates.seen(shot.pixels, landmarks)
-        return None
-    if faces.was_dropped(shot.file, shot.frame, landmarks):
-        return DROPPED
-    reason = fault(shot.pixels, landmarks, score, smallest)
-    return _DUPLICATE if reason is None and duplicates.seen(shot.pixels, landmarks) else reason
-
-
-def _keep(faces, shot, landmarks, score, reason, settings):
-    """Cut a face out and write it into the folder."""
-    transform = canvas_transform(landmarks, settings.size / COVERAGE, settings.size)
-    aligned = np.rint(warp(shot.pixels, transform, settings.size) * 255).astype(np.uint8)
-    height, width = shot.pixels.shape[:2]
-    sure, sharp = 1.0 if score is None else score, sharpness(shot.pixels, landmarks)
-    record = FaceRecord(
-        shot.file, (width, height), transform, landmarks, sure, sharp, shot.digest, shot.frame, shot.time
-    )  # fmt: skip
-    faces.add(aligned, record, shot.label, reason)
-
-
-def _conclude(faces, likenesses, summary, given):
-    """Arrange what was found by person. Raises ExtractError where there is nothing to arrange."""
-    looked = count_noun(summary.looked_at, "picture") + " looked at" + _first(summary.unreadable)
-    if not faces.gathered:
-        raise ExtractError(
-            f"no face found in {given} ({looked}); give pictures that show a face of {SMALLEST:.0f} pixels or more, "
-            "upright, or say where it is (python -m data.extract --correct CSV)"
-        )
-    labels = _people(likenesses)
-    faces.finish(labels)
-    summary.people, summary.put_aside = np.bincount(labels).tolist(), faces.put_aside()
-    if not likenesses:
-        raise ExtractError(
-            f"no good face found in {given} ({looked}; {summary.reasons()}): see {faces.path / PUT_ASIDE}, and give "
-            "sharper or larger pictures"
-        )
-
-
-def _people(likenesses):
-    """Who is who: [(D,), ...] -> labels (n,) int, 0 for the person with most faces.
-
-    Grouping takes time with the square of the number and more, so of many faces an even share is grouped, the others go to
-    the person whom they are most like, and those who are like none are grouped among themselves.
+    A face given by hand has score None.
     """
-    directions = np.stack(likenesses) if likenesses else np.zeros((0, 1), np.float32)
-    labels, left, people = np.full(len(directions), -1), np.arange(len(directions)), 0
+    by_hand = corrections.get((frame.file, frame.frame))
+    if by_hand is not None:
+        return [(corrected_landmarks(shape, frame.pixels, analyzer), None) for shape in by_hand]
+    return [(face.landmarks, face.score) for face in analyzer.detect(frame.pixels)]
+
+
+def _reject_reason(faces, duplicates, frame, landmarks, score, min_size):
+    """Return why a face is rejected, or None.
+
+    A face given by hand is always accepted, even if it was dropped before.
+    """
+    if score is None:
+        duplicates.check_and_add(frame.pixels, landmarks)
+        return None
+    if faces.was_dropped(frame.file, frame.frame, landmarks):
+        return DROPPED
+    reason = reject_reason(frame.pixels, landmarks, score, min_size)
+    return _DUPLICATE if reason is None and duplicates.check_and_add(frame.pixels, landmarks) else reason
+
+
+def _save(faces, frame, landmarks, score, reason, settings):
+    """Align a face and add it to the folder."""
+    transform = padded_crop_transform(landmarks, settings.size / PADDED_CROP_EXTENT, settings.size)
+    aligned = np.rint(warp(frame.pixels, transform, settings.size) * 255).astype(np.uint8)
+    height, width = frame.pixels.shape[:2]
+    score, sharp = 1.0 if score is None else score, sharpness(frame.pixels, landmarks)
+    record = FaceRecord(
+        frame.file, (width, height), transform, landmarks, score, sharp, frame.digest, frame.frame, frame.time
+    )  # fmt: skip
+    faces.add(aligned, record, frame.label, reason)
+
+
+def _finish(faces, embeddings, summary, source):
+    """Group the faces by person and write the folder.
+
+    Raises ExtractError if there is no good face.
+    """
+    searched = count_noun(summary.searched, "image") + " searched" + _unreadable_phrase(summary.unreadable)
+    if not faces.added:
+        raise ExtractError(
+            f"no face found in {source} ({searched}); use images with an upright face of at least {MIN_SIZE:.0f} "
+            "pixels, or mark the faces by hand (python -m data.extract --corrections CSV)"
+        )
+    labels = _group_by_person(embeddings)
+    faces.finish(labels)
+    summary.people, summary.sorted_out = np.bincount(labels).tolist(), faces.count_sorted_out()
+    if not embeddings:
+        raise ExtractError(
+            f"no good face found in {source} ({searched}; rejected {summary.reasons()}); "
+            f"see {faces.path / SORTED_OUT}, and use sharper or larger images"
+        )
+
+
+def _group_by_person(embeddings):
+    """Cluster embeddings [(D,), ...] by person. Returns the people's numbers (n,) int.
+
+    Number 0 is the person with the most faces.
+
+    The time of clustering grows at least with the square of the number of faces. So of many faces,
+    an evenly spaced sample is clustered, the others join the most similar person, and those similar
+    to no person are clustered among themselves.
+    """
+    embeddings = np.stack(embeddings) if embeddings else np.zeros((0, 1), np.float32)
+    labels, left, people = np.full(len(embeddings), -1), np.arange(len(embeddings)), 0
     while len(left):
-        chosen = left[np.unique(np.linspace(0, len(left) - 1, min(len(left), _GROUPED)).round().astype(int))]
-        labels[chosen] = group(directions[chosen]) + people
+        chosen = left[np.unique(np.linspace(0, len(left) - 1, min(len(left), _MAX_CLUSTERED)).round().astype(int))]
+        labels[chosen] = group(embeddings[chosen]) + people
         left = np.flatnonzero(labels < 0)
         found = range(people, labels.max() + 1)
         people = labels.max() + 1
         if len(left):
-            means = np.stack([directions[chosen][labels[chosen] == person].mean(axis=0) for person in found])
-            alike = directions[left] @ means.T  # (faces left, people found)
-            labels[left] = np.where(alike.max(axis=1) >= SAME, alike.argmax(axis=1) + found.start, -1)
+            means = np.stack([embeddings[chosen][labels[chosen] == person].mean(axis=0) for person in found])
+            similarity = embeddings[left] @ means.T  # (faces left, people found)
+            best = similarity.argmax(axis=1) + found.start
+            labels[left] = np.where(similarity.max(axis=1) >= SAME_PERSON_THRESHOLD, best, -1)
             left = np.flatnonzero(labels < 0)
     order = np.argsort(-np.bincount(labels, minlength=people), kind="stable")
     return np.argsort(order)[labels]
 
 
-def _first(unreadable):
+def _unreadable_phrase(unreadable):
+    """Return the number of unreadable files and the first of them, for the end of a message."""
     return f"; {len(unreadable)} cannot be read, first {unreadable[0][0]}: {unreadable[0][1]}" if unreadable else ""
 
 
 def count_noun(number, word):
+    """Return a number with its noun: '1 face', '2 faces'."""
     return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,2 +1,2 @@
-"""Where a face is in an image: alignment, masks, boxes, head pose.
-And its colors."""
+"""Geometry and color of faces: alignment, masks, boxes, landmark checks, head pose,
+color transfer."""

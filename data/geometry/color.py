@@ -1,17 +1,18 @@
-"""The colours of a made face become those of the place it goes to.
+"""Color transfer: give a generated face the colors of the face that it replaces.
 
-Both transfers are affine maps of CIE Lab, x -> M (x - mean) + other mean, made from the mean and the covariance of either
-face:
+Both transfers are affine maps in CIE Lab, x -> M (x - source mean) + target mean, computed from the
+means and covariances of the two faces:
 
-    lab   M is diagonal: each channel gets the target's spread. E. Reinhard et al., Color transfer between images, IEEE CG&A
-          21 (2001), in Lab instead of l-alpha-beta
-    mkl   M is the one symmetric matrix that carries the covariance over, the linear Monge-Kantorovich map: among all that do
-          so it moves colours least. F. Pitie, A. Kokaram, The linear Monge-Kantorovitch linear colour mapping, CVMP (2007)
+    lab   M is diagonal: each channel gets the target's standard deviation. E. Reinhard et al.,
+          Color transfer between images, IEEE CG&A 21 (2001), in Lab instead of l-alpha-beta
+    mkl   M is the linear Monge-Kantorovich map, the symmetric matrix that gives the target's
+          covariance and moves colors least. F. Pitie, A. Kokaram, The linear Monge-Kantorovitch
+          linear color mapping, CVMP (2007)
 
-In a clip the statistics of a face tremble from frame to frame, with its landmarks and with what the mouth does, and the new
-face would flicker. A `ColourMemory` steadies them.
+In a video the statistics of a face jitter from frame to frame, with its landmarks and the movement
+of the mouth. Without smoothing the new face would flicker. A `ColorMemory` smooths them over time.
 
-Legend: S side of a crop. Pictures are float 0..1 sRGB; Lab has L 0..100, a and b about -128..127.
+Legend: S side of a crop. Images are float 0..1 sRGB; Lab has L 0..100, a and b about -128..127.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 TRANSFERS = ("lab", "mkl", "none")
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # grey of red, green and blue (ITU-R BT.601), on sRGB values as stored
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # gray of stored sRGB values (ITU-R BT.601)
 
 # sRGB primaries to CIE XYZ (IEC 61966-2-1), rows scaled by the white point D65: white is (1, 1, 1).
 _XYZ_OF_RGB = np.array([
@@ -29,115 +30,126 @@ _XYZ_OF_RGB = np.array([
 ])  # fmt: skip
 _XYZ_OF_RGB /= _XYZ_OF_RGB.sum(axis=1, keepdims=True)
 _RGB_OF_XYZ = np.linalg.inv(_XYZ_OF_RGB)
-_LAB_KNEE = 6 / 29  # CIE 1976: below it the cube root is continued by a straight line
-GAIN_LIMIT = 2.0  # a face is not stretched further than this, nor flattened below its inverse: noise and blocks would show
-_LEAST_SPREAD = 0.05  # Lab units, a tenth of the step of an 8-bit grey: a spread that small is rounding, not texture
-_CUT = 12.0  # Lab units: means farther than this from those remembered are of another shot, or another light
+_LAB_KNEE = 6 / 29  # CIE 1976: below it a straight line replaces the cube root
+GAIN_LIMIT = 2.0  # gains are limited to 1/2..2: more would make noise and compression blocks visible
+_MIN_SPREAD = 0.05  # Lab units, a tenth of the step of an 8-bit gray: a smaller deviation is rounding, not texture
+_CUT_DISTANCE = 12.0  # Lab units: if the mean jumps farther than this, the scene or the light has changed
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean (3,) and covariance (3, 3) of the Lab colours of a face, float64."""
+    """Mean (3,) and covariance (3, 3) of the Lab colors of a face, float64."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
 
-class ColourMemory:
-    """What has been seen of one face's colours so far in a clip: one memory a face.
+class ColorMemory:
+    """A moving average of one face's color statistics in a video: one ColorMemory per face.
 
-    frames: the time constant. After a sudden change that is not taken for a cut, 63 % of it has been followed after that
-    many frames.
+    frames: the time constant. After a sudden change that is not a cut, the average has followed
+    63 % of it within this number of frames.
 
-    Both sides, the made face and the picture's, are averaged with the same constant. So only their relation is steadied:
-    what they share, a mouth that opens or a lamp that flickers, passes at once. The memory starts anew by itself where the
-    picture's colours jump by more than 12 Lab units; `forget` does so at a cut that is known.
+    The statistics of the generated face and of the face it replaces are averaged with the same
+    constant. So only their relation is smoothed. A change that both share, such as an opening mouth
+    or a flickering lamp, takes effect at once. The memory resets itself if the colors of the image
+    jump by more than 12 Lab units. Call `reset` at a known cut.
     """
 
     def __init__(self, frames=12.0):
         if not frames > 0:
-            raise ValueError(f"ColourMemory: frames should be more than 0, got {frames}")
-        self._share = 1 - np.exp(-1 / frames)  # of the newest frame
-        self.age = 0  # frames seen
-        self.forget()
+            raise ValueError(f"ColorMemory: frames should be more than 0, got {frames}")
+        self._weight = 1 - np.exp(-1 / frames)  # weight of the newest frame
+        self.age = 0  # number of frames seen
+        self.reset()
 
-    def forget(self):
-        """Start anew with the next frame."""
-        self._known = None
+    def reset(self):
+        """Restart the average with the next frame."""
+        self._averages = None
 
-    def steady(self, source, target):
-        """Take in the Statistics of a frame's made face and of the face it replaces; returns the two to use instead."""
+    def smooth(self, source, target):
+        """Add the Statistics of a frame's generated face and of the face it replaces.
+
+        Returns the smoothed Statistics of both.
+        """
         self.age += 1
-        if self._known is None or np.linalg.norm(target.mean - self._known[1].mean) > _CUT:
-            self._known = source, target
+        if self._averages is None or np.linalg.norm(target.mean - self._averages[1].mean) > _CUT_DISTANCE:
+            self._averages = source, target
         else:
-            self._known = tuple(self._nearer(old, new) for old, new in zip(self._known, (source, target)))
-        return self._known
+            self._averages = tuple(self._average(old, new) for old, new in zip(self._averages, (source, target)))
+        return self._averages
 
-    def _nearer(self, old, new):
-        mean = old.mean + self._share * (new.mean - old.mean)
-        return Statistics(mean, old.covariance + self._share * (new.covariance - old.covariance))
+    def _average(self, old, new):
+        mean = old.mean + self._weight * (new.mean - old.mean)
+        return Statistics(mean, old.covariance + self._weight * (new.covariance - old.covariance))
 
 
-def match_colours(source, target, mask, transfer="lab", memory=None):
-    """Give `source` the colours of `target`: equal statistics of the Lab colours within the mask.
+def match_colors(source, target, mask, transfer="lab", memory=None):
+    """Give `source` the colors of `target`: equal statistics of the Lab colors within the mask.
 
-    source, target: (S, S, 3) float32 sRGB 0..1. mask: (S, S), weights >= 0. transfer: one of TRANSFERS. memory: a
-    ColourMemory, for one frame of a clip. Returns (S, S, 3) float32, clipped to 0..1.
-    "lab" equals mean and spread of each channel, "mkl" mean and covariance, "none" changes nothing. No spread is changed by
-    more than a factor of 2, and where the source has none it is left alone. An empty mask changes nothing.
+    source, target: (S, S, 3) float32 sRGB 0..1
+    mask: (S, S), weights >= 0
+    transfer: "lab" matches mean and standard deviation of each channel, "mkl" mean and covariance,
+              "none" nothing
+    memory: the ColorMemory of this face, for a frame of a video
+
+    Returns (S, S, 3) float32, clipped to 0..1. No standard deviation changes by more than a factor
+    of 2, and one close to 0 is left unchanged. An empty mask changes nothing.
     """
     if source.shape != target.shape or mask.shape != source.shape[:2]:
-        raise ValueError(f"match_colours: expected two pictures of one shape and its mask, "
+        raise ValueError(f"match_colors: expected two images of one shape and its mask, "
                          f"got {source.shape}, {target.shape}, {mask.shape}")  # fmt: skip
     if transfer not in TRANSFERS:
-        raise ValueError(f"match_colours: transfer should be one of {', '.join(TRANSFERS)}, got {transfer!r}")
+        raise ValueError(f"match_colors: transfer should be one of {', '.join(TRANSFERS)}, got {transfer!r}")
     if transfer == "none" or not mask.sum() > 0:
         return np.array(source, np.float32)
     lab = rgb_to_lab(source)
-    have, want = statistics(lab, mask), statistics(rgb_to_lab(target), mask)
+    current, wanted = statistics(lab, mask), statistics(rgb_to_lab(target), mask)
     if memory is not None:
-        have, want = memory.steady(have, want)
-    matrix = (_diagonal_map if transfer == "lab" else _monge_kantorovich_map)(have.covariance, want.covariance)
-    offset = want.mean - matrix @ have.mean
+        current, wanted = memory.smooth(current, wanted)
+    matrix = (_diagonal_map if transfer == "lab" else _monge_kantorovich_map)(current.covariance, wanted.covariance)
+    offset = wanted.mean - matrix @ current.mean
     moved = lab @ matrix.T.astype(lab.dtype) + offset.astype(lab.dtype)
     return np.clip(lab_to_rgb(moved), 0, 1).astype(np.float32)
 
 
 def statistics(lab, mask):
-    """Statistics of Lab colours (H, W, 3), weighed by a mask (H, W) whose sum is more than 0."""
+    """Return the Statistics of Lab colors (H, W, 3), weighted by a non-empty mask (H, W)."""
     used = mask > 0
-    colours, weights = lab[used].astype(np.float64), mask[used].astype(np.float64)
+    colors, weights = lab[used].astype(np.float64), mask[used].astype(np.float64)
     weights /= weights.sum()
-    mean = weights @ colours
-    centred = colours - mean
-    return Statistics(mean, (centred * weights[:, None]).T @ centred)
+    mean = weights @ colors
+    centered = colors - mean
+    return Statistics(mean, (centered * weights[:, None]).T @ centered)
 
 
-def _diagonal_map(have, want):
-    spread, wanted = np.sqrt(np.diag(have)), np.sqrt(np.diag(want))
-    gain = np.where(spread > _LEAST_SPREAD, wanted / np.maximum(spread, _LEAST_SPREAD), 1.0)
+def _diagonal_map(source, target):
+    spread, wanted = np.sqrt(np.diag(source)), np.sqrt(np.diag(target))
+    gain = np.where(spread > _MIN_SPREAD, wanted / np.maximum(spread, _MIN_SPREAD), 1.0)
     return np.diag(np.clip(gain, 1 / GAIN_LIMIT, GAIN_LIMIT))
 
 
-def _monge_kantorovich_map(have, want):
-    """A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 for covariances A and B. Its eigenvalues, gains along its own axes, are limited."""
-    floor = _LEAST_SPREAD**2 * np.eye(3)  # directions in which neither varies keep a gain of 1
-    have, want = have + floor, want + floor
-    root = _of_eigenvalues(have, np.sqrt)
-    inverse = _of_eigenvalues(have, lambda values: 1 / np.sqrt(values))
-    middle = _of_eigenvalues(root @ want @ root, lambda values: np.sqrt(np.maximum(values, 0)))
-    return _of_eigenvalues(inverse @ middle @ inverse, lambda gains: np.clip(gains, 1 / GAIN_LIMIT, GAIN_LIMIT))
+def _monge_kantorovich_map(source, target):
+    """Return A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 for covariances A and B.
+
+    Its eigenvalues are the gains along its own axes. They are limited.
+    """
+    floor = _MIN_SPREAD**2 * np.eye(3)  # gives a gain of 1 in directions in which neither face varies
+    source, target = source + floor, target + floor
+    root = _map_eigenvalues(source, np.sqrt)
+    inverse = _map_eigenvalues(source, lambda values: 1 / np.sqrt(values))
+    middle = _map_eigenvalues(root @ target @ root, lambda values: np.sqrt(np.maximum(values, 0)))
+    return _map_eigenvalues(inverse @ middle @ inverse, lambda gains: np.clip(gains, 1 / GAIN_LIMIT, GAIN_LIMIT))
 
 
-def _of_eigenvalues(matrix, function):
-    """A symmetric matrix (n, n) with a function applied to its eigenvalues."""
+def _map_eigenvalues(matrix, function):
+    """Apply a function to the eigenvalues of a symmetric matrix (n, n)."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     return (vectors * function(values)) @ vectors.T
 
 
 def rgb_to_lab(rgb):
-    """sRGB 0..1 (..., 3) -> CIE Lab with white D65 (..., 3), float32 for float32, else float64."""
+    """Convert sRGB 0..1 (..., 3) to CIE Lab with white D65; float32 stays, else float64."""
     rgb = _floating(rgb)
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4)
     xyz = linear @ _XYZ_OF_RGB.T.astype(rgb.dtype)
@@ -147,7 +159,7 @@ def rgb_to_lab(rgb):
 
 
 def lab_to_rgb(lab):
-    """The inverse of rgb_to_lab; colours outside sRGB come back outside 0..1."""
+    """Convert CIE Lab (..., 3) to sRGB; colors outside the sRGB gamut are outside 0..1."""
     lab = _floating(lab)
     lightness, a, b = np.moveaxis(lab, -1, 0)
     y = (lightness + 16) / 116

@@ -5,20 +5,21 @@ import numpy as np
 
 
 class HeadPose(NamedTuple):
-    """Estimates, one number a face."""
+    """Estimated head pose, arrays of one number per face."""
 
-    yaw: np.ndarray  # degrees, positive: the nose points to the right of the picture
+    yaw: np.ndarray  # degrees, positive: the nose points to the right of the image
     pitch: np.ndarray  # degrees, positive: looking down
     roll: np.ndarray  # degrees, positive: clockwise as seen
-    mouth: np.ndarray  # gap between the lips, in distances from eyes to mouth corners; 0 closed, 0.4 wide open
+    mouth: np.ndarray  # gap between the lips over the distance from eyes to mouth corners; 0 closed, 0.4 wide open
 
 
 def head_pose(landmarks):
-    """How heads are held, from 68 landmarks: (N, 68, 2) -> HeadPose.
+    """Estimate head poses from landmarks (N, 68, 2).
 
-    The tip of the nose stands out from the plane of eyes and mouth corners, so a turn moves it along the line of the eyes and a nod along
-    the line from eyes to mouth, each as the tangent of the angle. The factors were fitted to rendered people, whose poses are known:
-    there yaw is right within 3 degrees and pitch within 5 (root mean square).
+    The tip of the nose protrudes from the plane of eyes and mouth corners. So yaw moves it along
+    the line of the eyes, and pitch along the line from eyes to mouth, each by the tangent of the
+    angle. The factors were fitted to rendered people, whose poses are known. On them the root mean
+    square error is 3 degrees for yaw and 5 for pitch.
     """
     points = np.asarray(landmarks, np.float64)
     eyes, mouth = points[:, [36, 39, 42, 45]].mean(axis=1), points[:, [48, 54]].mean(axis=1)

@@ -1,20 +1,22 @@
-"""The padded crop: what is kept of an image around a face, so that a batch can turn, shift and warp it."""
+"""The padded crop: a larger crop around a face, from which batches cut rotated and warped crops."""
 from data.geometry.alignment import crop_transform
 
-DENSITY = 1.5  # canvas pixels per crop pixel
-COVERAGE = 1.4  # side of the canvas, in crops
+PADDED_CROP_DENSITY = 1.5  # pixels of the padded crop per pixel of the crop
+PADDED_CROP_EXTENT = 1.4  # side of the padded crop, in sides of the crop
 
 
-def canvas_transform(landmarks, size, side):
-    """(2, 3) from picture pixels to a square that shows what a canvas shows, COVERAGE crops.
+def padded_crop_transform(landmarks, size, side):
+    """Return the transform (2, 3) from image pixels to a padded crop of any resolution.
 
-    landmarks: (68, 2) in picture pixels. side: of the square; size: side S of the crop in it, side / COVERAGE.
+    landmarks: (68, 2) in image pixels
+    size: side S of the crop inside it, which is side / PADDED_CROP_EXTENT
+    side: side of the result in pixels
     """
-    to_canvas = crop_transform(landmarks, size)
-    to_canvas[:, 2] += (side - size) / 2
-    return to_canvas
+    to_padded_crop = crop_transform(landmarks, size)
+    to_padded_crop[:, 2] += (side - size) / 2
+    return to_padded_crop
 
 
-def canvas_side(size):
-    """Side P of the canvas around a crop of side S."""
-    return 2 * round(DENSITY * COVERAGE * size / 2)
+def padded_crop_side(size):
+    """Return the side P of the padded crop around a crop of side S, in pixels."""
+    return 2 * round(PADDED_CROP_DENSITY * PADDED_CROP_EXTENT * size / 2)

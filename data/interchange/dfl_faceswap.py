@@ -1,12 +1,13 @@
-"""Faces and alignments of other programs: read what people already have, write what those programs read.
+"""Read and write aligned faces and alignments of DeepFaceLab and faceswap.
 
-DeepFaceLab keeps an aligned face as a JPEG with a pickled dictionary in an APP15 segment (before 2020: a PNG with a chunk
-fcWp). faceswap keeps one as a PNG with the text of a Python dictionary, and the faces of all frames in an .fsa file, a
-compressed pickle. Pickles are read as plain data (data/interchange/restricted_unpickler.py) and written without a name in them; the text is checked,
-then read.
+DeepFaceLab stores an aligned face as a JPEG with a pickled dictionary in an APP15 segment (before
+2020: a PNG with a chunk fcWp). faceswap stores one as a PNG with the text of a Python dictionary,
+and the faces of all frames in an .fsa file, a compressed pickle. Pickles are read as plain data
+(data/interchange/restricted_unpickler.py) and written without importing any name. The text is
+checked before it is parsed.
 
-Legend: landmarks are (68, 2) x, y in pixels, centres at integers, iBUG order. The frame is the photograph, or the picture of
-a clip, that a face was cut from; sizes are (width, height).
+Legend: landmarks are (68, 2) x, y in pixels, centers at integers, iBUG order. The frame is the
+photo, or the frame of a video, that a face was cut from. Sizes are (width, height).
 """
 
 import ast
@@ -18,63 +19,64 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.interchange.face_png import KEYWORD
-from data.interchange.restricted_unpickler import MOST_BYTES, InertError, dump_plain, read_plain
-from data.media.chunks import (APP15, JPEG_START, PNG_START, has_png_chunk, insert_segment, jpeg_segment, png_chunk,
-    png_text)
-from data.media.image_io import PictureError, encode_picture, write_whole
+from data.interchange.restricted_unpickler import MAX_BYTES, UnpicklerError, dump_plain, read_plain
+from data.media.chunks import (APP15, JPEG_START, PNG_START, has_png_chunk, insert_jpeg_segment, read_jpeg_segment,
+    read_png_chunk, read_png_text)
+from data.media.image_io import ImageError, encode_image, write_atomically
 from data.support import validate
 
-# How much DeepFaceLab shows of a face, tightest first.
+# DeepFaceLab's face types, from the tightest crop on.
 FACE_TYPES = (
     "half_face", "midfull_face", "full_face", "full_face_no_align", "whole_face", "head", "head_no_align", "mark_only",
 )  # fmt: skip
 
-_LONGEST = 4 << 20  # bytes of a face's metadata
-_MOST_VALUES = 40_000_000  # of an .fsa: 10,000 faces with their thumbnails as lists
+_MAX_METADATA = 4 << 20  # bytes of metadata of a face
+_MAX_FSA_VALUES = 40_000_000  # enough for 10,000 faces with their thumbnails as lists
 _FSA_VERSION = 2.4
 _PROTO = b"\x80"  # the first byte of a pickle
 
 
-class FormatError(PictureError):
-    """A file of another program that cannot be used. The message is one line: what, where, what to do."""
+class FormatError(ImageError):
+    """The file of another program cannot be used. The message says what, where and what to do."""
 
 
 @dataclass(frozen=True)
 class DflFace:
-    """What DeepFaceLab knows of an aligned face."""
+    """An aligned face of DeepFaceLab. The field names are its own."""
 
-    landmarks: np.ndarray  # (68, 2) float64, pixels of the aligned picture
-    source_filename: str = ""  # of the frame
+    landmarks: np.ndarray  # (68, 2) float64, pixels of the aligned image
+    source_filename: str = ""  # file name of the frame
     source_landmarks: np.ndarray | None = None  # (68, 2) float64, pixels of the frame
     source_rect: tuple | None = None  # left, top, right, bottom in the frame, whole pixels
-    image_to_face_mat: np.ndarray | None = None  # (2, 3) float64, frame -> aligned picture
+    image_to_face_mat: np.ndarray | None = None  # (2, 3) float64, frame -> aligned image
     face_type: str = "full_face"  # one of FACE_TYPES
-    polygons: tuple = ()  # (include: bool, points (n, 2) float64 in the aligned picture): what is face and what not, by hand
+    polygons: tuple = ()  # hand-drawn masks: (include: bool, points (n, 2) float64 in the aligned image)
 
 
 @dataclass(frozen=True)
 class FaceswapFace:
-    """What faceswap knows of a face."""
+    """A face of faceswap."""
 
     landmarks: np.ndarray  # (68, 2) float64, pixels of the frame
-    source_filename: str  # of the frame
-    frame_size: tuple | None = None  # (width, height); an .fsa does not tell
-    index: int = 0  # number of the face in its frame
+    source_filename: str  # file name of the frame
+    frame_size: tuple | None = None  # (width, height); not stored in an .fsa
+    index: int = 0  # index of the face in its frame
 
 
-def kind_of(path):
-    """Whose face a picture file is: "ours", "dfl", "faceswap" or None. Nothing is decoded. A broken file is nobody's."""
+def detect_format(path):
+    """Return the format of an aligned face: "ours", "dfl", "faceswap" or None. Reads no pixels."""
     try:
         with open(path, "rb") as file:
             start = file.read(8)
         if start[:2] == JPEG_START:
-            return "dfl" if jpeg_segment(path, APP15, _PROTO) else None
+            return "dfl" if read_jpeg_segment(path, APP15, _PROTO) else None
         if start != PNG_START:
             return None
-        for kind, chunk, begins in (("ours", b"iTXt", KEYWORD), ("faceswap", b"iTXt", "faceswap"), ("dfl", b"fcWp", "")):
-            if has_png_chunk(path, chunk, begins.encode() + b"\0" if begins else _PROTO):
+        formats = ("ours", b"iTXt", KEYWORD), ("faceswap", b"iTXt", "faceswap"), ("dfl", b"fcWp", "")
+        for kind, chunk, keyword in formats:
+            if has_png_chunk(path, chunk, keyword.encode() + b"\0" if keyword else _PROTO):
                 return kind
-    except (OSError, PictureError):
+    except (OSError, ImageError):
         pass
     return None
 
@@ -83,21 +85,22 @@ def kind_of(path):
 
 
 def read_dfl(path):
-    """The DflFace of an aligned JPEG, or PNG of before 2020. Raises PictureError, mostly FormatError."""
-    payload = jpeg_segment(path, APP15) or png_chunk(path, b"fcWp", b"", _LONGEST)
+    """Return the DflFace of an aligned JPEG, or of a PNG from before 2020. Raises ImageError,
+    mostly FormatError."""
+    payload = read_jpeg_segment(path, APP15) or read_png_chunk(path, b"fcWp", b"", _MAX_METADATA)
     if payload is None:
-        raise FormatError(f"{path} is no aligned face of DeepFaceLab; extract the face again from its source")
+        raise FormatError(f"{path} is not an aligned face of DeepFaceLab; extract the face again from its source")
     try:
-        return _dfl_face(read_plain(payload))
-    except InertError as error:
+        return _parse_dfl_face(read_plain(payload))
+    except UnpicklerError as error:
         raise FormatError(f"{path}: its DeepFaceLab data is {error}; leave the file out") from error
     except ValueError as error:
         raise FormatError(f"{path}: its DeepFaceLab data cannot be used ({error}); extract the face again") from error
 
 
-def _dfl_face(stored):
+def _parse_dfl_face(stored):
     if not isinstance(stored, dict):
-        raise ValueError("it is no dictionary")
+        raise ValueError("it is not a dictionary")
     stored = {name: value for name, value in stored.items() if value is not None}
     face_type = validate.text(stored, "face_type") if "face_type" in stored else "full_face"
     if face_type not in FACE_TYPES:
@@ -108,57 +111,61 @@ def _dfl_face(stored):
         optional["source_rect"] = tuple(int(side) for side in optional["source_rect"])
     if "source_filename" in stored:
         optional["source_filename"] = validate.file_name(stored, "source_filename")
-    polygons = _polygons(stored["seg_ie_polys"]) if "seg_ie_polys" in stored else ()
+    polygons = _parse_polygons(stored["seg_ie_polys"]) if "seg_ie_polys" in stored else ()
     return DflFace(validate.numbers(stored, "landmarks", (68, 2)), face_type=face_type, polygons=polygons, **optional)
 
 
-def _polygons(stored):
-    """Both forms: {'polys': [{'type', 'pts'}]} and the older [(type, pts)]; type 0 excludes, 1 includes."""
+def _parse_polygons(stored):
+    """Read {'polys': [{'type', 'pts'}]} or the older [(type, pts)]. Type 0 excludes, 1 includes."""
     listed = stored.get("polys") if isinstance(stored, dict) else stored
     if not isinstance(listed, (list, tuple)):
         raise ValueError("seg_ie_polys must be a list of polygons")
     named = [dict(zip(("type", "pts"), item)) if isinstance(item, (list, tuple)) else item for item in listed]
     if not all(isinstance(item, dict) for item in named):
         raise ValueError("seg_ie_polys must be a list of polygons")
-    return tuple((validate.whole(item, "type") == 1, validate.numbers(item, "pts", (None, 2))) for item in named)
+    return tuple((validate.natural(item, "type") == 1, validate.numbers(item, "pts", (None, 2))) for item in named)
 
 
 def write_dfl_jpeg(path, pixels, face, source=None):
-    """Write an aligned face that DeepFaceLab reads.
+    """Write an aligned face for DeepFaceLab, atomically.
 
-    path: ends in .jpg, the one suffix that it takes. pixels: (H, W, 3) uint8. face: a DflFace. source: the DigitalSource of
-    what the face was cut from where that is synthetic. Raises PictureError; no half file is left.
+    path: ends in .jpg, the only suffix that DeepFaceLab accepts
+    pixels: (H, W, 3) uint8
+    face: a DflFace
+    source: the DigitalSource of the image that the face comes from; None: it is a photo
+    Raises ImageError.
     """
     if pathlib.Path(path).suffix != ".jpg":
-        raise FormatError(f"cannot write {path}: DeepFaceLab reads faces whose name ends in .jpg; choose such a name")
+        raise FormatError(f"cannot write {path}: DeepFaceLab only reads names that end in .jpg; choose such a name")
     if face.face_type not in FACE_TYPES:
-        raise ValueError(f"write_dfl_jpeg: expected a face_type out of {FACE_TYPES}, got {face.face_type!r}")
-    stored = {"face_type": face.face_type, "landmarks": _plain(face.landmarks)}
+        raise ValueError(f"write_dfl_jpeg: expected a face_type in {FACE_TYPES}, got {face.face_type!r}")
+    stored = {"face_type": face.face_type, "landmarks": _to_list(face.landmarks)}
     if face.source_filename:
         stored["source_filename"] = face.source_filename
     for name in ("source_landmarks", "image_to_face_mat"):
         if getattr(face, name) is not None:
-            stored[name] = _plain(getattr(face, name))
+            stored[name] = _to_list(getattr(face, name))
     if face.source_rect is not None:
         stored["source_rect"] = [int(side) for side in face.source_rect]
     if face.polygons:
-        polygons = [{"type": int(include), "pts": _plain(points)} for include, points in face.polygons]
+        polygons = [{"type": int(include), "pts": _to_list(points)} for include, points in face.polygons]
         stored["seg_ie_polys"] = {"polys": polygons}
     payload = dump_plain(stored)
     if len(payload) > 65533:
-        raise FormatError(f"cannot write {path}: {len(payload):,} bytes of data, a JPEG holds 65,533; draw simpler polygons")
-    content, _ = encode_picture(path, pixels, source)
-    write_whole(path, insert_segment(content, APP15, payload))
+        raise FormatError(f"cannot write {path}: its metadata has {len(payload):,} bytes, a JPEG holds 65,533; "
+                          "draw simpler polygons")
+    content, _ = encode_image(path, pixels, source)
+    write_atomically(path, insert_jpeg_segment(content, APP15, payload))
 
 
-def dfl_face(record):
-    """The DflFace of a FaceRecord of ours.
+def to_dfl_face(record):
+    """Convert a FaceRecord of this project to a DflFace.
 
-    It says "head", the loosest kind: out of that DeepFaceLab cuts what a model wants by the landmarks, while a picture of
-    the model's own kind is taken as it is, and ours are cut otherwise than its own. Frames of a clip are named as it
-    names them.
+    Its face type is "head", the loosest. DeepFaceLab uses an image of the model's own face type as
+    it is, but this project crops differently. Out of a "head" image it cuts the model's face type
+    by the landmarks. Frames of a video are named as DeepFaceLab names them.
     """
-    left, top, width, height = _box(record.landmarks)
+    left, top, width, height = _bounding_box(record.landmarks)
     name = record.source if record.frame is None else f"{record.frame + 1:05d}.png"
     rect = (left, top, left + width, top + height)
     return DflFace(record.face_landmarks, name, record.landmarks, rect, record.transform, "head")
@@ -168,94 +175,97 @@ def dfl_face(record):
 
 
 def read_faceswap(path):
-    """The FaceswapFace of a face PNG. Raises PictureError, mostly FormatError."""
-    text = png_text(path, "faceswap", _LONGEST)
+    """Return the FaceswapFace of a face PNG. Raises ImageError, mostly FormatError."""
+    text = read_png_text(path, "faceswap", _MAX_METADATA)
     if text is None:
-        raise FormatError(f"{path} is no aligned face of faceswap; extract the face again from its source")
+        raise FormatError(f"{path} is not an aligned face of faceswap; extract the face again from its source")
     try:
-        stored = _literal(text)
-        face, source = (_part(stored, name) for name in ("alignments", "source"))
+        stored = _parse_literal(text)
+        face, source = (_section(stored, name) for name in ("alignments", "source"))
         size = validate.numbers(source, "source_frame_dims", (2,)) if "source_frame_dims" in source else None
         return FaceswapFace(
             validate.numbers(face, "landmarks_xy", (68, 2)), validate.file_name(source, "source_filename"),
-            None if size is None else (int(size[1]), int(size[0])), validate.whole(source, "face_index"),
+            None if size is None else (int(size[1]), int(size[0])), validate.natural(source, "face_index"),
         )  # fmt: skip
     except ValueError as error:
         raise FormatError(f"{path}: its faceswap data cannot be used ({error}); extract the face again") from error
 
 
-def _part(stored, name):
-    part = stored.get(name) if isinstance(stored, dict) else None
-    if not isinstance(part, dict):
+def _section(stored, name):
+    section = stored.get(name) if isinstance(stored, dict) else None
+    if not isinstance(section, dict):
         raise ValueError(f"{name} is missing")
-    return part
+    return section
 
 
-# The words of a literal: a text or bytes as repr writes them, a number, a name, a bracket or a separator.
+# The tokens of a literal: str or bytes as repr writes them, a number, a constant, a bracket or a
+# separator.
 _ESCAPE = r"\\(?:[\\'\"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|U0010[0-9a-fA-F]{4})"
-_WORD = re.compile(
+_TOKEN = re.compile(
     rf"(?P<value>b?'(?:[^'\\\n]|{_ESCAPE})*'|b?\"(?:[^\"\\\n]|{_ESCAPE})*\""
     r"|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|True|False|None)"
     r"|(?P<open>[\[({])|(?P<close>[\])}])|(?P<next>[,:])| +"
 )
-_DEEPEST = 16
+_MAX_LITERAL_DEPTH = 16
 
 
-def _literal(text):
-    """The value of a Python literal, read by ast once it is sure that it nests in brackets alone, and not deep.
+def _parse_literal(text):
+    """Return the value of a Python literal, parsed by ast after a check that its nesting is shallow
+    and by brackets alone.
 
-    So values and opening brackets stand only at the start, behind an opening bracket or behind a separator: there are no
-    operators, calls or indices, of which a long row would make the parser recurse without end.
+    A value or an opening bracket may come only at the start, after an opening bracket or after a
+    separator. This excludes operators, calls and indices: a long chain of them would make the
+    parser recurse too deep.
     """
-    depth, place, before = 0, 0, "next"
-    while place < len(text):
-        word = _WORD.match(text, place)
-        kind = word.lastgroup if word else "unknown"
-        if kind == "unknown" or (kind in ("value", "open") and before not in ("next", "open")):
-            raise ValueError(f"no literal at character {place:,}")
+    depth, position, previous = 0, 0, "next"
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        kind = token.lastgroup if token else "unknown"
+        if kind == "unknown" or (kind in ("value", "open") and previous not in ("next", "open")):
+            raise ValueError(f"not a literal at character {position:,}")
         depth += (kind == "open") - (kind == "close")
-        if not 0 <= depth <= _DEEPEST:
-            raise ValueError(f"brackets nested deeper than {_DEEPEST}, or closed too often")
-        place, before = word.end(), kind or before
+        if not 0 <= depth <= _MAX_LITERAL_DEPTH:
+            raise ValueError(f"brackets nested deeper than {_MAX_LITERAL_DEPTH}, or closed too often")
+        position, previous = token.end(), kind or previous
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError) as error:  # TypeError: a list as a key
-        raise ValueError("no literal") from error
+        raise ValueError("not a literal") from error
 
 
 def read_fsa(path):
-    """The faces of an alignments file: {frame name: [FaceswapFace, ...]}. Raises FormatError."""
+    """Return {frame name: [FaceswapFace, ...]} of an alignments file. Raises FormatError."""
     try:
-        return _fsa_faces(read_plain(_unpacked(path), _MOST_VALUES))
-    except InertError as error:
+        return _parse_fsa(read_plain(_decompress(path), _MAX_FSA_VALUES))
+    except UnpicklerError as error:
         raise FormatError(f"{path} is {error}; leave the file out") from error
     except ValueError as error:
         raise FormatError(f"{path} cannot be used ({error}); give an .fsa file of faceswap 2 or later") from error
 
 
-def _unpacked(path):
+def _decompress(path):
     try:
         with open(path, "rb") as file:
-            packed = file.read(MOST_BYTES + 1)
+            compressed = file.read(MAX_BYTES + 1)
         inflater = zlib.decompressobj()
-        data = inflater.decompress(packed, MOST_BYTES + 1)  # one byte in may be a thousand out
+        data = inflater.decompress(compressed, MAX_BYTES + 1)  # one byte may expand to a thousand
     except (OSError, zlib.error) as error:
-        raise ValueError(getattr(error, "strerror", None) or "it is not compressed as an .fsa is") from error
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"it comes to more than {MOST_BYTES:,} bytes")
+        raise ValueError(getattr(error, "strerror", None) or "it is not zlib-compressed") from error
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it decompresses to more than {MAX_BYTES:,} bytes")
     if not inflater.eof:
         raise ValueError("it is cut short")
     return data
 
 
-def _fsa_faces(stored):
-    if validate.number(_part(stored, "__meta__"), "version") < 2:
-        raise ValueError("it is of a version before 2")
+def _parse_fsa(stored):
+    if validate.number(_section(stored, "__meta__"), "version") < 2:
+        raise ValueError("its version is before 2")
     frames = {}
-    for name, entry in _part(stored, "__data__").items():
+    for name, entry in _section(stored, "__data__").items():
         listed = entry.get("faces") if isinstance(entry, dict) else entry
         if not isinstance(listed, list) or not all(isinstance(face, dict) for face in listed):
-            raise ValueError(f"the faces of frame {ascii(name)[:80]} are no list")
+            raise ValueError(f"the faces of frame {ascii(name)[:80]} are not a list")
         frame = validate.file_name({"frame name": name}, "frame name")
         faces = frames.setdefault(frame, [])
         for index, face in enumerate(listed):
@@ -265,35 +275,38 @@ def _fsa_faces(stored):
 
 
 def write_fsa(path, frames):
-    """Write an alignments file. frames: {frame name: [FaceswapFace, ...]}. Masks and thumbnails are for faceswap to make.
+    """Write an alignments file, atomically. faceswap itself adds masks and thumbnails.
 
-    Raises PictureError; no half file is left.
+    frames: {frame name: [FaceswapFace, ...]}
+    Raises ImageError.
     """
     entries = {}
     for name, faces in frames.items():
-        listed = [dict(zip("xywh", _box(face.landmarks))) | {"landmarks_xy": _plain(face.landmarks)} for face in faces]
+        listed = [dict(zip("xywh", _bounding_box(face.landmarks))) | {"landmarks_xy": _to_list(face.landmarks)}
+                  for face in faces]
         entries[name] = {"faces": [face | {"mask": {}, "identity": {}} for face in listed], "video_meta": {}}
     stored = {"__meta__": {"version": _FSA_VERSION}, "__data__": entries}
-    write_whole(path, zlib.compress(dump_plain(stored)))
+    write_atomically(path, zlib.compress(dump_plain(stored)))
 
 
-def faceswap_face(record):
-    """The FaceswapFace of a FaceRecord of ours; frames of a clip are named as faceswap names them."""
-    name = record.source if record.frame is None else frame_name(record.source, record.frame)
+def to_faceswap_face(record):
+    """Convert a FaceRecord of this project to a FaceswapFace. Frames of a video are named as
+    faceswap names them."""
+    name = record.source if record.frame is None else faceswap_frame_name(record.source, record.frame)
     return FaceswapFace(record.landmarks, name, record.source_size)
 
 
-def frame_name(clip, frame):
-    """faceswap's name for a frame of a clip. clip: its file name; frame: its number, from 0."""
-    return f"{pathlib.PurePath(clip).stem}_{frame + 1:06d}.png"
+def faceswap_frame_name(video, frame):
+    """Return faceswap's name for frame number `frame` (from 0) of the file `video`."""
+    return f"{pathlib.PurePath(video).stem}_{frame + 1:06d}.png"
 
 
-def _box(landmarks):
-    """(left, top, width, height), whole pixels, of the landmarks."""
+def _bounding_box(landmarks):
+    """Return the bounding box (left, top, width, height) of the landmarks in whole pixels."""
     low = np.floor(landmarks.min(axis=0)).astype(int)
     size = np.ceil(landmarks.max(axis=0)).astype(int) - low
     return *low.tolist(), *size.tolist()
 
 
-def _plain(array):
+def _to_list(array):
     return np.asarray(array, np.float64).tolist()

@@ -1,11 +1,11 @@
-"""Our own aligned face: a PNG picture of a face that knows where it came from.
+"""Face PNG: this project's format of an aligned face, a PNG with the record of its origin.
 
-The picture is the face turned upright and cut out; a text chunk beside the pixels holds, as JSON, the name of the source,
-the transform that led from there to here and the 68 landmarks in the source. So a face trains by itself, and what is made
-of it can be put back. Other programs show it as an ordinary picture.
+The pixels are the aligned crop. A text chunk stores as JSON the name of the source, the transform
+from source to crop and the 68 landmarks in the source. So the file is sufficient for training, and
+a swapped face can be pasted back into the source. Other programs show it as an ordinary image.
 
-Legend: sizes are (width, height). Landmarks are (68, 2) x, y in pixels, centres at integers. A transform is (2, 3):
-p -> M[:, :2] @ p + M[:, 2].
+Legend: sizes are (width, height). Landmarks are (68, 2) x, y in pixels, centers at integers. A
+transform is (2, 3): p -> M[:, :2] @ p + M[:, 2].
 """
 
 import json
@@ -14,87 +14,94 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.geometry.alignment import apply
-from data.media.chunks import png_text
-from data.media.image_io import PictureError, read_picture, save_picture
+from data.media.chunks import read_png_text
+from data.media.image_io import ImageError, read_image, save_image
 from data.support import validate
 
 FORMAT_VERSION = 1
-KEYWORD = "face-record"  # of the PNG's text chunk
+KEYWORD = "face-record"  # keyword of the PNG's text chunk
 
-_LONGEST = 1 << 20  # bytes of JSON; a record has about 4,000
-_OPTIONAL = {"frame": (int, validate.whole), "time": (float, validate.number), "group": (int, validate.whole)}
+_MAX_JSON_BYTES = 1 << 20  # a record has about 4,000
+_OPTIONAL = {"frame": (int, validate.natural), "time": (float, validate.number), "group": (int, validate.natural)}
 
 
-class FaceFileError(PictureError):
+class FaceFileError(ImageError):
     """A face file that cannot be used. The message is one line: what, where, what to do."""
 
 
 @dataclass(frozen=True)
 class FaceRecord:
-    """Where a face came from."""
+    """The origin of an aligned face."""
 
-    source: str  # file name of the photograph or clip, without folder
+    source: str  # file name of the photo or video, without folder
     source_size: tuple  # (width, height) of the upright source
-    transform: np.ndarray  # (2, 3) float64, source pixels -> pixels of the face picture
+    transform: np.ndarray  # (2, 3) float64, source pixels -> pixels of the face image
     landmarks: np.ndarray  # (68, 2) float64, source pixels
-    score: float  # 0..1, how sure the finder was
-    blur: float = 0.0  # sharpness as the extractor measures it
+    score: float  # 0..1, confidence of the face detector
+    blur: float = 0.0  # sharpness as data.extract measures it
     digest: str = ""  # SHA-256 of the source file, hexadecimal
-    frame: int | None = None  # number in the clip, from 0; None for a photograph
-    time: float | None = None  # seconds from the clip's start
-    group: int | None = None  # the person, 0 for the one most seen
+    frame: int | None = None  # index in the video, from 0; None for a photo
+    time: float | None = None  # seconds from the start of the video
+    group: int | None = None  # the person; 0: the one with the most faces
 
     @property
     def face_landmarks(self):
-        """The landmarks in pixels of the face picture: (68, 2) float64."""
+        """Landmarks in pixels of the face image, (68, 2) float64."""
         return apply(self.transform, self.landmarks)
 
 
 def write_face(path, pixels, record, source=None):
-    """Write a face picture with its record.
+    """Write a face image with its record, atomically.
 
-    path: ends in .png. pixels: (H, W, 3) uint8. record: a FaceRecord. source: the DigitalSource of the picture it was cut
-    from where that is synthetic; a photograph is not. Raises PictureError; no half file is left.
+    path: ends in .png
+    pixels: (H, W, 3) uint8
+    record: a FaceRecord
+    source: the DigitalSource of the image that the face comes from; None: it is a photo
+    Raises ImageError.
     """
     stored = {
-        "version": FORMAT_VERSION, "source": validate.printable(record.source), "source_size": [int(side) for side in record.source_size],
+        "version": FORMAT_VERSION, "source": validate.printable(record.source),
+        "source_size": [int(side) for side in record.source_size],
         "transform": np.asarray(record.transform, np.float64).tolist(),
         "landmarks": np.asarray(record.landmarks, np.float64).tolist(),
         "score": float(record.score), "blur": float(record.blur), "digest": record.digest,
     }  # fmt: skip
-    stored |= {name: kind(value) for name, (kind, _) in _OPTIONAL.items() if (value := getattr(record, name)) is not None}
-    _record_of(stored)  # what could not be read again is the caller's mistake
-    save_picture(path, pixels, source, text={KEYWORD: json.dumps(stored)})
+    stored |= {name: kind(value) for name, (kind, _) in _OPTIONAL.items()
+               if (value := getattr(record, name)) is not None}
+    _parse_record(stored)  # a record that could not be read back is an error of the caller
+    save_image(path, pixels, source, text={KEYWORD: json.dumps(stored)})
 
 
 def read_face(path):
-    """(Picture, FaceRecord) of a face file. Raises PictureError: FaceFileError where the record is missing or wrong."""
+    """Return (DecodedImage, FaceRecord) of a face file. Raises ImageError; FaceFileError if the
+    record is missing or wrong."""
     record = read_record(path)
-    return read_picture(path), record
+    return read_image(path), record
 
 
 def read_record(path):
-    """The FaceRecord of a face file; only its text chunk is read. Raises PictureError."""
-    text = png_text(path, KEYWORD, _LONGEST)
+    """Return the FaceRecord of a face file. Only its text chunk is read. Raises ImageError."""
+    text = read_png_text(path, KEYWORD, _MAX_JSON_BYTES)
     if text is None:
-        raise FaceFileError(f"{path} is no face of data.extract: it has no text '{KEYWORD}'; extract it from its source")
+        raise FaceFileError(f"{path} is not a face written by data.extract: it has no text chunk '{KEYWORD}'; "
+                            "extract the face again from its source")
     try:
-        return _record_of(json.loads(text))
+        return _parse_record(json.loads(text))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise FaceFileError(f"{path}: the record of its origin is damaged ({reason}); extract the face again") from error
+        raise FaceFileError(f"{path}: its face record is damaged ({reason}); extract the face again") from error
 
 
-def _record_of(record):
-    """A FaceRecord of a JSON value. ValueError that names the field where anything is wrong."""
+def _parse_record(record):
+    """Convert a JSON value to a FaceRecord. Raises ValueError that names the wrong field."""
     if not isinstance(record, dict):
-        raise ValueError("it is no object")
-    version = validate.whole(record, "version")
+        raise ValueError("it is not a JSON object")
+    version = validate.natural(record, "version")
     if version != FORMAT_VERSION:
-        raise ValueError(f"format version {version}, this program reads {FORMAT_VERSION}")
+        raise ValueError(f"format version {version} instead of {FORMAT_VERSION}")
     transform, size = validate.numbers(record, "transform", (2, 3)), validate.numbers(record, "source_size", (2,))
     if abs(np.linalg.det(transform[:, :2])) < 1e-12:
-        raise ValueError("transform cannot be undone")
+        raise ValueError("transform is not invertible")
     if (size < 1).any() or (size != np.rint(size)).any():
         raise ValueError("source_size must be two positive whole numbers")
     return FaceRecord(

@@ -1,2 +1,2 @@
 """Read and write images, animations and videos,
-with the label that marks synthetic media."""
+with the provenance label of synthetic media."""

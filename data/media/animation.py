@@ -1,10 +1,11 @@
-"""Animated pictures in and out: GIF, WebP and APNG, by Pillow.
+"""Read and write animated images with Pillow: GIF, WebP and APNG.
 
-An animation is read frame by frame, as upright RGB, and may be read again from the start. A GIF is written with one palette
-for all frames and with ordered dithering: what stays the same from frame to frame keeps its colours, where error diffusion
-would flicker.
+An animation is read frame by frame, as upright RGB, and can be read again from the start. A GIF is
+written with one palette for all frames and with ordered dithering. So parts that do not change keep
+their colors from frame to frame; error diffusion would make them flicker.
 
-Legend: H, W height and width. Frames are (H, W, 3) uint8 RGB, alpha is (H, W) uint8, 255 opaque. Durations are milliseconds.
+Legend: H, W height and width. Frames are (H, W, 3) uint8 RGB, alpha is (H, W) uint8, 255 opaque.
+Durations are milliseconds.
 """
 
 import io
@@ -15,29 +16,31 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from data.media.image_io import BOMBS, FAULTS, PIXEL_LIMIT, PictureError, write_whole
+from data.media.image_io import BOMB_ERRORS, DECODE_ERRORS, PIXEL_LIMIT, ImageError, write_atomically
 from data.media.provenance import gif_with_packet, label_packet
 
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FRAME_LIMIT = 10_000
-FRAME_PIXEL_LIMIT = 16_000_000  # 30 bytes a pixel while a frame is laid over those before
-TOTAL_PIXEL_LIMIT = 100_000_000  # of all frames together: they are held at once where they are written, 8 bytes a pixel
+FRAME_PIXEL_LIMIT = 16_000_000  # combining a frame with the earlier ones takes 30 bytes per pixel
+TOTAL_PIXEL_LIMIT = 100_000_000  # all frames together; writing holds them all in memory, 8 bytes per pixel
 
 _FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
-_CLEAR = 255  # the palette's entry of a GIF for transparent pixels
-_PALETTE_SAMPLE = 1 << 19  # pixels that the palette is made from
+_TRANSPARENT_INDEX = 255  # palette index of a GIF for transparent pixels
+_PALETTE_SAMPLE = 1 << 19  # number of pixels that the palette is fitted to
 # The 8x8 matrix of ordered dithering (Bayer 1973), -0.5..0.5.
 _BAYER_2 = np.array([[0, 2], [3, 1]])
 _BAYER_4 = np.kron(np.ones((2, 2), int), _BAYER_2) * 4 + np.kron(_BAYER_2, np.ones((2, 2), int))
 _BAYER = (np.kron(np.ones((2, 2), int), _BAYER_4) * 4 + np.kron(_BAYER_2, np.ones((4, 4), int)) + 0.5) / 64 - 0.5
-_DITHER = 8.0  # levels from the least to the most that is added: about half the step between 255 fitted colours
+_DITHER = 8.0  # range of the added levels: about half the distance between 255 fitted colors
 
 
 @dataclass(frozen=True)
 class Animation:
-    """An animated picture on the disk: iterating gives its frames, decoded one by one.
+    """An animated image file. Iterating over it decodes its frames one by one.
 
-    durations: one for each frame. loop: how often it plays, 0 for ever. notes: what was ignored or damaged, a phrase each.
+    durations: one for each frame
+    loop: how often the animation plays; 0: forever
+    notes: what was ignored or damaged, one phrase each
     """
 
     path: pathlib.Path
@@ -57,7 +60,7 @@ class Animation:
 
     @property
     def alpha(self):
-        """The transparency of each frame, decoded one by one; None where every pixel is opaque."""
+        """An iterator over the alpha of each frame; None if every pixel is opaque."""
         return (np.array(frame.getchannel("A")) for frame in self._frames()) if self.has_alpha else None
 
     def _frames(self):
@@ -66,82 +69,86 @@ class Animation:
 
 
 def is_animation(path):
-    """Whether a file is a GIF, WebP or PNG of more than one frame. False for whatever cannot be read."""
+    """Return whether a file is a readable GIF, WebP or PNG with more than one frame."""
     try:
         with _opened(path) as image:
-            return image.n_frames - _first(image) > 1
-    except (PictureError, *FAULTS):
+            return image.n_frames - _first_frame(image) > 1
+    except (ImageError, *DECODE_ERRORS):
         return False
 
 
 def read_animation(path):
-    """Look through an animated GIF, WebP or PNG: an Animation.
+    """Check an animated GIF, WebP or PNG and return it as an Animation.
 
-    A file that is damaged or cut short gives the frames before the damage, with a note. Raises PictureError for what cannot
-    be read at all, and for more than FRAME_LIMIT frames, FRAME_PIXEL_LIMIT pixels in one or TOTAL_PIXEL_LIMIT in all.
+    A file that is damaged or cut short gives the frames before the damage, with a note. Raises
+    ImageError if no frame can be read, and for more than FRAME_LIMIT frames, FRAME_PIXEL_LIMIT
+    pixels in one frame or TOTAL_PIXEL_LIMIT in all.
     """
     path = pathlib.Path(path)
-    durations, clear, notes = [], False, []
+    durations, has_alpha, notes = [], False, []
     with _opened(path) as image:
         if image.width * image.height > FRAME_PIXEL_LIMIT:
             raise _too_long(path)
-        loop = _plays(image)
+        loop = _loop_count(image)
         if image.info.get("icc_profile"):
-            notes.append("colour profile ignored")
+            notes.append("color profile ignored")
         try:
             for frame, duration in _decoded(image):
                 width, height = frame.size
                 durations.append(duration)
-                clear = clear or frame.getchannel("A").getextrema()[0] < 255
+                has_alpha = has_alpha or frame.getchannel("A").getextrema()[0] < 255
                 if len(durations) > FRAME_LIMIT or len(durations) * width * height > TOTAL_PIXEL_LIMIT:
                     raise _too_long(path)
-        except PictureError:
+        except ImageError:
             raise
-        except FAULTS as error:
+        except DECODE_ERRORS as error:
             reason = _one_line(error)
             if not durations:
-                raise PictureError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
+                raise ImageError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
             notes.append(f"damaged: {len(durations)} frames could be read ({reason})")
     if not durations:
-        raise PictureError(f"{path} holds no frames; give an animated GIF, WebP or PNG")
-    return Animation(path, width, height, tuple(durations), loop, clear, tuple(notes))
+        raise ImageError(f"{path} contains no frames; give an animated GIF, WebP or PNG")
+    return Animation(path, width, height, tuple(durations), loop, has_alpha, tuple(notes))
 
 
 def _too_large(path):
-    return PictureError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels a frame; make it smaller first")
+    return ImageError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels per frame; scale it down first")
 
 
 def _too_long(path):
-    limits = f"{FRAME_LIMIT} frames, {FRAME_PIXEL_LIMIT // 1_000_000} million pixels in one or {TOTAL_PIXEL_LIMIT // 1_000_000} million"
-    return PictureError(f"{path} has more than {limits} in all; make it a video (MP4), smaller or shorter")
+    one, total = FRAME_PIXEL_LIMIT // 1_000_000, TOTAL_PIXEL_LIMIT // 1_000_000
+    limits = f"{FRAME_LIMIT} frames, {one} million pixels in one frame or {total} million in all"
+    return ImageError(f"{path} has more than {limits}; convert it to a video (MP4), scale it down or shorten it")
 
 
 def _opened(path):
-    """Pillow's lazy image after the checks that need only the header."""
+    """Open an image lazily with Pillow, after checks that need only the header."""
     path = pathlib.Path(path)
     if not path.is_file():
-        raise PictureError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
+        raise ImageError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
     try:
         image = Image.open(path, formats=("GIF", "WEBP", "PNG"))
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} is not an animation that can be read; use GIF, WebP or PNG") from error
-    except BOMBS as error:
+        raise ImageError(f"{path} is not an animation that can be read; use GIF, WebP or PNG") from error
+    except BOMB_ERRORS as error:
         raise _too_large(path) from error
-    except FAULTS as error:
-        raise PictureError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
+    except DECODE_ERRORS as error:
+        raise ImageError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
         raise _too_large(path)
     return image
 
 
-def _first(image):
-    """The number of the first frame: a PNG may begin with a picture for programs that know no animation."""
+def _first_frame(image):
+    """Return the index of the first frame. A PNG may start with a still image for programs without
+    APNG support."""
     return int(bool(getattr(image, "default_image", False)))
 
 
-def _plays(image):
-    """How often the animation plays, 0 for ever. A GIF counts the times after the first, and is silent for none."""
+def _loop_count(image):
+    """Return how often the animation plays, 0 for forever. A GIF stores the repetitions, or nothing
+    if it plays once."""
     loop = image.info.get("loop")
     if image.format != "GIF":
         return loop or 0
@@ -149,8 +156,8 @@ def _plays(image):
 
 
 def _decoded(image):
-    """(upright RGBA image, milliseconds) of one frame after the other."""
-    for number in itertools.count(_first(image)):
+    """Yield (upright RGBA image, milliseconds) for each frame."""
+    for number in itertools.count(_first_frame(image)):
         try:
             image.seek(number)
         except EOFError:
@@ -165,42 +172,49 @@ def _decoded(image):
 
 
 def write_animation(path, frames, durations, loop, source, alpha=None):
-    """Write an animated GIF, WebP or PNG with its label: the whole file, or none.
+    """Write an animated GIF, WebP or PNG with its provenance label, atomically.
 
-    path: the suffix chooses the format. frames: iterable of (H, W, 3) uint8, one for each of the durations (ms, 0 or more).
-    loop: how often it plays, 0 for ever. source: a DigitalSource. alpha: iterable of (H, W) uint8, or None if all is opaque.
-    Returns notes, one phrase for each thing that the format cannot hold. Raises PictureError.
+    path: the suffix chooses the format
+    frames: iterable of (H, W, 3) uint8, one for each duration
+    durations: milliseconds, 0 or more
+    loop: how often the animation plays; 0: forever
+    source: the DigitalSource of the frames
+    alpha: iterable of (H, W) uint8; None: all pixels are opaque
+    Returns notes, one phrase for each loss in this format. Raises ImageError.
     """
     path = pathlib.Path(path)
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise PictureError(f"cannot write {path}: unknown kind of animation '{path.suffix}'; use {' '.join(_FORMATS)}")
+        raise ImageError(f"cannot write {path}: unknown animation format '{path.suffix}'; use {' '.join(_FORMATS)}")
     packet = label_packet(source)
     images = _images(path, frames, alpha)
     if len(images) != len(durations):
-        raise ValueError(f"write_animation: expected as many frames as durations, got {len(images)} and {len(durations)}")
-    options, notes = {"WEBP": _webp_options, "PNG": _png_options, "GIF": _gif_options}[kind](durations, loop, packet), []
+        counts = f"{len(images)} and {len(durations)}"
+        raise ValueError(f"write_animation: expected as many frames as durations, got {counts}")
+    make_options = {"WEBP": _webp_options, "PNG": _png_options, "GIF": _gif_options}[kind]
+    options, notes = make_options(durations, loop, packet), []
     if kind == "GIF":
-        images = _reduced(images)
-        options["disposal"] = 1 if alpha is None else 2  # kept where the next frame covers it, else cleared
-        notes.append("GIF holds 256 colours: the frames are reduced to them")
-        notes += ["GIF holds no half transparency: it is rounded"] if alpha is not None else []
+        images = _quantize(images)
+        options["disposal"] = 1 if alpha is None else 2  # 1: keep the frame below the next one, 2: clear it
+        notes.append("colors reduced to the 256 of a GIF")
+        notes += ["partial transparency rounded: GIF does not support it"] if alpha is not None else []
     encoded = io.BytesIO()
     image, *others = images
     try:
         image.save(encoded, kind, save_all=True, append_images=others, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = _one_line(error)
-        raise PictureError(f"cannot write {path}: {kind} refused it ({reason}); choose another format or size") from error
+        raise ImageError(f"cannot write {path}: the {kind} encoder failed ({reason}); "
+                         "choose another format or size") from error
     content = encoded.getvalue()
-    write_whole(path, gif_with_packet(content, packet) if kind == "GIF" else content)
+    write_atomically(path, gif_with_packet(content, packet) if kind == "GIF" else content)
     return notes
 
 
 def _images(path, frames, alpha):
-    """The frames as Pillow's images, RGB or RGBA."""
+    """Return the frames as Pillow images, RGB or RGBA."""
     images, pixels = [], 0
-    for frame, clear in zip(frames, itertools.repeat(None) if alpha is None else alpha):
+    for frame, frame_alpha in zip(frames, itertools.repeat(None) if alpha is None else alpha):
         height, width = images[0].size[::-1] if images else frame.shape[:2]
         if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
             expected = f"({height}, {width}, 3) uint8"
@@ -209,11 +223,11 @@ def _images(path, frames, alpha):
         if pixels > TOTAL_PIXEL_LIMIT:
             raise _too_long(path)
         image = Image.fromarray(np.ascontiguousarray(frame))
-        if clear is not None:
-            image.putalpha(Image.fromarray(np.ascontiguousarray(clear)))
+        if frame_alpha is not None:
+            image.putalpha(Image.fromarray(np.ascontiguousarray(frame_alpha)))
         images.append(image)
     if not images:
-        raise PictureError(f"cannot write {path}: there are no frames to write")
+        raise ImageError(f"cannot write {path}: there are no frames to write")
     return images
 
 
@@ -224,44 +238,47 @@ def _webp_options(durations, loop, packet):
 def _png_options(durations, loop, packet):
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", packet.decode())
-    return {"duration": _stepped(durations, 1), "loop": loop, "pnginfo": info}
+    return {"duration": _round_durations(durations, 1), "loop": loop, "pnginfo": info}
 
 
 def _gif_options(durations, loop, packet):
     repeated = {} if loop == 1 else {"loop": max(0, loop - 1)}
-    return {"duration": _stepped(durations, 10), **repeated}
+    return {"duration": _round_durations(durations, 10), **repeated}
 
 
-def _stepped(durations, step):
-    """Durations as multiples of the format's step, ints. Each frame begins at the step nearest to its time: no drift."""
+def _round_durations(durations, step):
+    """Round durations to ints, multiples of the format's step. Each frame's start time is rounded,
+    so there is no drift."""
     ends = np.rint(np.cumsum(np.asarray(durations, float)) / step).astype(int) * step
     return np.diff(ends, prepend=0).tolist()
 
 
-def _reduced(images):
-    """RGB or RGBA images to palette images that share one palette; transparent pixels get an entry of their own."""
+def _quantize(images):
+    """Convert RGB or RGBA images to palette images that share one palette, with an extra entry for
+    transparent pixels."""
     palette = _palette(images)
-    return [_mapped(image, palette) for image in images]
+    return [_dither(image, palette) for image in images]
 
 
 def _palette(images):
-    """A palette image of 255 colours, fitted to pixels from all over the animation."""
+    """Return a palette image of 255 colors, fitted to pixels from the whole animation."""
     width, height = images[0].size
     step = max(1, int(np.ceil(np.sqrt(width * height * len(images) / _PALETTE_SAMPLE))))
     sample = np.concatenate([np.array(image.convert("RGB"))[::step, ::step].reshape(-1, 3) for image in images])
-    return Image.fromarray(sample[None]).quantize(_CLEAR, Image.Quantize.MEDIANCUT, kmeans=1)
+    return Image.fromarray(sample[None]).quantize(_TRANSPARENT_INDEX, Image.Quantize.MEDIANCUT, kmeans=1)
 
 
-def _mapped(image, palette):
-    colours = np.array(image.convert("RGB"), np.float32)
-    height, width = colours.shape[:2]
+def _dither(image, palette):
+    """Map an image to a palette with ordered dithering."""
+    colors = np.array(image.convert("RGB"), np.float32)
+    height, width = colors.shape[:2]
     pattern = np.tile(_BAYER * _DITHER, (height // 8 + 1, width // 8 + 1))[:height, :width, None].astype(np.float32)
-    dithered = Image.fromarray(np.clip(np.rint(colours + pattern), 0, 255).astype(np.uint8))
-    mapped = dithered.quantize(palette=palette, dither=Image.Dither.NONE)
+    dithered = Image.fromarray(np.clip(np.rint(colors + pattern), 0, 255).astype(np.uint8))
+    result = dithered.quantize(palette=palette, dither=Image.Dither.NONE)
     if image.mode == "RGBA":
-        mapped.paste(_CLEAR, mask=image.getchannel("A").point(lambda value: 255 * (value < 128)))
-        mapped.info["transparency"] = _CLEAR
-    return mapped
+        result.paste(_TRANSPARENT_INDEX, mask=image.getchannel("A").point(lambda value: 255 * (value < 128)))
+        result.info["transparency"] = _TRANSPARENT_INDEX
+    return result
 
 
 def _one_line(error):

@@ -1,7 +1,8 @@
-"""Running the system's ffmpeg and ffprobe: the one file of the project that starts another program.
+"""Run the system's ffmpeg and ffprobe. No other file of the project starts another program.
 
-Arguments go to the program as a list, never through a shell. ffmpeg is held to the files it is given: of its protocols only
-`file` and `pipe`, and of its formats none that names other files (playlists such as hls, concat, dash, sdp).
+Arguments are passed as a list, never through a shell. ffmpeg can open only the files it is given:
+of its protocols only `file` and `pipe` are allowed, and no format that refers to other files
+(playlists such as hls, concat, dash, sdp).
 """
 
 import contextlib
@@ -11,14 +12,14 @@ import subprocess
 import sys
 import threading
 
-from data.support.cli import undivided
+from data.support.cli import defer_signals
 
-# A list of what may be opened, and not of what may not: new versions bring new formats.
+# A list of allowed formats, not of forbidden ones: new versions bring new formats.
 _DEMUXERS = (
-    "mov mp4 m4a 3gp matroska webm avi mpeg mpegts mpegvideo asf flv live_flv ogg mxf gxf nut dv ivf h264 hevc m4v mjpeg "
-    "av1 obu vc1 vc1test rm wtv yuv4mpegpipe nsv swf h261 h263 mp3 wav aac flac ac3 aiff"
+    "mov mp4 m4a 3gp matroska webm avi mpeg mpegts mpegvideo asf flv live_flv ogg mxf gxf nut dv ivf h264 hevc m4v "
+    "mjpeg av1 obu vc1 vc1test rm wtv yuv4mpegpipe nsv swf h261 h263 mp3 wav aac flac ac3 aiff"
 )
-GUARD = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS.replace(" ", ","))  # stands before each input
+GUARD = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS.replace(" ", ","))  # goes before each input
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "repeat+error")
 
 
@@ -26,46 +27,50 @@ class VideoError(ValueError):
     """A video that cannot be read or written. The message is one line: what, where, what to do."""
 
 
-def place(path):
-    """A path as ffmpeg takes it: with the protocol named, no dash, colon or percent sign in it means anything."""
+def file_url(path):
+    """Return a path as a URL for ffmpeg: with the protocol given, dashes, colons and percent signs
+    in it are literal."""
     return f"file:{path}"
 
 
-def start(arguments, feed):
-    """Start ffmpeg with a pipe into it (feed) or out of it: (process, its Messages)."""
+def start_ffmpeg(arguments, feed):
+    """Start ffmpeg with a pipe to its input (feed) or from its output: (process, Messages)."""
     pipes = (subprocess.PIPE, subprocess.DEVNULL) if feed else (subprocess.DEVNULL, subprocess.PIPE)
-    command = [_program("ffmpeg"), *arguments]
-    process = subprocess.Popen(command, stdin=pipes[0], stdout=pipes[1], stderr=subprocess.PIPE, **_apart())
+    command = [_find_program("ffmpeg"), *arguments]
+    process = subprocess.Popen(command, stdin=pipes[0], stdout=pipes[1], stderr=subprocess.PIPE, **_own_process_group())
     return process, Messages(process.stderr)
 
 
-def ask(name, arguments):
-    """Run ffmpeg or ffprobe to its end: (exit code, standard output, messages), both as text."""
-    done = subprocess.run([_program(name), *arguments], stdin=subprocess.DEVNULL, capture_output=True, **_apart())
+def run_program(name, arguments):
+    """Run ffmpeg or ffprobe to its end. Return (exit code, standard output, messages), the last two
+    as text."""
+    done = subprocess.run([_find_program(name), *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                          **_own_process_group())
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
-def end(process, messages):
-    """Kill a process, if it still runs, and release its pipes."""
-    with undivided():
+def stop_process(process, messages):
+    """Kill a process if it still runs, and close its pipes."""
+    with defer_signals():
         process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe:
-                with contextlib.suppress(OSError):  # what still waits for a broken pipe is lost anyway
+                with contextlib.suppress(OSError):  # data buffered for a broken pipe is lost anyway
                     pipe.close()
         process.wait()
         messages.join()
 
 
-def plain(line):
-    """A message on one line, without ffmpeg's '[h264 @ 0x55d0...]' in front."""
+def clean_message(line):
+    """Return a message as one line, without ffmpeg's prefix such as '[h264 @ 0x55d0...]'."""
     return re.sub(r"^(\[[^\]]*\]\s*)+", "", " ".join(line.split()))
 
 
 class Messages(threading.Thread):
-    """Reads a process's messages to their end, so that it never waits on a full pipe.
+    """Thread that reads the messages of a process, so that the process never blocks on a full pipe.
 
-    count: of the messages; first, last: the text of two. All three stand once the thread is joined.
+    count: number of messages; first, last: text of two of them. All three are final once the thread
+        is joined.
     """
 
     def __init__(self, stream):
@@ -77,13 +82,13 @@ class Messages(threading.Thread):
     def run(self):
         with self._stream:
             for line in self._stream:
-                text = plain(line.decode(errors="replace"))[:200]
+                text = clean_message(line.decode(errors="replace"))[:200]
                 if text:
                     self.count += 1
                     self.first, self.last = self.first or text, text
 
 
-def _program(name):
+def _find_program(name):
     found = shutil.which(name)
     if not found:
         raise VideoError(
@@ -93,8 +98,8 @@ def _program(name):
     return found
 
 
-def _apart():
-    """Options for a process that Ctrl-C in the terminal does not reach: whoever started it ends it."""
+def _own_process_group():
+    """Return options for a process that does not receive Ctrl-C; the caller ends it."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}

@@ -1,12 +1,13 @@
-"""Video in and out by the system's ffmpeg, through pipes: no frame ever touches the disk.
+"""Read and write videos with the system's ffmpeg, through pipes: no frame is ever stored on disk.
 
     info = probe(path)
     with read_frames(path, info) as frames, VideoWriter(target, info, path) as writer:
         for frame in frames:
             writer.write(change(frame))
 
-A clip becomes what programs can rely on: upright 8-bit RGB frames at a constant rate, the k-th shown k / rate seconds after
-the first, so that sound copied from the clip stays in step. What had to be converted, or was damaged, is said in notes.
+A video is read as upright 8-bit RGB frames at a constant rate: frame k is shown k / rate seconds
+after the first one. So audio copied from the source stays in sync. Notes list what was converted or
+damaged.
 
 Legend: H, W height and width. Frames are (H, W, 3) uint8 RGB.
 """
@@ -18,12 +19,12 @@ import threading
 
 import numpy as np
 
-from data.media.codecs import CONTAINERS, ENCODERS, MATRICES, ODD_SIZES, label_comment, usual_matrix, xmp_box
-from data.media.ffmpeg import GUARD, QUIET, VideoError, ask, end, place, start
+from data.media.codecs import CONTAINERS, ENCODERS, MATRICES, ODD_SIZES, default_matrix, label_comment, xmp_box
+from data.media.ffmpeg import GUARD, QUIET, VideoError, file_url, run_program, start_ffmpeg, stop_process
 from data.media.image_io import PIXEL_LIMIT
-from data.media.probe import VideoInfo, describe, probe, read_video_label, sound_streams
+from data.media.probe import VideoInfo, audio_streams, probe, read_video_label, run_ffprobe
 from data.media.provenance import DigitalSource
-from data.support.cli import undivided
+from data.support.cli import defer_signals
 
 __all__ = ["VIDEO_SUFFIXES", "VideoError", "VideoInfo", "VideoWriter", "probe", "read_frames", "read_video_label"]
 
@@ -32,32 +33,39 @@ VIDEO_SUFFIXES = (
     *(".vob", ".wmv", ".asf", ".flv", ".ogv", ".3gp", ".mxf", ".dv", ".nut"),
 )
 
-_EXACT = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"  # swscale's fast paths repeat chroma and round down
+# Without these flags swscale uses fast paths that repeat chroma and round down.
+_EXACT = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 def read_frames(path, info=None):
-    """The upright frames of a clip: a FrameReader, iterator and context manager. info: from `probe`, asked if None."""
+    """Return a FrameReader, an iterator over the upright frames of a video and a context manager.
+
+    info: the result of `probe`; None: it is called here
+    """
     return FrameReader(path, info or probe(path))
 
 
 class FrameReader:
-    """Frames (H, W, 3) uint8 of a clip, decoded by an ffmpeg of its own, which ends when this is exhausted or closed.
+    """Frames (H, W, 3) uint8 of a video, decoded by an ffmpeg process that ends when the reader is
+    exhausted or closed.
 
-    A clip that is damaged or ends early gives the frames that can be had, then adds to `notes`; without any: VideoError.
-    count: frames delivered so far.
+    A video that is damaged or ends early gives the frames that can be decoded, and then adds to
+    `notes`. If there are none, VideoError is raised.
+    count: frames delivered so far
     """
 
     def __init__(self, path, info):
         self.path, self.info, self.count, self.notes = pathlib.Path(path), info, 0, []
         self._process = None
         filters = ["bwdif=mode=send_frame:deint=interlaced"] if info.interlaced else []
-        matrix = MATRICES.get(info.matrix or usual_matrix(info.height), "auto")
-        # The filter fps repeats a frame until the next one's time; the option -r would show the next one early instead.
+        matrix = MATRICES.get(info.matrix or default_matrix(info.height), "auto")
+        # The filter fps repeats a frame until the time of the next one; the option -r would show
+        # the next one early instead.
         filters += ["setpts=PTS-STARTPTS", f"fps={info.rate}"]
         filters += [f"scale={info.width}:{info.height}:in_color_matrix={matrix}:{_EXACT}"]
-        arguments = [*QUIET, *GUARD, "-max_pixels", str(PIXEL_LIMIT), "-i", place(path), "-map", f"0:{info.stream}"]
+        arguments = [*QUIET, *GUARD, "-max_pixels", str(PIXEL_LIMIT), "-i", file_url(path), "-map", f"0:{info.stream}"]
         arguments += ["-vf", ",".join(filters), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
-        self._process, self._messages = start(arguments, feed=False)
+        self._process, self._messages = start_ffmpeg(arguments, feed=False)
 
     def __iter__(self):
         return self
@@ -66,32 +74,32 @@ class FrameReader:
         if self._process is None:
             raise StopIteration
         frame = np.empty((self.info.height, self.info.width, 3), np.uint8)
-        if self._process.stdout.readinto(memoryview(frame).cast("B")) < frame.size:  # it stops short only at the pipe's end
+        if self._process.stdout.readinto(memoryview(frame).cast("B")) < frame.size:  # short only at the end
             self._finish()
             raise StopIteration
         self.count += 1
         return frame
 
     def _finish(self):
-        """The pipe has ended: note what the decoder said."""
+        """Note the messages of the decoder, after the end of the pipe."""
         code = self._process.wait()
         self.close()
-        said = self._messages
+        messages = self._messages
         if self.count == 0:
-            reason = said.first or "its picture stream is empty"
-            raise VideoError(f"{self.path} gives no frame ({reason}); fetch it again, or convert it to MP4")
+            reason = messages.first or "its video stream is empty"
+            raise VideoError(f"{self.path} has no readable frame ({reason}); fetch it again, or convert it to MP4")
         expected = self.info.frames
         if expected and self.count + max(2, expected // 50) < expected:
             self.notes.append(f"ended early: {self.count} of about {expected} frames")
-        if said.count or code:
-            first = said.first or f"exit code {code}"
-            self.notes.append(f"damaged: {said.count} faults while decoding, the first: {first}")
+        if messages.count or code:
+            first = messages.first or f"exit code {code}"
+            self.notes.append(f"damaged: {messages.count} decoding errors, the first: {first}")
 
     def close(self):
-        """End the decoder. May be called at any time, and more than once."""
+        """End the decoder. May be called at any time, more than once."""
         if self._process is not None:
             process, self._process = self._process, None
-            end(process, self._messages)
+            stop_process(process, self._messages)
 
     def __enter__(self):
         return self
@@ -104,14 +112,17 @@ class FrameReader:
 
 
 class VideoWriter:
-    """Writes frames as a video with its label, and with the sound of the clip they come from.
+    """Context manager that writes frames as a video with the provenance label and the audio of the
+    source video.
 
-    path:   its suffix chooses the container (data.media.codecs.CONTAINERS); a file there is replaced once the new one is complete.
-    info:   size, rate and colours: the VideoInfo of the clip, or VideoInfo(width, height, rate).
-    source: path of the clip whose sound is kept, None for none. Sound that the container cannot hold is encoded anew.
-    label:  a DigitalSource: how the pictures came about.
+    path: its suffix chooses the container (data.media.codecs.CONTAINERS); an existing file is
+        replaced once the new one is complete, and stays as it is after an exception
+    info: size, rate and colors: the VideoInfo of the source, or VideoInfo(width, height, rate)
+    source: path of the video whose audio is copied, or None; audio that the container does not
+        support is re-encoded
+    label: the DigitalSource of the frames
 
-    A context manager; left by an exception, it leaves nothing in the file's place. notes: what differs from the clip.
+    notes: differences from the source, one phrase each
     """
 
     def __init__(self, path, info, source=None, label=DigitalSource.COMPOSITE):
@@ -119,63 +130,71 @@ class VideoWriter:
         self._container = CONTAINERS.get(self.path.suffix.lower())
         if self._container is None:
             known = " ".join(CONTAINERS)
-            raise VideoError(f"cannot write {path}: unknown kind of video '{self.path.suffix}'; use one of {known}")
+            raise VideoError(f"cannot write {path}: unknown video format '{self.path.suffix}'; use one of {known}")
         self._label = label
         self._target = _checked_target(self.path)
         self._part = self._target.with_name(f".{self._target.name[:200]}.{os.getpid()}-{threading.get_ident()}.part")
-        self._arguments = [*QUIET, "-y", *self._pictures_in(source), *self._sound(source), *self._pictures_out()]
+        self._arguments = [*QUIET, "-y", *self._frame_input(source), *self._audio(source), *self._video_output()]
         self._arguments += ["-metadata", f"comment={label_comment(label)}"]
-        self._arguments += [*self._container.flags, "-f", self._container.muxer, place(self._part)]
+        self._arguments += [*self._container.flags, "-f", self._container.muxer, file_url(self._part)]
 
-    def _pictures_in(self, source):
-        """Raw frames from the pipe, beginning as many frames later than the sound as in the clip."""
-        size, later = f"{self.info.width}x{self.info.height}", 0.0 if source is None else self._later()[0]
-        arguments = ["-itsoffset", f"{later:.6f}", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", size]
+    def _frame_input(self, source):
+        """Return arguments for raw frames from the pipe, delayed against the audio by as many
+        frames as in the source."""
+        size, delay = f"{self.info.width}x{self.info.height}", 0.0 if source is None else self._video_delay()[0]
+        arguments = ["-itsoffset", f"{delay:.6f}", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", size]
         return [*arguments, "-framerate", str(self.info.rate), "-i", "pipe:0"]
 
-    def _later(self):
-        """How much later than the sound the pictures begin: (whole frames, the rest up to half a frame), both in seconds."""
+    def _video_delay(self):
+        """Return how much later than the audio the video starts, in seconds: (whole frames,
+        remainder up to half a frame)."""
         frame = 1 / float(self.info.rate)
-        whole = round(self.info.start / frame) * frame
-        return whole, self.info.start - whole
+        whole_frames = round(self.info.start / frame) * frame
+        return whole_frames, self.info.start - whole_frames
 
-    def _sound(self, source):
-        """The clip as a second input, each of its sound streams copied where the container takes it."""
-        streams = [] if source is None else sound_streams(describe(source)[0])
-        arguments = ["-itsoffset", f"{-self._later()[1]:.6f}", *GUARD, "-i", place(source)] if streams else []
+    def _audio(self, source):
+        """Return arguments for the source as a second input: each audio stream is copied if the
+        container supports it."""
+        streams = [] if source is None else audio_streams(run_ffprobe(source)[0])
+        arguments = ["-itsoffset", f"{-self._video_delay()[1]:.6f}", *GUARD, "-i", file_url(source)] if streams else []
         arguments += ["-map", "0:v:0"]
         for number, stream in enumerate(streams):
-            codec, *options = ["copy"] if stream["codec_name"] in self._container.sound else self._container.encoder
+            can_copy = stream["codec_name"] in self._container.audio_codecs
+            codec, *options = ["copy"] if can_copy else self._container.audio_encoder
             if codec != "copy":
-                self.notes.append(f"sound encoded anew: {self.path.suffix} cannot hold {stream['codec_name']}")
-            of_stream = [f"{option}:{number}" if option.startswith("-") else option for option in ("-c:a", codec, *options)]
-            arguments += ["-map", f"1:{stream['index']}", *of_stream]
+                self.notes.append(f"audio re-encoded: {self.path.suffix} does not support {stream['codec_name']}")
+            options = ("-c:a", codec, *options)
+            per_stream = [f"{option}:{number}" if option.startswith("-") else option for option in options]
+            arguments += ["-map", f"1:{stream['index']}", *per_stream]
         return arguments
 
-    def _pictures_out(self):
-        """Encoder, pixel format and colours."""
+    def _video_output(self):
+        """Return arguments for the encoder, the pixel format and the colors."""
         info, container = self.info, self._container
-        encoder = next((name for name in container.pictures if name in _encoders()), None)
+        encoder = next((name for name in container.video_encoders if name in _encoders()), None)
         if encoder is None:
-            wanted = container.pictures[0]
-            raise VideoError(f"cannot write {self.path}: this ffmpeg lacks the encoder {wanted}; install a complete ffmpeg")
+            wanted = container.video_encoders[0]
+            raise VideoError(f"cannot write {self.path}: this ffmpeg lacks the encoder {wanted}; "
+                             "install a full build of ffmpeg")
         odd = (info.width % 2 or info.height % 2) and encoder not in ODD_SIZES
         if odd:
             size = f"{info.width}x{info.height}"
-            self.notes.append(f"odd size {size}: written with full colour (4:4:4), which some players do not show")
-        matrix = info.matrix if info.matrix in MATRICES and container.tagged else usual_matrix(info.height)
+            self.notes.append(f"odd size {size}: written with full chroma (4:4:4), which some players do not support")
+        matrix = info.matrix if info.matrix in MATRICES and container.has_color_tags else default_matrix(info.height)
         filters = [f"scale=out_color_matrix={MATRICES[matrix]}:out_range=tv:{_EXACT}"]
-        filters += [f"format={'yuv444p' if odd else 'yuv420p'}", f"setsar={info.aspect.numerator}/{info.aspect.denominator}"]
-        tags = {"-colorspace": matrix, "-color_primaries": info.primaries, "-color_trc": info.transfer, "-color_range": "tv"}
-        named = [text for tag, value in tags.items() if value for text in (tag, value)]
-        return ["-vf", ",".join(filters), "-c:v", encoder, *ENCODERS[encoder], *named]
+        filters += [f"format={'yuv444p' if odd else 'yuv420p'}"]
+        filters += [f"setsar={info.aspect.numerator}/{info.aspect.denominator}"]
+        tags = {"-colorspace": matrix, "-color_primaries": info.primaries, "-color_trc": info.transfer,
+                "-color_range": "tv"}
+        color_tags = [text for tag, value in tags.items() if value for text in (tag, value)]
+        return ["-vf", ",".join(filters), "-c:v", encoder, *ENCODERS[encoder], *color_tags]
 
     def __enter__(self):
-        self._process, self._messages = start(self._arguments, feed=True)
+        self._process, self._messages = start_ffmpeg(self._arguments, feed=True)
         return self
 
     def write(self, frame):
-        """Add a frame (H, W, 3) uint8. Raises VideoError where the encoder has given up."""
+        """Add a frame (H, W, 3) uint8. Raises VideoError if the encoder has failed."""
         expected = (self.info.height, self.info.width, 3)
         if frame.shape != expected or frame.dtype != np.uint8:
             raise ValueError(f"VideoWriter: expected frames {expected} uint8, got {frame.shape} {frame.dtype}")
@@ -189,13 +208,13 @@ class VideoWriter:
         try:
             if kind is None:
                 self._complete()
-        finally:  # also for an interruption that comes while the file is completed
-            with undivided():  # and a second one leaves no half file either
-                end(self._process, self._messages)
+        finally:  # also after an interruption while the file is completed
+            with defer_signals():  # nor may a second interruption leave a partial file
+                stop_process(self._process, self._messages)
                 self._part.unlink(missing_ok=True)
 
     def _complete(self):
-        """All frames are written: let the encoder end, add the label, flush, and put the file in its place."""
+        """Wait for the encoder, add the label, flush the file and rename it to its final name."""
         if self.count == 0:
             raise VideoError(f"cannot write {self.path}: there are no frames to write")
         try:
@@ -206,7 +225,7 @@ class VideoWriter:
             raise self._failure()
         self._messages.join()
         if self._messages.count:
-            self.notes.append(f"ffmpeg said while writing: {self._messages.first}")
+            self.notes.append(f"message of ffmpeg while writing: {self._messages.first}")
         try:
             with open(self._part, "ab") as file:
                 if self._container.muxer in ("mp4", "mov"):
@@ -216,31 +235,33 @@ class VideoWriter:
             os.replace(self._part, self._target)
         except OSError as error:
             reason = error.strerror or error
-            raise VideoError(f"cannot write {self.path}: {reason}; free space or choose another place") from error
+            raise VideoError(f"cannot write {self.path}: {reason}; free disk space or choose another folder") from error
 
     def _failure(self):
-        """The VideoError for an encoder that has ended before its time."""
+        """Return the VideoError for an encoder that ended too early."""
         self._process.wait()
         self._messages.join()
-        reason = self._messages.last or "it was ended from outside"
-        return VideoError(f"cannot write {self.path}: ffmpeg gave up ({reason}); free space or choose another kind of file")
+        reason = self._messages.last or "the process was killed"
+        return VideoError(f"cannot write {self.path}: ffmpeg failed ({reason}); "
+                          "free disk space or choose another format")
 
 
 def _checked_target(path):
-    """The file that will be replaced, behind links. VideoError where it cannot be written: before any frame is made."""
+    """Return the file that will be replaced, with links resolved. Raises VideoError at once if it
+    cannot be written."""
     target = pathlib.Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise VideoError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
     if not os.access(target.parent, os.W_OK):
-        raise VideoError(f"cannot write {path}: the folder {target.parent} is write-protected; choose another place")
+        raise VideoError(f"cannot write {path}: the folder {target.parent} is write-protected; choose another folder")
     if target.is_dir() or (target.exists() and not os.access(target, os.W_OK)):
-        fault = "a folder" if target.is_dir() else "write-protected"
-        raise VideoError(f"cannot write {path}: it is {fault}; choose another name")
+        reason = "a folder" if target.is_dir() else "write-protected"
+        raise VideoError(f"cannot write {path}: it is {reason}; choose another name")
     return target
 
 
 @functools.cache
 def _encoders():
-    """Names of the encoders that the installed ffmpeg has."""
-    _, text, _ = ask("ffmpeg", [*QUIET, "-encoders"])
+    """Return the names of the encoders that the installed ffmpeg has."""
+    _, text, _ = run_program("ffmpeg", [*QUIET, "-encoders"])
     return frozenset(line.split()[1] for line in text.splitlines() if len(line.split()) > 1)

@@ -1,4 +1,4 @@
-"""What the command lines share: errors of one line, numbers within limits, and signals that end a program in good order."""
+"""Helpers of the command lines: one-line errors, bounded numbers, and clean exits on signals."""
 import argparse
 import contextlib
 import io
@@ -6,24 +6,26 @@ import signal
 import sys
 import threading
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that ends with code 2 and one line, without repeating the usage, for arguments that make no sense. Names of files
-    may be no text at all: from here on what cannot be printed is spelt out."""
+    """An ArgumentParser that reports wrong arguments in one line and exits with code 2.
+
+    It also makes stdout escape characters that it cannot encode: file names need not be valid text.
+    """
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does of itself
+            sys.stdout.reconfigure(errors="backslashreplace")  # stderr does so by default
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def number(kind, low, high=float("inf")):
-    """An argparse type: an int or float (`kind`) from low to high."""
+    """Return an argparse type for a number from low to high. kind: int or float."""
     def parse(text):
         try:
             value = kind(text)
@@ -31,16 +33,19 @@ def number(kind, low, high=float("inf")):
             value = None
         if value is None or not low <= value <= high or value == float("inf"):
             limit = f"from {low} to {high}" if high < float("inf") else f"of at least {low}"
-            raise argparse.ArgumentTypeError(f"expected a {'whole ' if kind is int else ''}number {limit}, got {text!r}")
+            what = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"expected a {what} {limit}, got {text!r}")
         return value
     return parse
 
 
 @contextlib.contextmanager
 def interruptible():
-    """Context manager: within it SIGINT and SIGTERM raise KeyboardInterrupt, also in a program that a shell has started in
-    the background, where SIGINT would be ignored."""
-    before = {number: signal.signal(number, _interrupt) for number in STOPPING}
+    """Context manager: SIGINT and SIGTERM raise KeyboardInterrupt.
+
+    This includes programs that a shell started in the background, which ignore SIGINT otherwise.
+    """
+    before = {number: signal.signal(number, _interrupt) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -53,22 +58,23 @@ def _interrupt(number, frame):
 
 
 def exit_code(interruption):
-    """The exit code for a KeyboardInterrupt: 143 if SIGTERM raised it, else 130."""
+    """Return the exit code for a KeyboardInterrupt: 143 if SIGTERM raised it, else 130."""
     return 128 + (signal.SIGTERM if signal.SIGTERM in interruption.args else signal.SIGINT)
 
 
 @contextlib.contextmanager
-def undivided():
-    """Context manager: within it SIGINT and SIGTERM wait. For what takes a moment and should be done whole or not at all."""
-    if threading.current_thread() is not threading.main_thread():  # others get no signals, and cannot hold them back
+def defer_signals():
+    """Context manager: SIGINT and SIGTERM are delivered at its end. For short work that must not be
+    left half done."""
+    if threading.current_thread() is not threading.main_thread():  # other threads receive no signals
         yield
         return
-    came = []
-    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in STOPPING}
+    received = []
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in STOP_SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came:
+        for number in received:
             signal.raise_signal(number)

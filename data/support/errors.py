@@ -1,4 +1,4 @@
-"""An error that several rooms raise and every command line shows."""
+"""The error that several packages raise and every command line reports."""
 
 
 class FaceSetError(ValueError):

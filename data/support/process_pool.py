@@ -1,11 +1,13 @@
-"""Many things that take long to make, made by processes beside this one: those first that somebody waits for.
+"""A pool of worker processes that computes awaited items first.
 
-Who needs a few of them need not wait for all. Workers make what is waited for, then the rest in order, until all is there. What a
-thing is depends neither on this order nor on who makes it.
+A caller who needs a few items does not have to wait for all of them. The workers compute the
+awaited items first and then the rest in order, until everything is done. A result depends neither
+on this order nor on the worker.
 
-Each worker is a process, and a thread here that hands it one thing at a time through a pipe. The process hears no Ctrl-C, and ends
-with its pipe: also when this process is killed, nothing is left of it. Where there is no process, or it was ended, the thread makes the
-things itself; so an error in making them comes up here as well.
+Each worker is a process plus a thread of this program that sends it one item at a time through a
+pipe. The process ignores Ctrl-C and ends when its pipe closes, so none is left over even if this
+program is killed. If a process cannot be started, or was killed, its thread computes the items
+itself. An error in the computation therefore surfaces in this program too.
 """
 import concurrent.futures
 import contextlib
@@ -17,56 +19,70 @@ import threading
 
 import numpy as np
 
-import nn  # noqa: F401  holds NumPy's BLAS to one thread, in each worker too: two on each core would wait for one another
-from data.support.cli import undivided
-from data.support.threads import PATIENCE
+import nn  # noqa: F401  limits NumPy's BLAS to one thread, in each worker too: more would compete
+from data.support.cli import defer_signals
+from data.support.threads import SIGNAL_DELAY
 
-_SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit the locks of threads that it does not inherit
-_START = 0.6  # seconds of a core that a process takes to start
+_SPAWN = multiprocessing.get_context("spawn")  # a forked process inherits locks, but not the threads that hold them
+_START_SECONDS = 0.6  # CPU seconds that a process takes to start
 
 
 def useful_workers(count, seconds, workers=None):
-    """How many processes, of at most `workers` (None: one a core), to make so many things of so many seconds each; 0: none pays."""
-    worth = int(count * seconds / _START)
-    return min(workers or os.cpu_count() or 1, worth) if worth > 1 else 0
+    """Return how many worker processes are worth their start, 0 if none is.
+
+    count: number of items
+    seconds: CPU seconds for each item
+    workers: upper limit; None: the number of cores
+    """
+    worthwhile = int(count * seconds / _START_SECONDS)
+    return min(workers or os.cpu_count() or 1, worthwhile) if worthwhile > 1 else 0
 
 
-def made(make, items, workers, prepare=None):
-    """[make(item) for item in items] by a Workshop. An interruption ends it."""
-    things = [None] * len(items)
-    Workshop(make, items, things.__setitem__, workers, prepare).wait(range(len(items)))
-    return things
+def map_processes(function, items, workers, prepare=None):
+    """Return [function(item) for item in items], computed by a ProcessPool."""
+    results = [None] * len(items)
+    ProcessPool(function, items, results.__setitem__, workers, prepare).wait(range(len(items)))
+    return results
 
 
-class Workshop:
-    """make(item) of each of `items`, handed to take(number, made) in a thread of this process as it is made.
+class ProcessPool:
+    """Computes function(item) for each item in worker processes.
 
-    make: a function, or an object to be called, that can be sent to a process. workers: how many processes; 0: none, a thread.
-    prepare: of an item, in a thread of this process, what is sent to be made; None: the item itself."""
+    function: a callable that can be pickled
+    items: a sequence
+    on_result: called as on_result(index, result) in a thread of this process
+    workers: number of processes; 0: one thread and no process
+    prepare: called in a thread of this process, turns an item into what is sent to the worker;
+        None: the item itself
+    """
 
-    def __init__(self, make, items, take, workers, prepare=None):
-        self._make, self._items, self._take, self._prepare = make, items, take, prepare or (lambda item: item)
-        self._workers = 0 if multiprocessing.current_process().daemon else workers  # such a process may have no children
-        self._left = dict.fromkeys(range(len(items)))  # numbers of what nobody has begun, in order
-        self._asked = {}  # of these, what is waited for
+    def __init__(self, function, items, on_result, workers, prepare=None):
+        self._function, self._items, self._on_result = function, items, on_result
+        self._prepare = prepare or (lambda item: item)
+        self._worker_count = 0 if multiprocessing.current_process().daemon else workers  # a daemon may have no children
+        self._pending = dict.fromkeys(range(len(items)))  # indices of items that no worker has started, in order
+        self._requested = {}  # the pending indices that somebody waits for
         self._done = np.zeros(len(items), bool)
-        self._fault = None
-        self._crew = None  # a list of _Worker, one for each time that work was taken up
+        self._error = None
+        self._workers = None  # list of _Worker; a new list each time the work is resumed
         self._changed = threading.Condition()
 
-    def complete(self):
-        """Whether all is made."""
+    def done(self):
+        """Return whether all items are computed."""
         return bool(self._done.all())
 
-    def wait(self, numbers):
-        """Until the items of these numbers (n,) are made. The work begins with this, and goes on after it. Raises what `make` has
-        raised, or CancelledError if the work is stopped meanwhile. An interruption stops it."""
-        numbers = np.asarray(numbers, np.intp)
-        if self._done[numbers].all():
+    def wait(self, indices):
+        """Wait until the items at `indices` (n,) are computed.
+
+        The first call starts the work, which continues after the call. An interruption stops it.
+        Raises the error that `function` raised, or CancelledError if the pool is stopped meanwhile.
+        """
+        indices = np.asarray(indices, np.intp)
+        if self._done[indices].all():
             return
         try:
-            crew = self.ask(numbers)
-            while not self._there(numbers, crew):
+            workers = self.request(indices)
+            while not self._wait_briefly(indices, workers):
                 pass
         except concurrent.futures.CancelledError:
             raise
@@ -74,94 +90,100 @@ class Workshop:
             self.stop()
             raise
 
-    def ask(self, numbers):
-        """Have the items of these numbers (n,) made before those that nobody has asked for, and the work begun. Returns the crew."""
-        with undivided(), self._changed:
-            self._asked.update((k, None) for k in np.asarray(numbers).tolist() if k in self._left)
-            if self._crew is None:
-                self._crew = [_Worker(self._make) for _ in range(self._workers)] or [_Worker(self._make, alone=True)]
-                for worker in self._crew:
-                    worker.begin(self._work, self._crew, worker)
-            return self._crew
+    def request(self, indices):
+        """Move the items at `indices` (n,) to the front, start the workers and return them."""
+        with defer_signals(), self._changed:
+            self._requested.update((k, None) for k in np.asarray(indices).tolist() if k in self._pending)
+            if self._workers is None:
+                self._workers = ([_Worker(self._function) for _ in range(self._worker_count)]
+                                 or [_Worker(self._function, in_thread=True)])
+                for worker in self._workers:
+                    worker.start(self._feed, self._workers, worker)
+            return self._workers
 
-    def _there(self, numbers, crew):
-        """Whether so much is made after a moment. Signals wait while the lock is held: an interruption could leave it locked."""
-        with undivided(), self._changed:
-            self._changed.wait_for(lambda: self._fault or self._crew is not crew or self._done[numbers].all(), PATIENCE)
-            if self._done[numbers].all():
+    def _wait_briefly(self, indices, workers):
+        """Wait a moment, then return whether the items are computed.
+
+        Signals are deferred while the lock is held: an interruption could leave it locked.
+        """
+        with defer_signals(), self._changed:
+            self._changed.wait_for(
+                lambda: self._error or self._workers is not workers or self._done[indices].all(), SIGNAL_DELAY)
+            if self._done[indices].all():
                 return True
-            if self._fault:
-                raise self._fault
-            if self._crew is not crew:
+            if self._error:
+                raise self._error
+            if self._workers is not workers:
                 raise concurrent.futures.CancelledError
             return False
 
     def stop(self):
-        """End the workers. What they were making is begun anew when something is waited for again."""
-        with undivided():
+        """End the workers. Items that were being computed start over at the next wait."""
+        with defer_signals():
             with self._changed:
-                crew, self._crew = self._crew or [], None
-                self._asked.clear()
+                workers, self._workers = self._workers or [], None
+                self._requested.clear()
                 self._changed.notify_all()
-            for worker in crew:
+            for worker in workers:
                 worker.end()
 
-    def _work(self, crew, worker):
-        """What a worker's thread does."""
-        while (number := self._next(crew)) is not None:
+    def _feed(self, workers, worker):
+        """Compute one item after the other with `worker`. Runs in the worker's thread."""
+        while (index := self._next_index(workers)) is not None:
             try:
-                self._take(number, worker.make(self._prepare(self._items[number])))
+                self._on_result(index, worker.call(self._prepare(self._items[index])))
             except Exception as error:
                 with self._changed:
-                    self._left[number] = None
-                    if self._crew is crew:  # else it was ended: that is no fault
-                        self._fault = error
+                    self._pending[index] = None
+                    if self._workers is workers:  # otherwise the pool was stopped, which is no error
+                        self._error = error
                     self._changed.notify_all()
                 return
             with self._changed:
-                self._done[number] = True
+                self._done[index] = True
                 self._changed.notify_all()
 
-    def _next(self, crew):
-        """The number of what is to be made next, taken off the list; None: nothing, for this crew."""
+    def _next_index(self, workers):
+        """Take the next index off the queue; None if nothing is left for these workers."""
         with self._changed:
-            if self._crew is not crew or self._fault or not self._left:
+            if self._workers is not workers or self._error or not self._pending:
                 return None
-            number = next(iter(self._asked or self._left))
-            self._asked.pop(number, None)
-            del self._left[number]
-            return number
+            index = next(iter(self._requested or self._pending))
+            self._requested.pop(index, None)
+            del self._pending[index]
+            return index
 
 
 class _Worker:
-    """A process and the thread that feeds it; alone: the thread without a process."""
+    """A process and the thread that feeds it. in_thread: a thread alone."""
 
-    def __init__(self, make, alone=False):
-        self._make, self._process, self._ended = make, None, False
-        if alone:
+    def __init__(self, function, in_thread=False):
+        self._function, self._process, self._ended = function, None, False
+        if in_thread:
             return
-        self._pipe, there = _SPAWN.Pipe()
+        self._pipe, other_end = _SPAWN.Pipe()
         try:
-            process = _SPAWN.Process(target=_serve, args=(there, make), daemon=True)
-            with _deaf_children():
+            process = _SPAWN.Process(target=_worker_main, args=(other_end, function), daemon=True)
+            with _block_sigint_in_children():
                 process.start()
             self._process = process
-        except OSError:  # as many processes as may be
+        except OSError:  # the system allows no more processes
             pass
         finally:
-            there.close()
+            other_end.close()
 
-    def begin(self, work, *arguments):
-        self._thread = threading.Thread(target=self._run, args=(work, *arguments), name="workshop", daemon=True)
+    def start(self, feed, *arguments):
+        self._thread = threading.Thread(target=self._run, args=(feed, *arguments), name="process pool", daemon=True)
         self._thread.start()
 
-    def _run(self, work, *arguments):
-        work(*arguments)
+    def _run(self, feed, *arguments):
+        feed(*arguments)
         if self._process is not None:
             self._pipe.close()
             self._process.join()
 
-    def make(self, item):
+    def call(self, item):
+        """Return function(item), computed by the process, or here if the process was killed."""
         if self._process is not None:
             try:
                 self._pipe.send(item)
@@ -171,10 +193,10 @@ class _Worker:
                 self._process = None
         if self._ended:
             raise concurrent.futures.CancelledError
-        return self._make(item)
+        return self._function(item)
 
     def end(self):
-        """End at once, and wait for that."""
+        """Terminate the process and wait until the thread has ended."""
         self._ended = True
         process = self._process
         if process is not None:
@@ -182,20 +204,23 @@ class _Worker:
         self._thread.join()
 
 
-def _serve(pipe, make):
-    """A process' life: make what comes through the pipe. Whatever goes wrong, the thread at its other end makes the thing itself."""
+def _worker_main(pipe, function):
+    """Answer each item from the pipe with function(item).
+
+    After any error the thread at the other end computes the item.
+    """
     with contextlib.suppress(Exception):
         while True:
-            pipe.send(make(pipe.recv()))
+            pipe.send(function(pipe.recv()))
 
 
 @contextlib.contextmanager
-def _deaf_children():
-    """Context manager: processes started within it never hear Ctrl-C, which goes to them too: they would print their traces."""
+def _block_sigint_in_children():
+    """Start processes within the context so that they ignore Ctrl-C and print no tracebacks."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    multiprocessing.resource_tracker.ensure_running()  # whoever starts it opens the ears again
+    multiprocessing.resource_tracker.ensure_running()  # starting it later would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,11 +1,11 @@
-"""How far a long piece of work has come: one line that is rewritten on a terminal, or a line every ten seconds elsewhere."""
+"""Progress of a long task: one line that is rewritten on a terminal, or a line every 10 seconds."""
 
 import sys
 import time
 
 
 class Progress:
-    """The line. unit: what is counted, in the plural."""
+    """A progress line. unit: what is counted, in the plural."""
 
     def __init__(self, unit, stream=None):
         self._unit, self._stream = unit, stream or sys.stderr
@@ -13,7 +13,11 @@ class Progress:
         self._began = self._shown = time.monotonic()
 
     def show(self, done, expected=None, more=""):
-        """done: units so far, of `expected` (None: not known). more: words to add at the end of the line."""
+        """Print the progress, unless the last line is recent.
+
+        done: units finished, out of `expected` (None: unknown)
+        more: text added at the end of the line
+        """
         now = time.monotonic()
         if now - self._shown < (0.2 if self._tty else 10):
             return
@@ -24,14 +28,14 @@ class Progress:
         self._stream.flush()
 
     def end(self):
-        """Clear the line: what is written next stands in its place."""
+        """Clear the line, so that the next output takes its place."""
         if self._tty:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
 
 def duration(seconds):
-    """'45 s', '3 min 20 s', '2 h 5 min'"""
+    """Return seconds as text: '45 s', '3 min 20 s', '2 h 5 min'."""
     seconds = int(round(seconds))
     if seconds < 60:
         return f"{seconds} s"

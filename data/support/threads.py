@@ -1,37 +1,42 @@
-"""Work on several cores that Ctrl-C cannot lock up.
+"""Work on several cores that Ctrl-C cannot deadlock.
 
-A signal's KeyboardInterrupt can come between any two instructions of the main thread, also just after concurrent.futures has
-taken a lock that the threads at work need in order to end. Here signals wait while a future's lock may be held.
+The KeyboardInterrupt of a signal can come between any two instructions of the main thread. It can
+also come just after concurrent.futures has taken a lock that the worker threads need in order to
+end. So signals are deferred here while the lock of a future may be held.
 """
 import concurrent.futures
 import os
 
-from data.support.cli import undivided
+from data.support.cli import defer_signals
 
-PATIENCE = 0.1  # seconds that a signal may have to wait
+SIGNAL_DELAY = 0.1  # longest time in seconds that a signal is deferred
 
 
-def finished(futures):
-    """Each of the futures once it is done, as concurrent.futures.as_completed, and an interruption between them."""
+def as_completed(futures):
+    """Yield each future once it is done, like concurrent.futures.as_completed, but can be
+    interrupted in between."""
     pending = set(futures)
     while pending:
-        with undivided():
-            done, pending = concurrent.futures.wait(pending, PATIENCE, concurrent.futures.FIRST_COMPLETED)
+        with defer_signals():
+            done, pending = concurrent.futures.wait(pending, SIGNAL_DELAY, concurrent.futures.FIRST_COMPLETED)
         yield from done
 
 
 def result(future):
-    """future.result()."""
-    for each in finished([future]):
+    """Return future.result(), waiting for it in a way that can be interrupted."""
+    for each in as_completed([future]):
         return each.result()
 
 
-def in_threads(function, items, threads=None):
-    """[function(item) for item in items], in the same order, on so many threads; None: one a core, up to four. After an error or an
-    interruption nothing more is begun."""
+def map_threads(function, items, threads=None):
+    """Return [function(item) for item in items], computed in threads.
+
+    threads: how many; None: one for each core, up to four
+    After an error or an interruption no further item is started.
+    """
     with concurrent.futures.ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
         try:
-            with undivided():
+            with defer_signals():
                 futures = [pool.submit(function, item) for item in items]
             return [result(future) for future in futures]
         except BaseException:

@@ -1,6 +1,7 @@
-"""Plain data that somebody else wrote, taken out field by field: what has the wrong type, shape or size is refused by name.
+"""Validate untrusted plain data field by field.
 
-Each function takes a dictionary and the name of a field in it, and raises ValueError with a part of a line, such as
+Each function takes a dictionary and the name of a field, and returns the field's value. If its
+type, shape or size is wrong, it raises ValueError with a phrase that names the field, such as
 "landmarks must be 68 x 2 finite numbers".
 """
 
@@ -9,19 +10,20 @@ import unicodedata
 
 import numpy as np
 
-_LARGEST = 1e9  # of any number
+_LARGEST = 1e9  # limit on the absolute value of every number
 
 
-def text(fields, name, most=1000):
-    """A str of at most `most` characters."""
+def text(fields, name, max_length=1000):
+    """Return a str of at most `max_length` characters."""
     value = _value(fields, name)
-    if not isinstance(value, str) or len(value) > most:
+    if not isinstance(value, str) or len(value) > max_length:
         raise ValueError(f"{name} must be a short text")
     return value
 
 
 def file_name(fields, name):
-    """The name of a file without its folder, of any system: it is compared with names that are there, and never opened."""
+    """Return a file name without its folder (of any system). It is only compared with existing
+    names, never opened."""
     value = re.split(r"[\\/]", text(fields, name))[-1]
     if not value or value != printable(value):
         raise ValueError(f"{name} must be the name of a file")
@@ -29,21 +31,24 @@ def file_name(fields, name):
 
 
 def printable(value):
-    """A text with a mark in the place of what cannot be shown or stored: control characters, and bytes that are no UTF-8, which
-    Python keeps in the names of files."""
+    """Return the text with U+FFFD in place of characters that cannot be shown or stored.
+
+    These are control characters, and the surrogates by which Python represents bytes of a file name
+    that are not UTF-8.
+    """
     return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in value)
 
 
 def number(fields, name):
-    """A finite number as float."""
+    """Return a finite number as float."""
     value = _value(fields, name)
     if not _is_number(value):
         raise ValueError(f"{name} must be a finite number")
     return float(value)
 
 
-def whole(fields, name):
-    """An int of 0 or more."""
+def natural(fields, name):
+    """Return an int of 0 or more."""
     value = _value(fields, name)
     if type(value) is not int or not 0 <= value <= _LARGEST:
         raise ValueError(f"{name} must be a whole number, 0 or more")
@@ -51,7 +56,10 @@ def whole(fields, name):
 
 
 def numbers(fields, name, shape):
-    """Lists, tuples or arrays of finite numbers as float64 of this shape of one or two sides; the first may be None, any."""
+    """Return finite numbers, stored as lists, tuples or arrays, as a float64 array.
+
+    shape: one or two sides; the first may be None, for any length
+    """
     value = _rows(_value(fields, name))
     rows = [value] if len(shape) == 1 else value
     long_enough = isinstance(rows, (list, tuple)) and (len(shape) == 1 or shape[0] in (None, len(rows)))
@@ -68,12 +76,12 @@ def _value(fields, name):
 
 
 def _is_number(value):
-    """A finite number of reasonable size; a truth value is none."""
+    """Return whether value is a finite number of reasonable size; a bool is not."""
     return type(value) in (int, float) and abs(value) <= _LARGEST
 
 
 def _rows(value):
-    """An array as lists."""
+    """Return an array as lists, anything else unchanged."""
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

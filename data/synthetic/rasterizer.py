@@ -1,16 +1,21 @@
-"""Triangles to samples: a z-buffer in array code, and the soft shadow map.
+"""A z-buffer rasterizer for triangles in array code, and a soft shadow map.
 
-Sample coordinates: x right, y down, sample centres at integers; larger z is nearer. A triangle faces the viewer when its
-corners run clockwise in the picture.
+Sample coordinates: x right, y down, sample centers at integers; larger z is nearer. A triangle
+faces the viewer when its corners run clockwise in the image.
 """
 
 import numpy as np
 
 
-def rasterise(xy, z, triangles, size):
-    """The front-most triangle at each sample of a (size, size) grid.
+def rasterize(xy, z, triangles, size):
+    """Find the front-most triangle at each sample of a (size, size) grid.
 
-    Returns (samples, triangle, weights): flat sample indices that are covered, the triangle there, its barycentric weights (n, 3).
+    xy: (v, 2) vertices in sample coordinates
+    z: (v,) their depths
+    triangles: (t, 3) vertex indices
+
+    Returns (samples, triangle, weights): the flat indices of the n covered samples, the triangle at
+    each, and its barycentric weights (n, 3).
     """
     (ax, ay), (bx, by), (cx, cy) = ([xy[:, axis].take(triangles[:, k]) for axis in (0, 1)] for k in range(3))
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
@@ -21,8 +26,8 @@ def rasterise(xy, z, triangles, size):
     high = np.minimum(bottom, size - 1).astype(np.int32) - top + 1
     kept = np.flatnonzero((area > 1e-6) & (wide > 0) & (high > 0))
 
-    # Every row of every bounding box, in one list: box k owns high consecutive ones. What is the same all along a row is worked out
-    # here, once: triangles are small, but their samples are many.
+    # List every row of every bounding box; the rows of a box are consecutive. Values that are
+    # constant along a row are computed here, because there are far fewer rows than samples.
     (ax, ay, bx, by, cx, cy), inverse = (column.take(kept) for column in (ax, ay, bx, by, cx, cy)), 1 / area[kept]
     box, row = _unrolled(high[kept])
     row += top[kept][box]
@@ -30,7 +35,7 @@ def rasterise(xy, z, triangles, size):
     across_b, down_b = ((cy - ay) * inverse)[box], dy * ((cx - ax) * inverse)[box]
     across_c, down_c = ((by - ay) * inverse)[box], dy * ((bx - ax) * inverse)[box]
 
-    # Every sample of every row.
+    # List every sample of every row.
     line, px = _unrolled(wide[kept][box])
     px += left[kept][box].take(line)
     dx = px.astype(np.float32) - ax[box].take(line)
@@ -46,7 +51,7 @@ def rasterise(xy, z, triangles, size):
     np.maximum.at(nearest, pixel, depth)
     owner = np.full(size * size, -1, np.int64)
     front = np.flatnonzero(depth == nearest[pixel])
-    owner[pixel[front]] = front                                     # equal depths: the last one, always the same
+    owner[pixel[front]] = front  # at equal depths the last one wins, so the result is deterministic
     samples = np.flatnonzero(owner >= 0)
     hit = owner[samples]
     weights = np.stack([1 - wb[hit] - wc[hit], wb[hit], wc[hit]], -1).astype(np.float32)
@@ -54,7 +59,7 @@ def rasterise(xy, z, triangles, size):
 
 
 def _unrolled(counts):
-    """For each k in turn counts[k] entries: (k of each entry, its number among those of k), int32."""
+    """Expand each k to counts[k] entries: (k of each entry, its index among those of k), int32."""
     first = np.cumsum(counts, dtype=np.int32) - counts
     owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     return owner, np.arange(len(owner), dtype=np.int32) - first.take(owner)
@@ -68,10 +73,16 @@ def _blur(grid, passes=2):
 
 
 def soft_shadow(points, light, cell=0.095, size=64):
-    """How much of a far light reaches each point (n, 3): 0 in shadow, 1 in light.
+    """Return the fraction of a distant light that reaches each point: 0 in shadow, 1 in light.
 
-    A variance shadow map (Donnelly, Lauritzen 2006): vertices are dense enough to be splatted into cells seen from the light;
-    blurred depth and squared depth bound the share of occluders by Chebyshev's inequality, which gives soft edges.
+    points: (n, 3) vertices
+    light: (3,) unit vector towards the light
+    cell: side of a cell of the shadow map, in the units of the points
+    size: side of the shadow map in cells
+
+    This is a variance shadow map (Donnelly, Lauritzen 2006). The vertices are dense enough to be
+    splatted into its cells. Blurred depth and squared depth bound the fraction of occluders by
+    Chebyshev's inequality, which gives soft edges.
     """
     helper = np.array([0, 1, 0], np.float32) if abs(light[1]) < 0.9 else np.array([1, 0, 0], np.float32)
     right = np.cross(helper, light)
@@ -79,8 +90,8 @@ def soft_shadow(points, light, cell=0.095, size=64):
     down = np.cross(light, right)
     plane = points @ np.stack([right, down], -1).astype(np.float32) * np.float32(1 / cell) + np.float32(size / 2)
     depth = points @ light.astype(np.float32)
-    place = np.clip(np.rint(plane), 1, size - 2).astype(np.int32)
-    cells = place[:, 1] * size + place[:, 0]
+    columns, rows = np.clip(np.rint(plane), 1, size - 2).astype(np.int32).T
+    cells = rows * size + columns
     nearest = np.full(size * size, -np.inf, np.float32)
     np.maximum.at(nearest, cells, depth)
     known = np.isfinite(nearest)
@@ -90,8 +101,8 @@ def soft_shadow(points, light, cell=0.095, size=64):
     variance = np.maximum(square - mean * mean, 0.002)
     behind = np.maximum(_bilinear(mean, plane, size) - depth - np.float32(0.10), 0)
     variance = _bilinear(variance, plane, size)
-    share = variance / (variance + behind * behind)
-    return np.clip((share - 0.25) / 0.75, 0, 1)                     # the bound leaks light where occluders overlap: cut its tail
+    bound = variance / (variance + behind * behind)
+    return np.clip((bound - 0.25) / 0.75, 0, 1)  # cuts the light that leaks where occluders overlap
 
 
 def _bilinear(grid, at, size):
@@ -99,4 +110,5 @@ def _bilinear(grid, at, size):
     i = at.astype(np.int32)
     f = (at - i).astype(np.float32)
     k, fx, fy = i[:, 1] * size + i[:, 0], f[:, 0], f[:, 1]
-    return ((grid[k] * (1 - fx) + grid[k + 1] * fx) * (1 - fy) + (grid[k + size] * (1 - fx) + grid[k + size + 1] * fx) * fy)
+    return ((grid[k] * (1 - fx) + grid[k + 1] * fx) * (1 - fy)
+            + (grid[k + size] * (1 - fx) + grid[k + size + 1] * fx) * fy)

@@ -1,13 +1,17 @@
-"""What the face finder's networks learn from: pictures with landmarks, cut, turned, degraded, and put on other backgrounds.
+"""Training batches of the face networks: labeled faces on random backgrounds, degraded.
 
-A Bank holds each labelled face once, as a canvas: a square around the face in which the longer side of its box (the tight box of
-the 68 points) takes SCALE pixels. All batches read from it, each face at a size, angle and place of its own.
+A FaceBank holds each labeled face once, as a padded crop: a square around the face, in which the
+longer side of its box (the tight box of the 68 landmarks) takes SCALE pixels. All batches sample
+from it, each face at a random size, angle and position.
 
-    landmark_batch   crops as the landmark network meets them, in its first pass and in its second, and crops without a face
-    detector_batch   patches of pictures with faces of all sizes, and what each cell of the detector should say
-    identity_batch   aligned crops, and whose they are
+    landmark_batch    crops as the landmark network gets them in its first and its second pass
+    negative_crops    crops without a face
+    detector_batch    patches with faces of all sizes, and the target of each cell of the detector
+    embedding_batch   aligned crops, and the indices of their faces
 
-Batch k depends on (seed, purpose, k) alone. Legend: N faces, P side of a canvas, n batch, S side of a crop or patch.
+Batch k depends on (seed, purpose, k) alone.
+
+Legend: N faces, P side of a padded crop, n batch size, S side of a crop or patch.
 """
 import csv
 import os
@@ -21,132 +25,153 @@ from data.detection import detector, embedding, landmarker
 from data.detection.training.degrade import degrade
 from data.detection.training.scenes import background
 from data.geometry.alignment import apply, crop_transform, invert, mirror_landmarks, warp
-from data.geometry.boxes import box_of, overlap
-from data.media.image_io import PictureError, read_picture
-from data.support.threads import in_threads
+from data.geometry.boxes import box_of, iou
+from data.media.image_io import ImageError, read_image
+from data.support.threads import map_threads
 from data.synthetic import Person, random_pose, render
 
 SIDE = 160  # P
-SCALE = 50.0  # pixels of a canvas for the longer side of the face's box
+SCALE = 50.0  # longer side of the face's box, in pixels of the padded crop
 PATCH = 96  # side of the detector's patches
 HELD_OUT = 5  # every fifth person is never trained on
-_PURPOSE_RENDERED, _PURPOSE_LANDMARKS, _PURPOSE_DETECTOR, _PURPOSE_BACKGROUNDS, _PURPOSE_IDENTITY = 31, 32, 33, 34, 36
+_PURPOSE_RENDERED, _PURPOSE_LANDMARKS, _PURPOSE_DETECTOR, _PURPOSE_BACKGROUNDS, _PURPOSE_EMBEDDING = 31, 32, 33, 34, 36
 
 
 @dataclass
-class Bank:
-    """Labelled faces as canvases."""
+class FaceBank:
+    """Labeled faces as padded crops."""
 
-    canvases: np.ndarray  # (N, P, P, 4) uint8: RGB, and 255 where the picture is
-    points: np.ndarray  # (N, 68, 2) float64, canvas pixels
+    padded_crops: np.ndarray  # (N, P, P, 4) uint8: RGB, and 255 where the image is
+    landmarks: np.ndarray  # (N, 68, 2) float64, pixels of the padded crop
     people: np.ndarray  # (N,) int; rendered people are negative
-    files: list  # N names
+    files: list  # N file names
 
     def __post_init__(self):
-        halves = self.canvases.reshape(len(self.canvases), SIDE // 2, 2, SIDE // 2, 2, 4)
+        halves = self.padded_crops.reshape(len(self.padded_crops), SIDE // 2, 2, SIDE // 2, 2, 4)
         self.halved = np.stack([half.mean(axis=(1, 3)).round().astype(np.uint8) for half in halves])  # for small faces
 
     def __len__(self):
-        return len(self.canvases)
+        return len(self.padded_crops)
 
-    def part(self, chosen):
-        """The faces at these indices, as a Bank."""
-        return Bank(self.canvases[chosen], self.points[chosen], self.people[chosen], [self.files[i] for i in chosen])
+    def subset(self, chosen):
+        """Return the faces at these indices, as a FaceBank."""
+        return FaceBank(self.padded_crops[chosen], self.landmarks[chosen], self.people[chosen],
+                        [self.files[i] for i in chosen])
 
     def joined(self, other):
-        """This Bank's faces and the other's."""
-        return Bank(np.concatenate([self.canvases, other.canvases]), np.concatenate([self.points, other.points]),
-                    np.concatenate([self.people, other.people]), self.files + other.files)
+        """Return a FaceBank of this one's faces and another's."""
+        return FaceBank(np.concatenate([self.padded_crops, other.padded_crops]),
+                        np.concatenate([self.landmarks, other.landmarks]),
+                        np.concatenate([self.people, other.people]), self.files + other.files)
 
 
 def read_table(folder):
-    """Rows of folder/landmarks.csv: (file, landmarks (68, 2)) each. The person is the file's folder, person_NNN. Raises
-    PictureError for a table that is not of this kind."""
+    """Read the rows of folder/landmarks.csv as (file, landmarks (68, 2)).
+
+    The folder of a file, person_NNN, is the person. Raises ImageError if the table has
+    other columns.
+    """
     table = pathlib.Path(folder) / "landmarks.csv"
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     try:
         return [(row[0], np.array(row[3:], np.float64).reshape(68, 2)) for row in rows if person_of(row[0]) >= 0]
     except (ValueError, IndexError) as error:
-        raise PictureError(f"{table} should have rows person_NNN/FILE,width,height,x0,y0,...,x67,y67 ({error})") from error
+        raise ImageError(
+            f"{table} should have rows person_NNN/FILE,width,height,x0,y0,...,x67,y67 ({error})") from error
 
 
-def labelled(folder, held_out, left_out=()):
-    """The rows of read_table of the held-out people, or of all others, without the files in left_out."""
+def labeled(folder, held_out, left_out=()):
+    """Return the rows of read_table of the held-out people (held_out), or of all others.
+
+    left_out: files to leave out
+    """
     return [(file, landmarks) for file, landmarks in read_table(folder)
             if is_held_out(np.array(person_of(file))) == held_out and file not in left_out]
 
 
 def load_bank(folder, left_out=()):
-    """The Bank of the people who are trained on, of a folder with landmarks.csv. Raises PictureError."""
-    rows = labelled(folder, False, left_out)
+    """Load the training people of a folder with landmarks.csv as a FaceBank. Raises ImageError."""
+    rows = labeled(folder, False, left_out)
     if not rows:
-        raise PictureError(f"{folder} holds no labelled pictures")
-    cut = in_threads(lambda row: _canvas(read_picture(pathlib.Path(folder) / row[0]).pixels, row[1]), rows, os.cpu_count())
+        raise ImageError(f"{folder} holds no labeled images of training people; give a folder with landmarks.csv")
+
+    def load(row):
+        return _padded_crop(read_image(pathlib.Path(folder) / row[0]).pixels, row[1])
+
+    padded_crops, landmarks = zip(*map_threads(load, rows, os.cpu_count()))
     people = np.array([person_of(file) for file, _ in rows])
-    return Bank(np.stack([c for c, _ in cut]), np.stack([p for _, p in cut]), people, [file for file, _ in rows])
+    return FaceBank(np.stack(padded_crops), np.stack(landmarks), people, [file for file, _ in rows])
 
 
 def person_of(file):
-    """The number of the person whose folder, person_NNN, a file lies in."""
+    """Return the number NNN of the folder person_NNN that a file is in."""
     return int(file.split("/")[0].rsplit("_", 1)[1])
 
 
 def rendered_bank(count, seed):
-    """`count` rendered faces, each of another person."""
-    def draw(k):
-        made = render(Person(seed + k), random_pose(np.random.default_rng([seed, _PURPOSE_RENDERED, k])), SIDE)
-        return _canvas(np.rint(np.clip(made.image, 0, 1) * 255).astype(np.uint8), made.landmarks.astype(np.float64))
+    """Render `count` faces of different people as a FaceBank."""
+    def rendered_face(k):
+        rendering = render(Person(seed + k), random_pose(np.random.default_rng([seed, _PURPOSE_RENDERED, k])), SIDE)
+        pixels = np.rint(np.clip(rendering.image, 0, 1) * 255).astype(np.uint8)
+        return _padded_crop(pixels, rendering.landmarks.astype(np.float64))
 
-    cut = [draw(k) for k in range(count)]
-    return Bank(np.stack([c for c, _ in cut]), np.stack([p for _, p in cut]), -1 - np.arange(count),
-                [f"rendered {k}" for k in range(count)])
+    padded_crops, landmarks = zip(*(rendered_face(k) for k in range(count)))
+    return FaceBank(np.stack(padded_crops), np.stack(landmarks), -1 - np.arange(count),
+                    [f"rendered {k}" for k in range(count)])
 
 
 def make_backgrounds(count, seed):
-    """`count` textures and landscapes, (m, P, P, 3) uint8."""
-    return np.stack([background(np.random.default_rng([seed, _PURPOSE_BACKGROUNDS, k]), SIDE, SIDE) for k in range(count)])
+    """Return `count` textures and landscapes, (m, P, P, 3) uint8."""
+    return np.stack([background(np.random.default_rng([seed, _PURPOSE_BACKGROUNDS, k]), SIDE, SIDE)
+                     for k in range(count)])
 
 
 def is_held_out(people):
-    """Which people are never trained on."""
+    """Return which people are held out: never trained on."""
     return (people >= 0) & (people % HELD_OUT == 0)
 
 
-def _canvas(pixels, landmarks):
+def _padded_crop(pixels, landmarks):
+    """Return the padded crop (P, P, 4) uint8 of a labeled face, and its landmarks in the crop."""
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
-    to_canvas = landmarker.square_transform((low + high) / 2, SIDE / SCALE * (high - low).max(), 0.0, SIDE)
+    to_padded_crop = landmarker.square_transform((low + high) / 2, SIDE / SCALE * (high - low).max(), 0.0, SIDE)
     inside = np.full((*pixels.shape[:2], 1), 255, np.uint8)
     edged = np.pad(np.concatenate([pixels, inside], axis=2), ((1, 1), (1, 1), (0, 0)), mode="edge")
-    edged[[0, -1], :, 3], edged[:, [0, -1], 3] = 0, 0  # the border is repeated outwards: so nothing is inside there
-    shifted = np.column_stack([to_canvas[:, :2], to_canvas[:, 2] - to_canvas[:, :2].sum(axis=1)])
-    return np.rint(warp(edged, shifted, SIDE) * 255).astype(np.uint8), apply(to_canvas, landmarks)
+    edged[[0, -1], :, 3], edged[:, [0, -1], 3] = 0, 0  # the border pixels are repeated: mark them as outside
+    shifted = np.column_stack([to_padded_crop[:, :2], to_padded_crop[:, 2] - to_padded_crop[:, :2].sum(axis=1)])
+    return np.rint(warp(edged, shifted, SIDE) * 255).astype(np.uint8), apply(to_padded_crop, landmarks)
 
 
 def read_crops(bank, indices, transforms, size):
-    """Crops (n, S, S, 4) float32 of faces, through transforms (n, 2, 3) from canvas to crop pixels."""
+    """Sample crops (n, S, S, 4) float32 by transforms (n, 2, 3) from padded crop to crop pixels."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     back = np.stack([invert(transform) for transform in transforms])
-    small = np.sqrt(np.abs(np.linalg.det(back[:, :, :2]))) > 1.6  # canvas pixels a crop pixel: read from the halved canvases
+    # Above 1.6 pixels of the padded crop per pixel of the crop, sample from the halved ones.
+    small = np.sqrt(np.abs(np.linalg.det(back[:, :, :2]))) > 1.6
     result = np.empty((len(indices), size, size, 4), np.float32)
-    for canvases, chosen, factor in ((bank.canvases, ~small, 1), (bank.halved, small, 2)):
+    for padded_crops, chosen, factor in ((bank.padded_crops, ~small, 1), (bank.halved, small, 2)):
         if chosen.any():
-            b = back[chosen] / factor
-            b[:, :, 2] -= (factor - 1) / 2 / factor
-            b = b.astype(np.float32)[..., None, None]
-            result[chosen] = nn.kernels.select(canvases).sample_bilinear(
-                canvases, np.asarray(indices)[chosen], b[:, 0, 0] * x + b[:, 0, 1] * y + b[:, 0, 2],
-                b[:, 1, 0] * x + b[:, 1, 1] * y + b[:, 1, 2])
+            matrix = back[chosen] / factor
+            matrix[:, :, 2] -= (factor - 1) / 2 / factor  # a halved pixel's center lies between two pixels
+            matrix = matrix.astype(np.float32)[..., None, None]
+            result[chosen] = nn.kernels.select(padded_crops).sample_bilinear(
+                padded_crops, np.asarray(indices)[chosen],
+                matrix[:, 0, 0] * x + matrix[:, 0, 1] * y + matrix[:, 0, 2],
+                matrix[:, 1, 0] * x + matrix[:, 1, 1] * y + matrix[:, 1, 2])
     return result
 
 
 def landmark_batch(bank, count, seed, k):
-    """Batch k for the landmark network: crops (n, S, S, 3) float32 and points (n, 68, 2) float32 in crops (0..1)."""
+    """Return batch k for the landmark network: (crops, landmarks).
+
+    Crops are (n, S, S, 3) float32, 0..1; landmarks (n, 68, 2) float32 in crops, 0..1.
+    """
     rng = np.random.default_rng([seed, _PURPOSE_LANDMARKS, k])
     chosen = rng.choice(len(bank), count, replace=len(bank) < count)
     transforms, points = [], []
     for i in chosen:
-        landmarks = bank.points[i]
+        landmarks = bank.landmarks[i]
         to_crop = _first_pass(landmarks, rng) if rng.random() < 0.5 else _second_pass(landmarks, rng)
         found = apply(to_crop, landmarks)
         if rng.random() < 0.5:
@@ -158,47 +183,61 @@ def landmark_batch(bank, count, seed, k):
 
 
 def _first_pass(landmarks, rng):
-    """A box as the detector gives it, of a face turned by up to 45 degrees: off by a twentieth, too large or too small."""
+    """Return a transform to the crop of the first pass, as from the detector's box.
+
+    The face is rotated by up to 45 degrees, and the box has random errors of shift and size.
+    """
     angle = np.deg2rad(np.clip(rng.normal(0, 18), -45, 45))
-    middle, longest = landmarker.turned_box(landmarks, angle)
-    side = landmarker.MARGIN * longest
-    middle = middle + rng.normal(0, 0.06, 2) * side
-    return landmarker.square_transform(landmarker.turned_back(middle, angle), side * np.exp(rng.normal(0, 0.12)), angle,
+    center, longer_side = landmarker.rotated_box(landmarks, angle)
+    side = landmarker.MARGIN * longer_side
+    center = center + rng.normal(0, 0.06, 2) * side
+    return landmarker.square_transform(landmarker.rotate_back(center, angle), side * np.exp(rng.normal(0, 0.12)), angle,
                                        landmarker.CROP)
 
 
 def _second_pass(landmarks, rng):
-    """The crop of points that are nearly right."""
-    return _nudged(landmarker.points_transform(landmarks), landmarker.CROP, rng, 5, 0.06, 0.025)
+    """Return a transform to the crop of the second pass, as from nearly correct landmarks."""
+    return _jittered(landmarker.landmarks_transform(landmarks), landmarker.CROP, rng, 5, 0.06, 0.025)
 
 
-def _nudged(to_crop, size, rng, degrees, scale, shift):
-    """A transform turned, scaled and shifted a little; the amounts are standard deviations, the shift's in crops."""
+def _jittered(to_crop, size, rng, degrees, scale, shift):
+    """Rotate, scale and shift a transform a little, by normally distributed amounts.
+
+    to_crop: (2, 3), to crop pixels
+    size: side of the crop in pixels
+    degrees, scale, shift: standard deviations of the angle, the logarithm of the factor, and the
+        shift as a fraction of the crop's side
+    """
     angle, factor = np.deg2rad(rng.normal(0, degrees)), np.exp(rng.normal(0, scale))
     linear = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * factor
-    middle = size / 2 - 0.5
-    return np.column_stack([linear @ to_crop[:, :2], linear @ (to_crop[:, 2] - middle) + middle + rng.normal(0, shift, 2) * size])
+    center = size / 2 - 0.5
+    offset = linear @ (to_crop[:, 2] - center) + center + rng.normal(0, shift, 2) * size
+    return np.column_stack([linear @ to_crop[:, :2], offset])
 
 
 def _mirrored(to_crop, size):
-    """The transform to the mirror image of its crop."""
+    """Return the transform to the mirror image of a crop."""
     mirrored = np.array([[-1.0, 0], [0, 1]]) @ to_crop
     mirrored[0, 2] += size - 1
     return mirrored
 
 
-def identity_batch(bank, count, seed, k):
-    """Batch k for the likeness network: aligned crops (n, S, S, 3) float32, cut a little beside where they should be, as found
-    landmarks are, and the indices (n,) of their faces. People come equally often, however many pictures they have."""
-    rng = np.random.default_rng([seed, _PURPOSE_IDENTITY, k])
+def embedding_batch(bank, count, seed, k):
+    """Return batch k for the embedding network: (crops, indices of their faces).
+
+    Crops are aligned, (n, S, S, 3) float32, 0..1; indices (n,). The alignment has small errors,
+    like those of predicted landmarks. All people are equally frequent, however many images they
+    have.
+    """
+    rng = np.random.default_rng([seed, _PURPOSE_EMBEDDING, k])
     people, person = np.unique(bank.people, return_inverse=True)
     members = np.argsort(person, kind="stable")
     counts = np.bincount(person)
-    drawn = rng.choice(len(people), count, replace=len(people) < count)
-    chosen = members[(np.cumsum(counts) - counts)[drawn] + rng.integers(0, counts[drawn])]
+    picked = rng.choice(len(people), count, replace=len(people) < count)
+    chosen = members[(np.cumsum(counts) - counts)[picked] + rng.integers(0, counts[picked])]
     transforms = []
     for i in chosen:
-        to_crop = _nudged(crop_transform(bank.points[i], embedding.CROP), embedding.CROP, rng, 3, 0.04, 0.02)
+        to_crop = _jittered(crop_transform(bank.landmarks[i], embedding.CROP), embedding.CROP, rng, 3, 0.04, 0.02)
         if rng.random() < 0.5:
             to_crop = _mirrored(to_crop, embedding.CROP)
         transforms.append(to_crop)
@@ -206,84 +245,102 @@ def identity_batch(bank, count, seed, k):
 
 
 def detector_batch(bank, backgrounds, count, seed, k):
-    """Batch k for the detector: patches (n, S, S, 3) float32 and targets (n, S/8, S/8, 6) float32: 1 for a face, its box as
-    detector.encode tells it, and the weight of the cell (0: it may say what it likes).
+    """Return batch k for the detector: (patches, targets).
 
-    backgrounds: (m, B, B, 3) uint8, B >= S, pictures without faces.
+    Patches are (n, S, S, 3) float32, 0..1; targets (n, S/8, S/8, 6) float32. The six numbers of a
+    cell are 1 for a face, its box encoded by detector.encode, and the weight (0: ignored).
+
+    backgrounds: (m, B, B, 3) uint8, B >= S, images without faces
     """
     rng = np.random.default_rng([seed, _PURPOSE_DETECTOR, k])
     chosen = rng.choice(len(bank), count, replace=len(bank) < count)
-    transforms = [_placement(bank.points[i], rng) for i in chosen]
-    behind = _cut_backgrounds(backgrounds, count, rng, PATCH)
+    transforms = [_placement(bank.landmarks[i], rng) for i in chosen]
+    behind = _background_crops(backgrounds, count, rng, PATCH)
     layer = read_crops(bank, chosen, transforms, PATCH)
     shown = rng.random((count, 1, 1, 1)) < 0.8
     share = np.where(shown, layer[..., 3:], 0)
     patches = behind + share * (layer[..., :3] - behind)
-    targets = np.stack([_cells(apply(to_patch, bank.points[i])) if seen else _cells(None)
+    targets = np.stack([_cells(apply(to_patch, bank.landmarks[i])) if seen else _cells(None)
                         for to_patch, i, seen in zip(transforms, chosen, shown.ravel())])
     return degrade(patches.astype(np.float32), rng, 0.15), targets
 
 
 def _placement(landmarks, rng):
-    """Canvas -> patch: mostly of a size that should be found, else larger or smaller; turned by up to 45 degrees."""
+    """Return a random transform from padded crop to patch, rotated by up to 45 degrees.
+
+    Most faces get a size that the detector should find, others are larger or smaller.
+    """
     kind = rng.random()
-    low, high = (detector.LEAST, detector.MOST) if kind < 0.7 else (detector.MOST, 250) if kind < 0.87 else (7, detector.LEAST)
+    if kind < 0.7:
+        low, high = detector.MIN_SIZE, detector.MAX_SIZE
+    else:
+        low, high = (detector.MAX_SIZE, 250) if kind < 0.87 else (7, detector.MIN_SIZE)
     size = np.exp(rng.uniform(np.log(low), np.log(high)))
-    reach = 0.5 * size / PATCH  # the face's middle may lie outside the patch, the more so the larger the face is
+    reach = 0.5 * size / PATCH  # a large face's center may be further outside the patch
     x, y = (rng.uniform(-reach, 1 + reach, 2) if kind > 0.7 else rng.uniform(0, 1, 2)) * PATCH
     angle = np.deg2rad(np.clip(rng.normal(0, 18), -45, 45))
     mirror = 1 if rng.random() < 0.5 else -1
-    linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([mirror, 1]) * size / SCALE
-    middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
-    return np.column_stack([linear, np.array([x, y]) - linear @ middle])
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = rotation @ np.diag([mirror, 1]) * size / SCALE
+    center = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
+    return np.column_stack([linear, np.array([x, y]) - linear @ center])
 
 
 def _cells(landmarks):
-    """What the cells of a patch should say: (S/8, S/8, 6)."""
+    """Return the targets (S/8, S/8, 6) of a patch.
+
+    landmarks: (68, 2) of its face in pixels of the patch, or None
+    """
     cells = np.zeros((PATCH // detector.STRIDE, PATCH // detector.STRIDE, 6), np.float32)
     cells[..., 5] = 1
     if landmarks is None:
         return cells
     box = box_of(landmarks)
     size = max(box[2] - box[0], box[3] - box[1])
-    at = detector.cell_centre(np.arange(len(cells)))
-    far = np.maximum(np.abs(at - (box[0] + box[2]) / 2), np.abs(at[:, None] - (box[1] + box[3]) / 2)) / size
-    if detector.LEAST <= size <= detector.MOST:
-        face = far <= max(0.16, 0.5 * detector.STRIDE / size)
-        cells[far < 0.45, 5] = 0
+    centers = detector.cell_center(np.arange(len(cells)))
+    dx, dy = np.abs(centers - (box[0] + box[2]) / 2), np.abs(centers[:, None] - (box[1] + box[3]) / 2)
+    distance = np.maximum(dx, dy) / size
+    if detector.MIN_SIZE <= size <= detector.MAX_SIZE:
+        face = distance <= max(0.16, 0.5 * detector.STRIDE / size)
+        cells[distance < 0.45, 5] = 0
         cells[face, 0], cells[face, 5] = 1, 1
         for row, column in np.argwhere(face):
-            cells[row, column, 1:5] = detector.encode(box, at[column], at[row])
-    elif size < 1.4 * detector.MOST:
-        cells[far < 0.6, 5] = 0
+            cells[row, column, 1:5] = detector.encode(box, centers[column], centers[row])
+    elif size < 1.4 * detector.MAX_SIZE:
+        cells[distance < 0.6, 5] = 0
     return cells
 
 
-def _cut_backgrounds(backgrounds, count, rng, size):
-    """(n, size, size, 3) float32, from random places of random backgrounds."""
+def _background_crops(backgrounds, count, rng, size):
+    """Cut pieces (n, size, size, 3) float32 from random positions of random backgrounds."""
     room = backgrounds.shape[1] - size
     cut = np.empty((count, size, size, 3), np.float32)
-    for k, (i, top, left) in enumerate(zip(rng.integers(len(backgrounds), size=count), *rng.integers(0, room + 1, (2, count)))):
+    chosen, (tops, lefts) = rng.integers(len(backgrounds), size=count), rng.integers(0, room + 1, (2, count))
+    for k, (i, top, left) in enumerate(zip(chosen, tops, lefts)):
         cut[k] = backgrounds[i, top:top + size, left:left + size]
     return cut * np.float32(1 / 255)
 
 
 def negative_crops(bank, backgrounds, count, rng):
-    """Crops (n, S, S, 3) float32 without a face, as the landmark network may meet them: pieces of textures, of surroundings,
-    and of faces, from far too near, too far or beside them."""
+    """Return crops (n, S, S, 3) float32 without a face, as the landmark network may get them.
+
+    They show textures, surroundings, and parts of faces: far too near, too far away or off to the
+    side.
+    """
     size, chosen = landmarker.CROP, rng.choice(len(bank), count)
-    transforms = [_beside(bank.points[i], rng) for i in chosen]
+    transforms = [_off_face_transform(bank.landmarks[i], rng) for i in chosen]
     layer = read_crops(bank, chosen, transforms, size)
-    behind = _cut_backgrounds(backgrounds, count, rng, size)
+    behind = _background_crops(backgrounds, count, rng, size)
     share = np.where(rng.random((count, 1, 1, 1)) < 0.75, layer[..., 3:], 0)
     return degrade((behind + share * (layer[..., :3] - behind)).astype(np.float32), rng)
 
 
-def _beside(landmarks, rng):
-    """A crop whose box shares less than a fifth with the face's."""
+def _off_face_transform(landmarks, rng):
+    """Return the transform of a random crop whose box has an IoU below 0.2 with the face's."""
     box = box_of(landmarks)
     while True:
         half = np.exp(rng.uniform(np.log(0.12), np.log(1.6))) * SCALE / 2
         x, y = rng.uniform(0.05, 0.95, 2) * SIDE
-        if overlap(np.array([x - half, y - half, x + half, y + half]), box[None])[0] < 0.2:
-            return landmarker.square_transform((x, y), landmarker.MARGIN * 2 * half, rng.uniform(-0.6, 0.6), landmarker.CROP)
+        if iou(np.array([x - half, y - half, x + half, y + half]), box[None])[0] < 0.2:
+            side, angle = landmarker.MARGIN * 2 * half, rng.uniform(-0.6, 0.6)
+            return landmarker.square_transform((x, y), side, angle, landmarker.CROP)

@@ -1,8 +1,9 @@
-"""Pictures made by a program that hold no face, and scenes: pictures of faces put on them at known places.
+"""Procedural backgrounds without a face, and scenes: photos of faces pasted onto a background at
+known positions.
 
-    texture     noise, stripes, checks, spots, letters, shapes: what a careless finder takes for a face
+    texture     noise, stripes, checks, spots, letters, shapes: patterns that cause false detections
     landscape   sky, hills, trees, houses with windows
-    Scene       pictures of people, scaled, turned and placed at random on such a background, with every face's box
+    Scene       photos of people, scaled, rotated and placed at random on such a background
 
 Legend: H, W height and width. A box is (left, top, right, bottom) in pixels.
 """
@@ -15,23 +16,23 @@ from data.geometry.alignment import apply, warp
 
 
 class Layer(NamedTuple):
-    """A picture with its labelled face: image (h, w, 3) uint8, landmarks (68, 2) in its pixels."""
+    """An image with its labeled face: image (h, w, 3) uint8, landmarks (68, 2) in its pixels."""
 
     image: np.ndarray
     landmarks: np.ndarray
 
 
 class Scene(NamedTuple):
-    """A picture with k faces."""
+    """An image with k faces."""
 
     image: np.ndarray  # (H, W, 3) uint8
     landmarks: np.ndarray  # (k, 68, 2)
-    heights: np.ndarray  # (k,) brow to chin in pixels, before the face was turned
-    used: np.ndarray  # (k,) which layers these are
+    heights: np.ndarray  # (k,) brows to chin in pixels, before the face was rotated
+    used: np.ndarray  # (k,) indices of their layers
 
 
 def noise(rng, height, width, octaves=6):
-    """Clouds: smooth noise of ever finer grain, (H, W) float32 0..1."""
+    """Return fractal noise, a sum of octaves of smooth noise: (H, W) float32 0..1."""
     total = np.zeros((height, width), np.float32)
     for octave in range(1, octaves + 1):
         cells = 2 ** octave
@@ -43,13 +44,13 @@ def noise(rng, height, width, octaves=6):
 
 
 def texture(rng, height, width):
-    """One of the textures, in two or more random colours: (H, W, 3) uint8."""
+    """Return a random texture in two or more random colors: (H, W, 3) uint8."""
     kinds = (_clouds, _stripes, _checks, _spots, _letters, _shapes, _grain)
     return kinds[rng.integers(len(kinds))](rng, height, width)
 
 
 def _between(rng, share):
-    """Colours between two random ones, by share (H, W) 0..1."""
+    """Interpolate between two random colors by share (H, W) 0..1."""
     first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
     return np.clip(first + share[..., None] * (second - first), 0, 255).astype(np.uint8)
 
@@ -62,7 +63,8 @@ def _clouds(rng, height, width):
 def _stripes(rng, height, width):
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle, period = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(4), np.log(80)))
-    wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period + rng.uniform(0, 3) * noise(rng, height, width, 3))
+    along = x * np.cos(angle) + y * np.sin(angle)
+    wave = np.sin(along * 2 * np.pi / period + rng.uniform(0, 3) * noise(rng, height, width, 3))
     return _between(rng, np.clip(0.5 + rng.uniform(0.5, 4) * wave, 0, 1))
 
 
@@ -108,13 +110,14 @@ def _grain(rng, height, width):
 
 
 def landscape(rng, height, width):
-    """Sky with clouds, a sun, hills in the distance, trees and houses: (H, W, 3) uint8."""
+    """Draw a landscape: sky with clouds, a sun, hills in the distance, trees and houses; (H, W, 3)
+    uint8."""
     fall = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     high, low = rng.uniform([40, 80, 140], [130, 170, 240]), rng.uniform([170, 170, 170], [255, 240, 240])
     sky = high + fall[..., None] * (low - high)
-    image = np.clip(sky + 70 * np.clip(noise(rng, height, width) - 0.5, 0, 1)[..., None], 0, 255).astype(np.uint8)
-    picture = Image.fromarray(np.broadcast_to(image, (height, width, 3)).copy())
-    draw = ImageDraw.Draw(picture)
+    clouded = np.clip(sky + 70 * np.clip(noise(rng, height, width) - 0.5, 0, 1)[..., None], 0, 255).astype(np.uint8)
+    image = Image.fromarray(np.broadcast_to(clouded, (height, width, 3)).copy())
+    draw = ImageDraw.Draw(image)
     x, y, r = rng.uniform(0, width), rng.uniform(0, 0.4) * height, rng.uniform(0.02, 0.06) * height
     draw.ellipse((x - r, y - r, x + r, y + r), fill=(255, 244, 200))
     for distance in (0.45, 0.6, 0.75):
@@ -126,7 +129,7 @@ def landscape(rng, height, width):
     for _ in range(rng.integers(0, 4)):
         _house(draw, rng, rng.uniform(0, width), rng.uniform(0.65, 0.95) * height, rng.uniform(0.08, 0.3) * height)
     shade = 0.75 + 0.5 * noise(rng, height, width)
-    return np.clip(np.asarray(picture) * shade[..., None], 0, 255).astype(np.uint8)
+    return np.clip(np.asarray(image) * shade[..., None], 0, 255).astype(np.uint8)
 
 
 def _tree(draw, rng, x, y, size):
@@ -146,16 +149,21 @@ def _house(draw, rng, x, y, size):
 
 
 def background(rng, height, width):
-    """A texture or a landscape."""
+    """Return a texture or a landscape, (H, W, 3) uint8."""
     return landscape(rng, height, width) if rng.random() < 0.4 else texture(rng, height, width)
 
 
 def compose(rng, background, layers, sizes, tilt=30.0):
-    """Put pictures on a background, each scaled so that its face is of the given size, turned, and placed at random.
+    """Paste images onto a background, each scaled to a given face size, rotated and placed at
+    random. Returns a Scene.
 
-    layers: Layers. sizes: brow to chin of each face in pixels of the scene (the height of its box before it is turned).
-    tilt: degrees by which pictures are turned, either way. Faces never cover one another and lie whole in the scene; a picture
-    for which there is no room any more is left out. Returns a Scene.
+    Faces do not overlap and are completely inside the scene. An image for which there is no room is
+    left out.
+
+    background: (H, W, 3) uint8
+    layers: a list of Layer
+    sizes: brows to chin of each face in pixels of the scene (height of its box before rotation)
+    tilt: largest rotation in degrees, either way
     """
     image, transforms, used, taken = background.copy(), [], [], []
     for k, (layer, size) in enumerate(zip(layers, sizes)):
@@ -170,7 +178,7 @@ def compose(rng, background, layers, sizes, tilt=30.0):
 
 
 def _place(rng, layer, size, angle, shape, taken):
-    """A transform from picture to scene for which the face is inside and nothing is covered, or None after 30 tries."""
+    """Return a random transform from image to scene without overlaps, or None after 30 tries."""
     scale = size / np.ptp(layer.landmarks[:, 1])
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.array([[cosine, -sine], [sine, cosine]])
@@ -191,14 +199,14 @@ def _extent(transform, shape):
     return (*corners.min(axis=0), *corners.max(axis=0))
 
 
-def _paste(image, picture, transform):
-    """Draw a picture over the scene, in place."""
-    left, top, right, bottom = _extent(transform, picture.shape)
+def _paste(scene, image, transform):
+    """Paste an image onto the scene, in place."""
+    left, top, right, bottom = _extent(transform, image.shape)
     left, top = max(int(left), 0), max(int(top), 0)
-    right, bottom = min(int(right) + 2, image.shape[1]), min(int(bottom) + 2, image.shape[0])
-    opaque = np.pad(np.full((*picture.shape[:2], 1), 255, np.uint8), ((1, 1), (1, 1), (0, 0)))
-    layer = np.concatenate([np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge"), opaque], axis=2)
+    right, bottom = min(int(right) + 2, scene.shape[1]), min(int(bottom) + 2, scene.shape[0])
+    opaque = np.pad(np.full((*image.shape[:2], 1), 255, np.uint8), ((1, 1), (1, 1), (0, 0)))
+    layer = np.concatenate([np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge"), opaque], axis=2)
     to_box = np.column_stack([transform[:, :2], transform[:, 2] - transform[:, :2].sum(axis=1) - (left, top)])
-    drawn = warp(layer, to_box, (bottom - top, right - left))
-    old = image[top:bottom, left:right].astype(np.float32)
-    image[top:bottom, left:right] = np.rint(old + drawn[..., 3:] * (drawn[..., :3] * 255 - old))
+    pasted = warp(layer, to_box, (bottom - top, right - left))
+    old = scene[top:bottom, left:right].astype(np.float32)
+    scene[top:bottom, left:right] = np.rint(old + pasted[..., 3:] * (pasted[..., :3] * 255 - old))
