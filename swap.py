@@ -1,11 +1,12 @@
-"""Put the other person's face on photos and clips.
+"""Swap faces in photos and videos with a trained run.
 
-    python swap.py RUN PHOTO OUT            a picture of A gets B's face
-    python swap.py RUN CLIP OUT             a video, or an animated GIF, WebP or PNG; the sound stays
-    python swap.py RUN FOLDER OUT_FOLDER    all pictures and clips of a folder
+    python swap.py RUN PHOTO OUT            a photo of A gets B's face
+    python swap.py RUN VIDEO OUT            a video (with its sound), or an animated GIF, WebP, PNG
+    python swap.py RUN FOLDER OUT_FOLDER    all images and videos of a folder
 
-RUN is the folder that train.py wrote. Faces are found; where you know better, --landmarks names a CSV (file,width,height,
-x0,y0,...,x67,y67), a folder of extracted faces, or faceswap's alignments. What holds no face passes unchanged and is counted.
+RUN is the folder that train.py wrote. Faces are detected automatically. If you have landmarks, pass
+them with --landmarks: a CSV (file,width,height,x0,y0,...,x67,y67), a folder of extracted faces, or
+faceswap's alignments. Files without a face are copied unchanged and counted.
 """
 import argparse
 import logging
@@ -15,52 +16,63 @@ import time
 
 import nn
 from data.blending.paste import Blending
-from data.detection.face_analyzer import FinderError
+from data.detection.face_analyzer import DetectionError
 from data.geometry.color import TRANSFERS
 from data.media.animation import ANIMATION_SUFFIXES
 from data.media.ffmpeg import VideoError
-from data.media.frame_source import SourceError, files_of
-from data.media.image_io import PICTURE_SUFFIXES, PictureError
+from data.media.frame_source import SourceError, list_source_files
+from data.media.image_io import IMAGE_SUFFIXES, ImageError
 from data.media.video import VIDEO_SUFFIXES
 from data.support.cli import Parser, exit_code, interruptible, number
 from data.support.errors import FaceSetError
 from data.support.progress import duration
-from gan.run.checkpoint import WHICH, RunError
+from gan.run.checkpoint import CHECKPOINT_KINDS, RunError
 from gan.swapper import SwapError, Swapper
-from gan.swapping.files import Task, is_clip, swap_file
+from gan.swapping.files import SwapSettings, is_clip, swap_file
 
-TROUBLES = (RunError, FaceSetError, PictureError, SourceError, VideoError, FinderError, OSError)
+ERRORS = (RunError, FaceSetError, ImageError, SourceError, VideoError, DetectionError, OSError)
 
 
 def parse(arguments=None):
-    """The command line as a namespace; ends with code 2 for one that makes no sense."""
+    """Parse the command line into a namespace. Exits with code 2 if it is invalid."""
     parser = Parser(prog="swap.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", metavar="RUN", help="the folder of a trained run")
-    parser.add_argument("input", metavar="INPUT", type=pathlib.Path, help="a picture, a video, an animated picture, or a folder")
-    parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="of the same kind; a folder is made")
-    parser.add_argument("--direction", choices=("ab", "ba"), default="ab", help="ab: pictures of A get B's face (default)")
-    parser.add_argument("--faces", type=_faces, metavar="largest|all|N", help="which faces of each picture (default: largest; "
-                        "all that are listed with --landmarks)")
-    parser.add_argument("--landmarks", metavar="FILE", type=pathlib.Path, help="where the faces are: a CSV, a folder of "
-                        "extracted faces, or .fsa alignments (default: they are found)")
-    parser.add_argument("--preview", action="store_true", help="write OUTPUT.preview.png: input, what is replaced, result")
-    parser.add_argument("--mark", action="store_true", help="put a small mark, 'synthetic media', into a corner of what is swapped, on "
-                        "every frame of a clip")
-    parser.add_argument("--checkpoint", choices=WHICH, default="best", help="whose weights draw: those that drew held-out faces "
-                        "best, or the last ones (default: %(default)s)")
-    look = parser.add_argument_group("how the face is put back")
-    look.add_argument("--colour", choices=TRANSFERS, default=Blending.colour, help="colour transfer (default: %(default)s)")
-    look.add_argument("--seamless", action="store_true", help="carry the colours at the border into the face (Poisson)")
-    for name, low, high, what in (("sharpen", 0, 3, "show more of the finest detail"),
-                                  ("erode", -0.3, 0.3, "move the outline inwards, in sizes of the face"),
-                                  ("feather", 0, 0.5, "width of the soft border, in sizes of the face"),
-                                  ("grain", 0, 2, "add the picture's grain to the face")):
-        look.add_argument(f"--{name}", type=number(float, low, high), default=getattr(Blending, name), metavar="X",
-                          help=f"{what}, {low} to {high} (default: %(default)s)")
-    parser.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="CPU threads (default: all cores)")
+    parser.add_argument("run", metavar="RUN", help="the run folder that train.py wrote")
+    parser.add_argument("input", metavar="INPUT", type=pathlib.Path,
+                        help="an image, a video, an animated image, or a folder")
+    parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path,
+                        help="a file of the same kind, or a folder, which is created")
+    parser.add_argument("--direction", choices=("ab", "ba"), default="ab",
+                        help="ab: put B's face on images of A; ba: A's face on images of B (default: %(default)s)")
+    parser.add_argument("--faces", type=_faces, metavar="largest|all|N",
+                        help="faces to swap in each image: the largest, all, or the N largest "
+                        "(default: largest; with --landmarks: all that are listed)")
+    parser.add_argument("--preview", action="store_true",
+                        help="also write OUTPUT.preview.png: input, swapped region, result")
+    parser.add_argument("--watermark", action="store_true", help="put a visible watermark, 'synthetic media', "
+                        "into a corner of each swapped image and of every frame of a video")
+    parser.add_argument("--landmarks", metavar="FILE", type=pathlib.Path, help="use these landmarks: a CSV, a folder "
+                        "of extracted faces, or .fsa alignments (default: detect the faces)")
+    parser.add_argument("--checkpoint", choices=CHECKPOINT_KINDS, default="best", help="weights to use: those with "
+                        "the lowest validation error, or the last (default: %(default)s)")
+    blending = parser.add_argument_group("blending")
+    blending.add_argument("--color", choices=TRANSFERS, default=Blending.color,
+                          help="color transfer to the image: lab matches mean and spread of the colors, mkl also "
+                          "their correlations (default: %(default)s)")
+    blending.add_argument("--seamless", action="store_true",
+                          help="blend the colors of the image at the border into the face (Poisson blending)")
+    for name, low, high, what in (
+            ("sharpen", 0, 3, "amount of sharpening of the generated face"),
+            ("erode", -0.3, 0.3, "shrink the mask by this fraction of the face's size; below 0: grow it"),
+            ("feather", 0, 0.5, "width of the feathered mask border, as a fraction of the face's size"),
+            ("grain", 0, 2, "amount of the image's grain to add to the face")):
+        blending.add_argument(f"--{name}", type=number(float, low, high), default=getattr(Blending, name),
+                              metavar="X", help=f"{what}, {low} to {high} (default: %(default)s)")
+    parser.add_argument("--threads", metavar="N", type=number(int, 1, 1024),
+                        help="number of CPU threads (default: all cores)")
     options = parser.parse_args(arguments)
     if options.input.resolve() == options.output.resolve():
-        parser.error(f"INPUT and OUTPUT are both {options.input}; choose another OUTPUT, the original is not overwritten")
+        parser.error(f"INPUT and OUTPUT are both {options.input}; choose another OUTPUT: "
+                     "the original is never overwritten")
     options.faces = options.faces or ("all" if options.landmarks else 1)
     return options
 
@@ -70,85 +82,94 @@ def _faces(text):
     return named[text] if text in named else number(int, 1, 1000)(text)
 
 
-def check_kinds(source, target):
-    """INPUT and OUTPUT must be of one kind. Raises PictureError."""
+def check_paths(source, target):
+    """Check that INPUT exists and OUTPUT is of the same kind. Raises ImageError."""
     if not source.exists():
-        raise PictureError(f"{source} does not exist; check the path")
+        raise ImageError(f"{source} does not exist; check the path")
     if not target.parent.is_dir():
-        raise PictureError(f"the folder {target.parent} does not exist; create it first")
+        raise ImageError(f"the folder {target.parent} does not exist; create it first")
     if source.is_dir():
         if target.exists() and not target.is_dir():
-            raise PictureError(f"{target} is a file; for a folder as INPUT, OUTPUT should be a folder")
+            raise ImageError(f"{target} is a file; if INPUT is a folder, OUTPUT should be a folder")
         return
     suffix = source.suffix.lower()
-    if suffix not in VIDEO_SUFFIXES + PICTURE_SUFFIXES:
-        raise PictureError(f"{source} is neither a picture nor a video by its name ('{source.suffix}')")
-    kinds = VIDEO_SUFFIXES if suffix in VIDEO_SUFFIXES else ANIMATION_SUFFIXES if is_clip(source) else PICTURE_SUFFIXES
+    if suffix not in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
+        raise ImageError(f"{source} is not an image or a video by its suffix ('{source.suffix}'); "
+                         "convert it, for example to .png or .mp4")
+    kinds = VIDEO_SUFFIXES if suffix in VIDEO_SUFFIXES else ANIMATION_SUFFIXES if is_clip(source) else IMAGE_SUFFIXES
     if target.suffix.lower() not in kinds:
-        what = "video" if kinds == VIDEO_SUFFIXES else "animated picture" if kinds == ANIMATION_SUFFIXES else "picture"
-        raise PictureError(f"{target} is not {'an' if what[0] == 'a' else 'a'} {what}'s name; OUTPUT should end like {source.name}")
+        what = "video" if kinds == VIDEO_SUFFIXES else "animated image" if kinds == ANIMATION_SUFFIXES else "image"
+        raise ImageError(f"{target} is not {'a' if what == 'video' else 'an'} {what} file name; "
+                         f"give OUTPUT the suffix of {source.name}")
 
 
-def swap_one(task, source, target):
-    """One file. Returns the exit code."""
-    if task.landmarks and not is_clip(source) and not task.known(source):
-        raise SwapError(f"{task.landmarks} has no row for it; add its 68 landmarks, or leave --landmarks out")
-    began = time.monotonic()
-    outcome = swap_file(task, source, target)
-    seconds = time.monotonic() - began
-    for note in outcome.notes:
+def swap_single(settings, source, target):
+    """Swap one file and print the result. Returns the exit code."""
+    if settings.landmarks and not is_clip(source) and not settings.known_landmarks(source):
+        raise SwapError(f"{settings.landmarks} has no row for it; add its 68 landmarks, or omit --landmarks")
+    started = time.monotonic()
+    result = swap_file(settings, source, target)
+    seconds = time.monotonic() - started
+    for note in result.notes:
         print(f"{target}: {note}")
-    if outcome.frames > 1:
-        print(f"{target}: {outcome.with_faces} of {outcome.frames} frames swapped, {outcome.frames - outcome.with_faces} without a "
-              f"face passed unchanged; {duration(seconds)}, {outcome.frames / seconds:.1f} frames a second")
-    elif outcome.faces:
-        print(f"{target}: {outcome.faces} face{'s' if outcome.faces > 1 else ''} swapped")
-    if not outcome.faces:
-        print(f"{target}: no face found, so it is the same as {source}")
+    if result.frames > 1:
+        print(f"{target}: {result.with_faces} of {result.frames} frames swapped, "
+              f"{result.frames - result.with_faces} without a face copied unchanged; {duration(seconds)}, "
+              f"{result.frames / seconds:.1f} frames per second")
+    elif result.faces:
+        print(f"{target}: {result.faces} face{'s' if result.faces > 1 else ''} swapped")
+    if not result.faces:
+        print(f"{target}: no face found; {source} was copied unchanged")
     return 0
 
 
-def swap_folder(task, folder, target):
-    """All pictures and clips of a folder. Returns the exit code: 1 if there is nothing to show for it."""
-    sources = files_of(folder)
+def swap_folder(settings, folder, target):
+    """Swap all images and videos of a folder.
+
+    Returns the exit code: 1 if nothing was swapped although --landmarks was given, or because files
+    failed; else 0.
+    """
+    sources = list_source_files(folder)
     target.mkdir(exist_ok=True)
     swapped = unchanged = failed = 0
     for source in sources:
         try:
-            outcome = swap_file(task, source, target / source.name)
-        except (SwapError, *TROUBLES) as error:
+            result = swap_file(settings, source, target / source.name)
+        except (SwapError, *ERRORS) as error:
             print(f"swap: {source}: {error}", file=sys.stderr)
             failed += 1
             continue
-        for note in outcome.notes:
+        for note in result.notes:
             print(f"{target / source.name}: {note}")
-        swapped += bool(outcome.faces)
-        unchanged += not outcome.faces
-    print(f"{target}: {swapped} swapped, {unchanged} without a face passed unchanged, {failed} failed")
-    return 0 if swapped or not (failed or task.landmarks) else 1
+        swapped += bool(result.faces)
+        unchanged += not result.faces
+    print(f"{target}: {swapped} swapped, {unchanged} without a face copied unchanged, {failed} failed")
+    return 0 if swapped or not (failed or settings.landmarks) else 1
 
 
 def main(arguments=None):
-    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
+    """Run the command line. Returns the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
     options = parse(arguments)
     logging.basicConfig(format="swap: %(message)s", level=logging.WARNING)
     if options.threads:
-        nn.kernels.cpu.parallel.set_threads(options.threads)
+        nn.set_threads(options.threads)
     try:
         with interruptible():
-            check_kinds(options.input, options.output)
-            blending = Blending(options.colour, options.seamless, options.sharpen, options.erode, options.feather, options.grain)
+            check_paths(options.input, options.output)
+            blending = Blending(options.color, options.seamless, options.sharpen, options.erode, options.feather,
+                                options.grain)
             swapper = Swapper.load(options.run, blending, options.checkpoint)
-            task = Task(swapper, options.direction, options.faces, options.landmarks, options.preview, options.mark)
-            return (swap_folder if options.input.is_dir() else swap_one)(task, options.input, options.output)
+            settings = SwapSettings(swapper, options.direction, options.faces, options.landmarks, options.preview,
+                                    options.watermark)
+            return (swap_folder if options.input.is_dir() else swap_single)(settings, options.input, options.output)
     except SwapError as error:
         print(f"swap: {options.input}: {error}", file=sys.stderr)
         return 1
-    except TROUBLES as error:
+    except ERRORS as error:
         print(f"swap: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
-        print("swap: interrupted; nothing half-written is left", file=sys.stderr)
+        print("swap: interrupted; no incomplete file was left behind", file=sys.stderr)
         return exit_code(interruption)
 
 

@@ -1,11 +1,12 @@
-"""Teach an autoencoder two faces.
+"""Train an autoencoder to swap the faces of two people.
 
-    python train.py                                              two people made by a program, a few minutes
-    python train.py --a DIR --b DIR --run runs/NAME              two people: photographs, or a clip (VIDEO for DIR)
+    python train.py                                    two rendered people, about ten minutes
+    python train.py --a DIR --b DIR --run runs/NAME    your own photos (or videos) of two people
 
-Faces are looked for in photographs and clips, cut out and kept in the run's folder, faces/a and faces/b: look at the sheets
-there. A folder may also hold faces that were cut out before, by python -m data.extract, by DeepFaceLab or by faceswap. A
-run folder that exists is continued. Ctrl-C saves and ends; starting again goes on.
+Faces are detected, aligned and cropped into the run folder, faces/a and faces/b; check the contact
+sheets there. A folder may also hold faces that were extracted before, by python -m data.extract,
+DeepFaceLab or faceswap. Training resumes if the run folder exists. Ctrl-C saves a checkpoint and
+stops; run the same command again to resume.
 """
 import argparse
 import contextlib
@@ -16,103 +17,131 @@ import signal
 import sys
 
 import nn
-from data.detection.face_analyzer import FinderError
-from data.media.image_io import PictureError
-from data.support.cli import STOPPING, Parser, number
+from data.detection.face_analyzer import DetectionError
+from data.media.image_io import ImageError
+from data.support.cli import STOP_SIGNALS, Parser, number
 from data.support.errors import FaceSetError
 from gan.networks.autoencoder import ACTIVATIONS
 from gan.networks.discriminator import DISCRIMINATORS
 from gan.networks.presets import PRESETS
-from gan.people.many import LEAST_PEOPLE
+from gan.people.many import MIN_PEOPLE
 from gan.run import config
 from gan.run.checkpoint import RunError
 from gan.session import session
 from gan.training import schedule
 from gan.training.deferred import NotFiniteError
 from gan.training.losses import OBJECTIVES
-from gan.training.steps import Recipe
+from gan.training.steps import Hyperparameters
 
 
 def parse(arguments=None):
-    """The command line as a namespace; ends with code 2 for one that makes no sense."""
+    """Parse the command line into a namespace. Wrong arguments end the program with exit code 2."""
     parser = Parser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    who = parser.add_argument_group("whom to learn")
-    who.add_argument("--a", metavar="DIR|VIDEO", help="photographs, faces or a clip of person A; without "
-                     "--a and --b: two rendered people")
-    who.add_argument("--b", metavar="DIR|VIDEO", help="the same of person B")
-    who.add_argument("--landmarks", metavar="CSV", help="68 landmarks of each photograph, where they are known: "
-                     "file,width,height,x0,y0,...,x67,y67")
-    who.add_argument("--people", metavar="N", nargs="+", help="two numbers: these rendered people (default: 0 1 for seed 0); "
-                     "one number, or a folder with a folder for each person: a base is learned of so many, for --base")
-    who.add_argument("--faces", metavar="N", type=number(int, 4), help="rendered faces of each person "
-                     f"(default: {config.FACES_RENDERED})")
+    hparams = Hyperparameters()
+    faces = parser.add_argument_group("whose faces")
+    faces.add_argument("--a", metavar="DIR|VIDEO", help="person A: a folder of photos, a folder of extracted faces, or "
+                       "a video (default: two rendered people instead of --a and --b)")
+    faces.add_argument("--b", metavar="DIR|VIDEO", help="person B, likewise")
+    faces.add_argument("--landmarks", metavar="CSV", help="68 facial landmarks of each photo, if you have them "
+                       "(columns: file,width,height,x0,y0,...,x67,y67); without it faces are detected")
+    faces.add_argument("--people", metavar="N|DIR", nargs="+", help="two numbers: train on these two rendered people "
+                       "(default: 0 1 with --seed 0, 2 3 with --seed 1, and so on); one number: pretrain a "
+                       "multi-person model on this number of rendered people; a folder: pretrain on it, one subfolder "
+                       "for each person")
+    faces.add_argument("--faces", metavar="N", type=number(int, 4), help="number of faces to render of each of "
+                       f"the two rendered people (default: {config.FACES_RENDERED})")
     run = parser.add_argument_group("the run")
-    run.add_argument("--run", default="runs/demo", metavar="DIR", help="its folder (default: %(default)s)")
-    run.add_argument("--base", metavar="RUN", help="start from what that run learned of many people; none: from nothing; "
-                     "shipped: from the project's own (the default where it fits)")
-    run.add_argument("--preset", choices=PRESETS, help="size of the network (default: small)")
-    run.add_argument("--size", metavar="PX", type=number(int, 16, 1024), help="side of the faces, a multiple of 16")
-    run.add_argument("--width", metavar="W", type=number(int, 2, 1024), help="channels after the first convolution")
-    run.add_argument("--latent", metavar="N", type=number(int, 1, 65536), help="numbers of the code (default: 8 W)")
-    run.add_argument("--residual", action=argparse.BooleanOptionalAction, default=None, help="residual blocks in the decoders "
-                     "(default: the preset's)")
-    run.add_argument("--activation", choices=ACTIVATIONS, help="(default: leaky_relu)")
-    run.add_argument("--batch", metavar="N", type=number(int, 1, 4096), help="faces of each person a step (default: 16)")
-    run.add_argument("--learning-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of Adam's step size")
-    run.add_argument("--warp", metavar="X", type=number(float, 0, 3), help="how far faces are pushed about before they are drawn "
-                     "anew (default: 1; 0 for rendered people from a base)")
-    run.add_argument("--rest", metavar="SHARE", type=number(float, 0, 1), help="of the first stage, in which the layers that read "
-                     "faces stay as a base has taught them (default: 0; 1 for rendered people from a base)")
-    run.add_argument("--occluded", metavar="SHARE", type=number(float, 0, 1), help="of the faces that a hand, glasses or hair "
-                     f"is held before, so that masks learn to leave such things out (default: {config.OCCLUDED})")
-    run.add_argument("--seed", metavar="N", type=number(int, 0), help="of all random numbers (default: 0)")
-    run.add_argument("--keep", metavar="N", type=number(int, 1, 1000), default=1, help="checkpoints to keep beside the newest, one "
-                     "a minute (default: %(default)s)")
-    run.add_argument("--stage", choices=schedule.STAGES, help="train this one alone; without it: all three, in this order. A "
-                     "run that exists goes on with it")
+    run.add_argument("--run", default="runs/demo", metavar="DIR", help="run folder: checkpoints, previews and metrics "
+                     "go there; training resumes if it exists (default: %(default)s)")
     length = run.add_mutually_exclusive_group()
-    length.add_argument("--steps", metavar="N", type=number(int, 1), help="total steps of the run, or of the --stage (default: "
-                        f"{config.STEPS_RENDERED} for rendered people, {config.STEPS_PHOTOGRAPHED} for "
-                        "photographs)")
-    length.add_argument("--minutes", metavar="M", type=number(float, 0.1), help="as many steps as fit")
-    recipe = Recipe()
-    against = parser.add_argument_group("the adversary")
-    against.add_argument("--objective", choices=OBJECTIVES, help=f"what the two play for (default: {recipe.objective})")
-    against.add_argument("--adversarial-weight", metavar="X", type=number(float, 0, 1e6), help="of the adversary's wish beside "
-                         f"the reconstruction's (default: {recipe.weight})")
-    against.add_argument("--warmup", metavar="N", type=number(int, 0), help="steps of the adversarial stage before the "
-                         "adversary is listened to; over four times as many it comes in (default: a twentieth of the stage)")
-    against.add_argument("--adversarial-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of the autoencoder's "
-                         "step size in that stage (default: that of --learning-rate)")
-    against.add_argument("--critic-rate", metavar="R", type=number(float, 1e-9, 10), help="peak of the discriminator's "
-                         f"(default: {recipe.critic_rate})")
-    against.add_argument("--critic-turns", metavar="N", type=number(int, 1, 100), help="its steps for each of the "
-                         f"autoencoder's (default: {recipe.critic_turns})")
-    against.add_argument("--r1", metavar="X", type=number(float, 0, 1e6), help="weight of the R1 penalty on its slope "
-                         f"(default: {recipe.r1})")
-    against.add_argument("--noise", metavar="X", type=number(float, 0, 10), help="standard deviation of the noise on what it "
-                         f"sees, fading (default: {recipe.noise})")
-    against.add_argument("--discriminator", choices=DISCRIMINATORS, help="(default: the preset's)")
-    against.add_argument("--spectral", action="store_true", default=None, help="with spectral normalisation")
-    how = parser.add_argument_group("how to compute")
-    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    how.add_argument("--precision", choices=nn.kernels.PRECISIONS, help="of a GPU's convolutions: tf32 and bf16 round what is "
-                     "multiplied to 11 and 8 binary digits, and are faster (default: the run's, float32 for a new one)")
-    how.add_argument("--kernels", choices=("fast", "plain"), default="fast", help="plain: the short definitions in "
-                     "nn/kernels/plain.py, to read and to change")
-    how.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="CPU threads (default: all cores)")
+    length.add_argument("--steps", metavar="N", type=number(int, 1), help="total number of training steps of the run, "
+                        f"or of the --stage (default: {config.STEPS_RENDERED} for rendered people, "
+                        f"{config.STEPS_PHOTOS} for photos, {config.STEPS_MANY_PEOPLE} for pretraining; for a --stage "
+                        f"that continues a run: {config.STEPS_DISCRIMINATOR} for the discriminator, else as many as "
+                        "the run has taken)")
+    length.add_argument("--minutes", metavar="M", type=number(float, 0.1), help="training time: the number of steps "
+                        "that fit is estimated from the first steps")
+    run.add_argument("--stage", choices=schedule.STAGES, help="train only this stage; an existing run continues with "
+                     "it (default: all three, in this order)")
+    run.add_argument("--seed", metavar="N", type=number(int, 0), help="seed of all random numbers (default: 0)")
+    run.add_argument("--keep-checkpoints", metavar="N", type=number(int, 1, 1000), default=1, help="number of earlier "
+                     "checkpoints to keep; one is saved about every minute (default: %(default)s)")
+    model = parser.add_argument_group("network and training")
+    model.add_argument("--preset", choices=PRESETS, help="network size (default: small)")
+    model.add_argument("--size", metavar="PX", type=number(int, 16, 1024), help="resolution of the faces in pixels, a "
+                       "multiple of 16 (default: the preset's)")
+    model.add_argument("--batch", metavar="N", type=number(int, 1, 4096), help="batch size: faces of each person in a "
+                       f"step (default: {hparams.batch})")
+    model.add_argument("--learning-rate", metavar="LR", type=number(float, 1e-9, 10), help="peak learning rate of Adam "
+                       "(default: the preset's)")
+    model.add_argument("--pretrained", metavar="RUN|shipped|none", help="start from the multi-person model of this run "
+                       "folder; shipped: from the one that comes with the program (the default if the network has its "
+                       "shape); none: from random weights")
+    model.add_argument("--freeze-encoder", metavar="FRACTION", type=number(float, 0, 1), help="fraction of the first "
+                       "stage during which the encoder keeps its pretrained weights; 1: in all stages (default: 0; 1 "
+                       "for two rendered people from pretrained weights)")
+    model.add_argument("--width", metavar="W", type=number(int, 2, 1024), help="channels of the first convolution, an "
+                       "even number (default: the preset's)")
+    model.add_argument("--latent", metavar="N", type=number(int, 1, 65536), help="size of the latent code (default: 8 "
+                       "times the width)")
+    model.add_argument("--residual", action=argparse.BooleanOptionalAction, default=None, help="residual blocks in the "
+                       "decoders (default: the preset's)")
+    model.add_argument("--activation", choices=ACTIVATIONS, help="activation function (default: leaky_relu)")
+    model.add_argument("--warp", metavar="X", type=number(float, 0, 3), help="strength of the random warp of the input "
+                       "faces; 0: none (default: 1; 0 for two rendered people from pretrained weights, and for "
+                       "pretraining on rendered people)")
+    model.add_argument("--occlusion-prob", metavar="P", type=number(float, 0, 1), help="probability that a hand, "
+                       "glasses, hair or an object covers a part of a training face, so that the mask learns to leave "
+                       f"such occluders out (default: {config.OCCLUSION_PROB})")
+    compute = parser.add_argument_group("how to compute")
+    compute.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the GPU if there is "
+                         "one, else the CPU (default: auto)")
+    compute.add_argument("--precision", choices=nn.kernels.PRECISIONS, help="precision of convolutions on the GPU: "
+                         "tf32 and bf16 are faster and round the factors to 11 and 8 binary digits (default: the "
+                         "run's; float32 for a new run)")
+    compute.add_argument("--kernels", choices=("fast", "plain"), default="fast", help="plain: the short definitions in "
+                         "nn/kernels/plain.py, to read and to change (default: fast)")
+    compute.add_argument("--threads", metavar="N", type=number(int, 1, 1024), help="number of CPU threads (default: "
+                         "all cores)")
+    adversary = parser.add_argument_group("the adversary", "the discriminator, and the adversarial loss that it gives "
+                                          "the autoencoder")
+    adversary.add_argument("--objective", choices=OBJECTIVES, help=f"adversarial loss (default: {hparams.objective})")
+    adversary.add_argument("--adversarial-weight", metavar="X", type=number(float, 0, 1e6), help="weight of the "
+                           "adversarial loss relative to the reconstruction loss (default: "
+                           f"{hparams.adversarial_weight})")
+    adversary.add_argument("--adversarial-warmup", metavar="N", type=number(int, 0), help="steps of the adversarial "
+                           "stage without the adversarial loss; its weight then rises for four times as long "
+                           "(default: a twentieth of the stage)")
+    adversary.add_argument("--adversarial-learning-rate", metavar="LR", type=number(float, 1e-9, 10),
+                           help="peak learning rate of the autoencoder in the adversarial stage (default: that of "
+                           "--learning-rate)")
+    adversary.add_argument("--discriminator-learning-rate", metavar="LR", type=number(float, 1e-9, 10),
+                           help="peak learning rate of the discriminator (default: "
+                           f"{hparams.discriminator_learning_rate})")
+    adversary.add_argument("--discriminator-steps", metavar="N", type=number(int, 1, 100), help="discriminator steps "
+                           "for each step of the autoencoder, n_critic in WGAN (default: "
+                           f"{hparams.discriminator_steps})")
+    adversary.add_argument("--r1", metavar="X", type=number(float, 0, 1e6), help="weight of the R1 gradient penalty on "
+                           f"the discriminator (default: {hparams.r1})")
+    adversary.add_argument("--noise", metavar="X", type=number(float, 0, 10), help="standard deviation of the Gaussian "
+                           "noise on the discriminator's input; it fades out over the stage (default: "
+                           f"{hparams.noise})")
+    adversary.add_argument("--discriminator", choices=DISCRIMINATORS, help="discriminator architecture (default: the "
+                           "preset's)")
+    adversary.add_argument("--spectral", action="store_true", default=None, help="use spectral normalization in the "
+                           "discriminator (default: off)")
     options = parser.parse_args(arguments)
-    options.people, options.crowd = _people(parser, options.people)
+    options.people, options.many_people = _people(parser, options.people)
     if (options.a is None) != (options.b is None):
-        parser.error("--a and --b belong together; give both, or none to train on rendered people")
-    if options.landmarks and not (options.a or isinstance(options.crowd, str)):
-        parser.error("--landmarks belongs together with --a and --b, or with a folder of people")
-    if options.a and (options.people or options.crowd or options.faces):
+        parser.error("--a and --b belong together; give both, or neither to train on rendered people")
+    if options.landmarks and not (options.a or isinstance(options.many_people, str)):
+        parser.error("--landmarks is for photos; give --a and --b, or --people FOLDER, as well")
+    if options.a and (options.people or options.many_people or options.faces):
         parser.error("--people and --faces are for rendered people; leave them out with --a and --b")
-    if options.crowd and options.faces:
-        parser.error("--faces is for two rendered people; leave it out with a base")
-    if options.crowd and options.base:
-        parser.error("a base of many people is learned from nothing; leave --base out")
+    if options.many_people and options.faces:
+        parser.error("--faces is for two rendered people; leave it out when pretraining with --people")
+    if options.many_people and options.pretrained:
+        parser.error("a multi-person model is trained from random weights; leave --pretrained out")
     if options.size and options.size % 16:
         parser.error(f"--size should be a multiple of 16, got {options.size}")
     if options.width and options.width % 2:
@@ -120,51 +149,57 @@ def parse(arguments=None):
     return options
 
 
-def _people(parser, given):
-    """(two numbers of rendered people, a crowd: a number of people or a folder); None for what was not given."""
-    if given is None:
+def _people(parser, values):
+    """Split the values of --people into (two numbers or None, number or folder or None)."""
+    if values is None:
         return None, None
-    if len(given) == 1 and not given[0].isdecimal():
-        return None, given[0]
-    if len(given) > 2 or not all(text.isdecimal() for text in given):
-        parser.error(f"--people takes two numbers, or one number, or a folder, got {' '.join(given)}")
-    numbers = tuple(int(text) for text in given)
-    if len(numbers) == 1 and numbers[0] < LEAST_PEOPLE:
-        parser.error(f"--people with one number is for a base, of at least {LEAST_PEOPLE} people, got {numbers[0]}")
+    if len(values) == 1 and not values[0].isdecimal():
+        return None, values[0]
+    if len(values) > 2 or not all(text.isdecimal() for text in values):
+        parser.error(f"--people takes two numbers, one number or a folder, got {' '.join(values)}")
+    numbers = tuple(int(text) for text in values)
+    if len(numbers) == 1 and numbers[0] < MIN_PEOPLE:
+        parser.error(f"--people with one number pretrains a multi-person model on at least {MIN_PEOPLE} people, got "
+                     f"{numbers[0]}")
     return (numbers, None) if len(numbers) == 2 else (None, numbers[0])
 
 
 class Interruption:
-    """SIGINT and SIGTERM end a loop after its step, once the loop has begun to ask; before that, at_once, or a second time,
-    they end the program where it is."""
+    """Handlers for SIGINT and SIGTERM: the first signal ends the training loop after its step.
+
+    It ends the program immediately if the loop has not called requested() yet, or within
+    interrupt_immediately(). A second signal always does.
+    """
 
     def __init__(self):
         self.signal = None
-        self._asked = False
+        self._is_polled = False
 
     def requested(self):
-        self._asked = True
+        self._is_polled = True
         return self.signal is not None
 
     @contextlib.contextmanager
-    def at_once(self):
-        """Context manager: within it nothing is left to save, so the first signal is enough."""
-        self._asked = False
+    def interrupt_immediately(self):
+        """Context manager: nothing is left to save, so the first signal ends the program."""
+        self._is_polled = False
         if self.signal is not None:
             raise KeyboardInterrupt
         yield
 
-    def _note(self, number, frame):
-        again = self.signal is not None
+    def _handle(self, number, frame):
+        is_second = self.signal is not None
         self.signal = number
-        if again or not self._asked:
+        if is_second or not self._is_polled:
             raise KeyboardInterrupt
-        with contextlib.suppress(RuntimeError, OSError):  # it may have come while such a line was being written
-            print("\ntrain: stops after this step and saves; once more: ends at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(RuntimeError, OSError):  # the signal may interrupt another print to stderr
+            print("\ntrain: stopping after this step and saving; press Ctrl-C again to quit immediately",
+                  file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def listening(self):
-        before = {number: signal.signal(number, self._note) for number in STOPPING}
+    def installed(self):
+        """Context manager: within it the handlers are installed."""
+        before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
         try:
             yield self
         finally:
@@ -173,7 +208,7 @@ class Interruption:
 
 
 def _say(line):
-    """Print a line. Where that fails, for a closed pipe or a full disk, training goes on without words."""
+    """Print a line. If that fails (closed pipe, full disk), training continues without output."""
     try:
         print(line, flush=True)
     except OSError:
@@ -181,30 +216,30 @@ def _say(line):
 
 
 def main(arguments=None):
-    """Command line. Returns the exit code: 0 done, 1 it could not be done, 130 or 143 interrupted."""
+    """Run the command line and return the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
     options = parse(arguments)
-    names = {field.name for field in dataclasses.fields(config.Request)}
-    request = config.Request(**{name: value for name, value in vars(options).items() if name in names})
-    request.command = shlex.join(["python", "train.py", *(sys.argv[1:] if arguments is None else arguments)])
+    names = {field.name for field in dataclasses.fields(config.RunOptions)}
+    run_options = config.RunOptions(**{name: value for name, value in vars(options).items() if name in names})
+    run_options.command = shlex.join(["python", "train.py", *(sys.argv[1:] if arguments is None else arguments)])
     nn.use_kernels(options.kernels)
     if options.threads:
-        nn.kernels.cpu.parallel.set_threads(options.threads)
+        nn.set_threads(options.threads)
     interruption = Interruption()
     try:
-        with interruption.listening():
-            finished = session.train(request, say=_say, stopped=interruption.requested,
-                                     at_once=interruption.at_once)
-    except (RunError, FaceSetError, FinderError, PictureError, NotFiniteError, nn.DeviceError) as error:
+        with interruption.installed():
+            finished = session.train(run_options, say=_say, stopped=interruption.requested,
+                                     interrupt_immediately=interruption.interrupt_immediately)
+    except (RunError, FaceSetError, DetectionError, ImageError, NotFiniteError, nn.DeviceError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:
         print(f"train: out of memory ({error}); choose a smaller --batch, --size or --width", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("train: interrupted; the last checkpoint, if there was one, still stands", file=sys.stderr)
+        print("train: interrupted; the last checkpoint, if there is one, is unchanged", file=sys.stderr)
         return 128 + (interruption.signal or signal.SIGINT)
     if not finished:
-        print("train: interrupted and saved; the same command goes on from here", file=sys.stderr)
+        print("train: interrupted, checkpoint saved; run the same command again to resume", file=sys.stderr)
         return 128 + interruption.signal
     return 0
 

@@ -1,1 +1,1 @@
-"""What is learned, and learning it: the face-swap autoencoder, its training, its measures and its use."""
+"""The face-swap GAN: its networks, their training, evaluation and use."""

@@ -1,12 +1,13 @@
-"""Is this face real, or made by a network? A run's discriminator, asked about picture files.
+"""Classify faces in image files as real or synthesized by the discriminator of a run.
 
-    picture --finder--> landmarks --align--> crop --discriminator--> score --calibration--> probability of being synthesized
-                                                        \\--> scores by region --calibration--> heat map
+    image --detect--> landmarks --align--> crop --discriminator--> score --calibrate--> probability
+                                                         \\--> score map --calibrate--> heat map
 
-The discriminator is told whose face it should be. Where the user does not say, that is the person whose own decoder redraws
-it with the smaller error, colours apart. What the scores mean is learned at each call from the held-out faces of the run
-(gan/evaluation/scoring.py, gan/evaluation/calibration.py), as if real and made faces were equally frequent: where nearly all pictures are real, a
-verdict of "synthesized" is less sure than it says.
+The discriminator is conditioned on the person whose face it should be. If the user does not name
+one, it is the person whose decoder reconstructs the face with the smaller error, after its colors
+are matched to that person's. Each call calibrates the scores on the held-out faces of the run
+(gan/evaluation/scoring.py and calibration.py), as if real and fake faces were equally frequent. If
+nearly all images are real, the verdict "synthesized" is less certain than the probability says.
 """
 import argparse
 import json
@@ -18,168 +19,190 @@ from typing import NamedTuple
 import numpy as np
 
 from data.datasets.aligned_reader import AlignedReader
-from data.detection.face_analyzer import Finder, FinderError
-from data.geometry.landmarks import landmark_fault, shape_fault
-from data.interchange.dfl_faceswap import kind_of
-from data.interchange.landmark_lookup import known_landmarks
-from data.media.image_io import PictureError, read_picture, save_picture
+from data.detection.face_analyzer import DetectionError, FaceAnalyzer
+from data.geometry.landmarks import face_shape_problem, landmark_problem
+from data.interchange.dfl_faceswap import detect_format
+from data.interchange.landmark_lookup import lookup_landmarks
+from data.media.image_io import ImageError, read_image, save_image
 from data.media.provenance import DigitalSource
 from data.support.cli import Parser
 from data.support.errors import FaceSetError
 from gan.evaluation import calibration, held_out
-from gan.evaluation.heat_map import heat_picture
-from gan.evaluation.scoring import MADE, accuracy, crop_of, examine, probabilities, scored
-from gan.networks.autoencoder import average_colours, normalise
+from gan.evaluation.heat_map import heat_map_image
+from gan.evaluation.scoring import FAKE, accuracy, crop_and_mask, probabilities, score_faces, score_held_out
+from gan.networks.autoencoder import mean_colors, normalize_colors
 from gan.people import pair
-from gan.run.checkpoint import WHICH, RunError, RunFolder, load_discriminator, load_drawing_model
+from gan.run.checkpoint import CHECKPOINT_KINDS, RunError, RunFolder, load_autoencoder, load_discriminator
 
-USAGE = """Is this face real, or made by a network?
+USAGE = """Detect deep fakes: classify faces as real or synthesized by the discriminator of a run.
 
-    python -m gan.judge RUN                how far its discriminator can be trusted: held-out accuracy, and a figure,
-                                           RUN/reliability.png
-    python -m gan.judge RUN PICTURE...     for each picture: real or synthesized, the probability that this is right, and
-                                           a picture of where that is seen, in the folder judged/
+    python -m gan.judge RUN              measure the discriminator: held-out accuracy, and a
+                                         reliability diagram, RUN/reliability.png
+    python -m gan.judge RUN IMAGE...     for each image: real or synthesized, with a probability,
+                                         and a heat map in the folder judged/
 
-The largest face of a picture is judged. A face that was cut out before is judged as it is."""
-FEW_FACES = 20  # real ones, below which a percentage is little more than a hint
+The largest face of an image is judged. An extracted face is judged as it is."""
+FEW_FACES = 20  # with fewer real faces, warn that the probabilities are rough
 
 
 class JudgeError(ValueError):
-    """This picture cannot be judged. The message is one line: what, and what to do."""
+    """An image that cannot be judged. The message is one line: what is wrong and what to do."""
 
 
 class Verdict(NamedTuple):
-    """What is thought of one face."""
+    """The result for one face."""
 
-    probability: float  # of being synthesized, 0..1
-    score: float
-    person: str  # 'a' or 'b': whose face it was taken for
-    regions: np.ndarray  # (h, h): probability by region
+    probability: float  # probability of being synthesized, 0..1
+    score: float  # discriminator score
+    person: str  # 'a' or 'b', the person it was judged as
+    regions: np.ndarray  # (h, h), probability of each region
 
     @property
     def word(self):
         return "synthesized" if self.probability > 0.5 else "real"
 
     @property
-    def sureness(self):
-        """Probability that the word is right, in words."""
-        share = max(self.probability, 1 - self.probability)
-        return f"{100 * share:.0f} %" if share < 0.995 else ">99 %"
+    def confidence(self):
+        """Return the probability that the word is right, as text."""
+        probability = max(self.probability, 1 - self.probability)
+        return f"{100 * probability:.0f} %" if probability < 0.995 else ">99 %"
 
 
 class Judge:
-    """A discriminator whose scores are calibrated, and the autoencoder that tells whose face it is."""
+    """A discriminator with calibrated scores, and an autoencoder that recognizes the person.
 
-    def __init__(self, network, model, exam):
+    network: the discriminator
+    model: the autoencoder
+    scored_faces: ScoredFaces to calibrate on
+    """
+
+    def __init__(self, network, model, scored_faces):
         self.network, self.model = network, model
-        self.calibration = calibration.fit(exam.scores, exam.made, calibration.balanced(exam.kind, exam.made))
-        inside = exam.inside
-        kind, made = (np.broadcast_to(each[:, None, None], inside.shape)[inside] for each in (exam.kind, exam.made))
-        self.region_calibration = calibration.fit(exam.regions[inside], made, calibration.balanced(kind, made))
+        kind, fake, inside = scored_faces.kind, scored_faces.fake, scored_faces.inside
+        self.calibration = calibration.fit(scored_faces.scores, fake, calibration.balanced_weights(kind, fake))
+        kind, fake = (np.broadcast_to(each[:, None, None], inside.shape)[inside] for each in (kind, fake))
+        self.region_calibration = calibration.fit(scored_faces.regions[inside], fake,
+                                                  calibration.balanced_weights(kind, fake))
 
     def judge(self, image, landmarks, person=None):
-        """The Verdict on one face of a picture. image: (H, W, 3) uint8. landmarks: (68, 2) in its pixels. person: 'a' or
-        'b', whose face it should be; None: whose it looks most like."""
-        face, mask = (each[None] for each in crop_of(image, landmarks, self.network.size))
+        """Return the Verdict on one face of an image.
+
+        image: (H, W, 3) uint8
+        landmarks: (68, 2), pixels of the image
+        person: 'a' or 'b', whose face it should be; None: the person it resembles more
+        """
+        face, mask = (each[None] for each in crop_and_mask(image, landmarks, self.network.size))
         person = person or self.person_of(face, mask)
-        score, maps = scored(self.network, face, mask, person)
+        score, maps = score_faces(self.network, face, mask, person)
         return Verdict(float(self.calibration(score)[0]), float(score[0]), person, self.region_calibration(maps[0]))
 
     def person_of(self, face, mask):
-        """'a' or 'b': whose own decoder redraws the face (1, S, S, 3) with the smaller error within mask (1, S, S, 1). Each
-        decoder gets the face in its person's average colours: a swapped face has those of the picture it was put into."""
-        own, errors = average_colours(face, mask), {}
-        for side, colours in (("a", self.model.colours_a.data), ("b", self.model.colours_b.data)):
-            recoloured = normalise(face, own) * colours[1] + colours[0]
-            error = np.abs(self.model.draw(recoloured, side, side)[0] - recoloured) / colours[1]
+        """Return the person, 'a' or 'b', whose decoder reconstructs a face with the smaller error.
+
+        face: (1, S, S, 3), 0..1
+        mask: (1, S, S, 1), 0..1
+
+        For each decoder the face gets the average colors of that person, because a swapped face has
+        the colors of the image it was pasted into.
+        """
+        own, errors = mean_colors(face, mask), {}
+        for side, colors in (("a", self.model.colors_a.data), ("b", self.model.colors_b.data)):
+            recolored = normalize_colors(face, own) * colors[1] + colors[0]
+            error = np.abs(self.model.generate(recolored, side, side)[0] - recolored) / colors[1]
             errors[side] = float((error * mask).sum())
         return min(errors, key=errors.get)
 
 
 def parse(arguments=None):
-    """The command line as a namespace; ends with code 2 for one that makes no sense."""
-    parser = Parser(prog="python -m gan.judge", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line into a namespace. Exits with code 2 if it is invalid."""
+    parser = Parser(prog="python -m gan.judge", description=USAGE,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="the run folder that train.py wrote")
-    parser.add_argument("pictures", metavar="PICTURE", nargs="*", type=pathlib.Path, help="files to judge")
-    parser.add_argument("--person", choices=("a", "b"), help="whose face it should be (default: whose it looks most like)")
-    parser.add_argument("--landmarks", metavar="FILE", type=pathlib.Path, help="where the faces are: a CSV, a folder of "
-                        "extracted faces, or .fsa alignments (default: they are found)")
-    parser.add_argument("--heat", metavar="FOLDER", type=pathlib.Path, help="for the pictures PICTURE.heat.png; is made "
-                        "(default: judged, in the current folder)")
-    parser.add_argument("--json", action="store_true", help="print a JSON object for each picture, one a line; without a "
-                        "picture, one object")
-    parser.add_argument("--checkpoint", choices=WHICH, default=WHICH[0], help="which autoencoder's faces to learn "
-                        "from (default: %(default)s)")
+    parser.add_argument("images", metavar="IMAGE", nargs="*", type=pathlib.Path, help="images to judge")
+    parser.add_argument("--person", choices=("a", "b"),
+                        help="whose face it should be (default: the person it resembles more)")
+    parser.add_argument("--heat", metavar="FOLDER", type=pathlib.Path,
+                        help="folder for the heat maps, IMAGE.heat.png; created if missing (default: judged)")
+    parser.add_argument("--json", action="store_true",
+                        help="print JSON: one object per image and line; without images, one object")
+    parser.add_argument("--landmarks", metavar="FILE", type=pathlib.Path, help="use these landmarks: a CSV, a folder "
+                        "of extracted faces, or .fsa alignments (default: detect the faces)")
+    parser.add_argument("--checkpoint", choices=CHECKPOINT_KINDS, default=CHECKPOINT_KINDS[0],
+                        help="autoencoder weights that generate the fakes to calibrate on: those with the lowest "
+                        "validation error, or the last (default: %(default)s)")
     options = parser.parse_args(arguments)
-    idle = [name for name in ("person", "landmarks", "heat") if getattr(options, name) is not None]
-    if idle and not options.pictures:
-        parser.error(f"--{idle[0]} says how to judge a picture; name one, or leave it out")
+    unused = [name for name in ("person", "landmarks", "heat") if getattr(options, name) is not None]
+    if unused and not options.images:
+        parser.error(f"--{unused[0]} needs an image to judge; give one, or omit the option")
     return options
 
 
 def main(arguments=None):
-    """Command line. Returns the exit code: 0 done, 1 it could not be done, or not for each picture."""
+    """Run the command line. Returns the exit code: 0 done, 1 failed for the run or for an image."""
     options = parse(arguments)
     logging.basicConfig(format="judge: %(message)s", level=logging.WARNING)
     try:
-        model, config = load_drawing_model(options.run, options.checkpoint)
+        model, config = load_autoencoder(options.run, options.checkpoint)
         network = load_discriminator(options.run)
-        known = known_landmarks(options.landmarks, options.pictures) if options.landmarks else None
-        subjects = pair.load_pair(config, RunFolder(options.run))
-        exam = examine(network, model, subjects, subjects.truth(held_out.TRUTH_FACES))
-        if not options.pictures:
-            return _report(exam, pathlib.Path(options.run), options.json)
-        judge, folder = Judge(network, model, exam), options.heat or pathlib.Path("judged")
+        lookup = lookup_landmarks(options.landmarks, options.images) if options.landmarks else None
+        face_pair = pair.load_pair(config, RunFolder(options.run))
+        scored_faces = score_held_out(network, model, face_pair, face_pair.ground_truth(held_out.GROUND_TRUTH_FACES))
+        if not options.images:
+            return _report_accuracy(scored_faces, pathlib.Path(options.run), options.json)
+        judge, folder = Judge(network, model, scored_faces), options.heat or pathlib.Path("judged")
         folder.mkdir(parents=True, exist_ok=True)
-    except (RunError, FaceSetError, FinderError, PictureError) as error:
-        return _failed(error)
+    except (RunError, FaceSetError, DetectionError, ImageError) as error:
+        return _report_error(error)
     except OSError as error:
-        return _failed(f"{error.filename} cannot be made ({error.strerror}); choose another folder for --heat")
-    _warn_of_few(exam)
-    return max([_judge_file(judge, source, known, target, options) for source, target in _targets(options.pictures, folder)])
+        return _report_error(f"{error.filename} cannot be created ({error.strerror}); choose another folder for --heat")
+    _warn_if_few(scored_faces)
+    return max([_judge_file(judge, source, lookup, target, options)
+                for source, target in _heat_map_paths(options.images, folder)])
 
 
-def _failed(error):
+def _report_error(error):
     print(f"judge: {error}", file=sys.stderr)
     return 1
 
 
-def _warn_of_few(exam):
-    count = int((exam.kind == "real").sum())
+def _warn_if_few(scored_faces):
+    count = int((scored_faces.kind == "real").sum())
     if count < FEW_FACES:
-        print(f"judge: the probabilities rest on {count} held-out faces: take them as a hint", file=sys.stderr)
+        print(f"judge: the calibration has only {count} real held-out faces; take the probabilities as rough estimates",
+              file=sys.stderr)
 
 
-def _report(exam, run, as_json):
-    """Print the held-out figures and write the reliability figure. Returns the exit code."""
-    probability = probabilities(exam)
-    figures = accuracy(exam, probability)
-    bins = calibration.reliability(probability, exam.made, calibration.balanced(exam.kind, exam.made))
-    count = figures["faces"]
-    made = sum(count[kind] for kind in MADE)
-    title = (f"{count['real']} held-out faces, as they are and blurred; {made} made of them\n"
-             f"calibration error {figures['calibration_error']:.1%}")
+def _report_accuracy(scored_faces, run, as_json):
+    """Print the held-out accuracy and write the reliability diagram. Returns the exit code."""
+    probability = probabilities(scored_faces)
+    metrics = accuracy(scored_faces, probability)
+    weight = calibration.balanced_weights(scored_faces.kind, scored_faces.fake)
+    bins = calibration.reliability(probability, scored_faces.fake, weight)
+    count = metrics["faces"]
+    fake = sum(count[kind] for kind in FAKE)
+    title = (f"{count['real']} held-out faces, unchanged and blurred; {fake} fakes generated from them\n"
+             f"calibration error {metrics['calibration_error']:.1%}")
     target = run / "reliability.png"
-    save_picture(target, calibration.reliability_plot(bins, title), DigitalSource.ALGORITHMIC)
-    _warn_of_few(exam)
+    save_image(target, calibration.reliability_diagram(bins, title), DigitalSource.ALGORITHMIC)
+    _warn_if_few(scored_faces)
     if as_json:
-        print(json.dumps(figures))
+        print(json.dumps(metrics))
         return 0
-    print(f"{'held-out faces':52}  told right")
-    for name, what in (("reconstruction", "real, and drawn as the same person"),
-                       ("swap", "real, and drawn as the other person"),
-                       ("pasted", "real, and swapped in a picture"),
-                       ("blurred", "real but blurred to the made ones' spectrum, and made")):
-        print(f"{what:52}  {figures[name]:9.1%}")
-    print(f"{'calibration error':52}  {figures['calibration_error']:9.1%}")
-    print(f"{count['real']} real faces, {made} made of them; how far to trust a probability: {target}")
+    print(f"{'held-out faces':52}  {'accuracy':>9}")
+    for name, what in (("reconstruction", "real against reconstructions"),
+                       ("swap", "real against swaps"),
+                       ("composite", "real against composites"),
+                       ("blurred", "real, blurred to the fakes' spectrum, against fakes")):
+        print(f"{what:52}  {metrics[name]:9.1%}")
+    print(f"{'calibration error':52}  {metrics['calibration_error']:9.1%}")
+    print(f"{count['real']} real faces, {fake} fakes generated from them; reliability diagram: {target}")
     return 0
 
 
-def _targets(pictures, folder):
-    """Yield (picture, where to write its heat map): never over a picture that is judged, or another's heat map."""
-    taken = {picture.resolve() for picture in pictures}
-    for source in pictures:
+def _heat_map_paths(images, folder):
+    """Yield (image, path of its heat map). A path never equals a judged image or another path."""
+    taken = {image.resolve() for image in images}
+    for source in images:
         target, k = folder / f"{source.name}.heat.png", 1
         while target.resolve() in taken:
             k += 1
@@ -188,41 +211,44 @@ def _targets(pictures, folder):
         yield source, target
 
 
-def _judge_file(judge, source, known, target, options):
-    """Judge one file and print what came of it. Returns the exit code."""
+def _judge_file(judge, source, lookup, target, options):
+    """Judge one file and print the verdict. Returns the exit code."""
     try:
-        image, landmarks = _face_of(source, known, options.landmarks)
+        image, landmarks = _load_face(source, lookup, options.landmarks)
         verdict = judge.judge(image, landmarks, options.person)
-        title = f"{source.name}: {verdict.word}, {verdict.sureness} (as {verdict.person.upper()})"
-        save_picture(target, heat_picture(image, landmarks, verdict.regions, title), DigitalSource.COMPOSITE)
-    except (PictureError, JudgeError, FinderError) as error:
-        return _failed(error if str(source) in str(error) else f"{source}: {error}")
+        title = f"{source.name}: {verdict.word}, {verdict.confidence} (as {verdict.person.upper()})"
+        save_image(target, heat_map_image(image, landmarks, verdict.regions, title), DigitalSource.COMPOSITE)
+    except (ImageError, JudgeError, DetectionError) as error:
+        return _report_error(error if str(source) in str(error) else f"{source}: {error}")
     if options.json:
-        print(json.dumps({"picture": str(source), "verdict": verdict.word, "synthesized": round(verdict.probability, 4),
+        print(json.dumps({"image": str(source), "verdict": verdict.word, "synthesized": round(verdict.probability, 4),
                           "person": verdict.person, "score": round(verdict.score, 4), "heat": str(target)}))
     else:
-        print(f"{source}  {verdict.word}  {verdict.sureness}  (as {verdict.person.upper()})")
+        print(f"{source}  {verdict.word}  {verdict.confidence}  (as {verdict.person.upper()})")
     return 0
 
 
-def _face_of(source, known, table):
-    """(pixels (H, W, 3) uint8, landmarks (68, 2)) of the face to judge in a file."""
-    if known is None and kind_of(source):
+def _load_face(source, lookup, table):
+    """Return (pixels (H, W, 3) uint8, landmarks (68, 2)) of the face to judge in a file.
+
+    lookup: the user's landmarks by path, from the file `table`; None: detect the face
+    """
+    if lookup is None and detect_format(source):
         face = AlignedReader()(source)
         return face.pixels, face.landmarks
-    pixels = read_picture(source).pixels
-    if known is None:
-        faces = [face.landmarks for face in Finder.load().find(pixels) if not shape_fault(face.landmarks)]
-        if not faces:
-            raise JudgeError("no face was found in it; give its --landmarks if there is one")
-        return pixels, faces[0]
-    listed = known.get(source.resolve(), [])
+    pixels = read_image(source).pixels
+    if lookup is None:
+        usable = [face for face in FaceAnalyzer.load().detect(pixels) if not face_shape_problem(face.landmarks)]
+        if not usable:
+            raise JudgeError("no face was found in it; if there is one, give its --landmarks")
+        return pixels, usable[0].landmarks
+    listed = lookup.get(source.resolve(), [])
     if not listed:
-        raise JudgeError(f"{table} has no row for it; add its 68 landmarks, or leave --landmarks out")
-    stated, landmarks = max(listed, key=lambda each: np.ptp(each[1], axis=0).max())
-    fault = landmark_fault(landmarks, stated or pixels.shape[1::-1], pixels.shape[:2])
-    if fault:
-        raise JudgeError(f"its landmarks in {table} cannot be used: {fault}")
+        raise JudgeError(f"{table} has no row for it; add its 68 landmarks, or omit --landmarks")
+    stated_size, landmarks = max(listed, key=lambda each: np.ptp(each[1], axis=0).max())
+    problem = landmark_problem(landmarks, stated_size or pixels.shape[1::-1], pixels.shape[:2])
+    if problem:
+        raise JudgeError(f"its landmarks in {table} cannot be used: {problem}")
     return pixels, landmarks
 
 

@@ -1,2 +1,2 @@
-"""Measure a trained run: held-out metrics, scores of the discriminator,
+"""Measure a trained run: held-out metrics, discriminator scores,
 comparisons."""

@@ -1,16 +1,16 @@
-"""From a score of any scale to a probability, and how far that can be trusted.
+"""Calibrate discriminator scores to probabilities by Platt scaling, and measure how well.
 
-A discriminator's score says which of two faces looks more real, not how sure that is; each objective has a scale of its own,
-and even where scores are logits, networks are surer than they are right (Guo 2017, "On calibration of modern neural
-networks"). So the scores of faces whose origin is known are laid along a logistic curve (Platt 1999, "Probabilistic outputs
-for support vector machines"):
+A discriminator's score says which of two faces looks more real, not with what confidence. Each
+objective has its own scale. Even if the scores are logits, networks are overconfident (Guo 2017,
+"On calibration of modern neural networks"). So a logistic curve is fitted to the scores of labeled
+faces (Platt 1999, "Probabilistic outputs for support vector machines"):
 
-    probability that a face is made = 1 / (1 + exp(slope * score - offset)), slope >= 0
+    probability that a face is fake = 1 / (1 + exp(slope * score - offset)), slope >= 0
 
-A reliability figure shows whether it holds: of the faces that get 80 %, 80 % should be made. The calibration error is how
-far off that is, on average over the faces (expected calibration error, Guo 2017).
+A reliability diagram checks it: of the faces with a probability of 80 %, 80 % should be fake. The
+calibration error is the mean deviation from that (expected calibration error, Guo 2017).
 
-Legend: n scores; made: (n,) bool, whether a face is made; weight: (n,) how much each counts.
+Legend: n scores; fake: (n,) bool, whether a face is fake; weight: (n,) weights of the faces.
 """
 from typing import NamedTuple
 
@@ -23,45 +23,47 @@ _BINS = 10
 
 
 class Calibration(NamedTuple):
-    """The logistic curve. Call it on scores (n,), higher where a face looks more real."""
+    """The logistic curve. Call it on scores (n,): the higher, the more real a face looks."""
 
     slope: float
     offset: float
 
     def __call__(self, scores):
-        """Probability that each is made: (n,) float64, 0..1."""
+        """Return the probability that each face is fake: (n,) float64, 0..1."""
         return _sigmoid(self.offset - self.slope * np.asarray(scores, np.float64))
 
 
 class Bin(NamedTuple):
-    """Faces whose probability lies between two bounds."""
+    """The faces of one bin of a reliability diagram."""
 
-    probability: float  # mean of what was said
-    share: float  # of the made ones among them, by weight
-    weight: float  # of all faces, 0..1
-    real: int  # faces
-    made: int
+    probability: float  # mean predicted probability of being fake
+    fake_fraction: float  # weighted fraction of fake faces, 0..1
+    weight: float  # fraction of the total weight, 0..1
+    real: int  # number of real faces
+    fake: int  # number of fake faces
 
 
-def fit(scores, made, weight):
-    """The Calibration of scores whose origin is known, at least one real and one made; (n,) each.
+def fit(scores, fake, weight):
+    """Fit a Calibration to the scores of labeled faces, at least one real and one fake; (n,) each.
 
-    Platt's targets stand a little inside 0 and 1, as if one face more of each side had been seen to be of the other: so the
-    curve stays gentle where scores are few, or all told apart. It is found by Newton's method (Lin, Lin & Weng 2007, "A note
-    on Platt's probabilistic outputs for support vector machines"). Scores that are no lower for made faces tell nothing:
-    their slope is 0."""
+    Platt's targets are slightly inside 0 and 1, as if each class had one more face of the other
+    label. This keeps the curve gentle if scores are few or perfectly separated. It is fitted by
+    Newton's method (Lin, Lin & Weng 2007, "A note on Platt's probabilistic outputs for support
+    vector machines"). If fake faces do not score lower, the scores carry no information: the slope
+    is 0.
+    """
     scores, weight = np.asarray(scores, np.float64), weight / np.sum(weight)
-    count = np.array([np.sum(~made), np.sum(made)])
-    target = np.where(made, (count[1] + 1) / (count[1] + 2), 1 / (count[0] + 2))
-    centre, spread = scores.mean(), scores.std() or 1.0
-    x = np.stack([(centre - scores) / spread, np.ones(len(scores))])  # (2, n)
+    count = np.array([np.sum(~fake), np.sum(fake)])
+    target = np.where(fake, (count[1] + 1) / (count[1] + 2), 1 / (count[0] + 2))
+    center, spread = scores.mean(), scores.std() or 1.0
+    x = np.stack([(center - scores) / spread, np.ones(len(scores))])  # (2, n)
     w = np.zeros(2)
     loss = _cross_entropy(w, x, target, weight)
     for _ in range(_ITERATIONS):
         p = _sigmoid(w @ x)
-        slope = x @ (weight * (p - target))
-        curvature = (x * (weight * p * (1 - p))) @ x.T + 1e-12 * np.eye(2)
-        step = np.linalg.solve(curvature, slope)
+        gradient = x @ (weight * (p - target))
+        hessian = (x * (weight * p * (1 - p))) @ x.T + 1e-12 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
         while _cross_entropy(w - step, x, target, weight) > loss and np.abs(step).max() > 1e-9:
             step /= 2
         w, loss = w - step, _cross_entropy(w - step, x, target, weight)
@@ -70,7 +72,7 @@ def fit(scores, made, weight):
     if w[0] <= 0:
         mean = np.sum(weight * target)
         return Calibration(0.0, float(np.log(mean / (1 - mean))))
-    return Calibration(float(w[0] / spread), float(w[1] + w[0] * centre / spread))
+    return Calibration(float(w[0] / spread), float(w[1] + w[0] * center / spread))
 
 
 def _cross_entropy(w, x, target, weight):
@@ -82,52 +84,61 @@ def _sigmoid(x):
     return np.exp(-np.logaddexp(0, -x))
 
 
-def balanced(kinds, made):
-    """Weights (n,) with which real and made faces count alike, and the kinds of each side alike. kinds: (n,) names."""
+def balanced_weights(kinds, fake):
+    """Return weights (n,) under which real and fake faces count alike, and so do the kinds of each.
+
+    kinds: (n,) names
+    """
     weight = np.zeros(len(kinds))
-    for side in (made, ~made):
-        names = np.unique(kinds[side])
+    for label in (fake, ~fake):
+        names = np.unique(kinds[label])
         for name in names:
-            chosen = side & (kinds == name)
+            chosen = label & (kinds == name)
             weight[chosen] = 0.5 / (len(names) * chosen.sum())
     return weight
 
 
-def reliability(probability, made, weight, bins=_BINS):
-    """The Bins of equal width, 0..1, that hold faces."""
-    place = np.minimum((probability * bins).astype(int), bins - 1)
-    weight, found = weight / weight.sum(), []
-    for k in np.unique(place):
-        chosen = place == k
+def reliability(probability, fake, weight, bins=_BINS):
+    """Divide 0..1 into bins of equal width. Returns the Bins that contain faces."""
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    weight, result = weight / weight.sum(), []
+    for k in np.unique(index):
+        chosen = index == k
         total = weight[chosen].sum()
-        found.append(Bin(float((probability * weight)[chosen].sum() / total), float(weight[chosen & made].sum() / total),
-                         float(total), int((chosen & ~made).sum()), int((chosen & made).sum())))
-    return found
+        result.append(Bin(float((probability * weight)[chosen].sum() / total),
+                          float(weight[chosen & fake].sum() / total), float(total), int((chosen & ~fake).sum()),
+                          int((chosen & fake).sum())))
+    return result
 
 
 def calibration_error(bins):
-    """Mean distance of the probabilities from the shares, 0..1, each Bin by its weight; lower is better."""
-    return sum(each.weight * abs(each.probability - each.share) for each in bins)
+    """Return the expected calibration error, 0..1; lower is better."""
+    return sum(each.weight * abs(each.probability - each.fake_fraction) for each in bins)
 
 
-def reliability_plot(bins, title):
-    """The reliability figure, (660, 770, 3) uint8: shares against probabilities; below, how many faces there are."""
+def reliability_diagram(bins, title):
+    """Plot the reliability diagram, (660, 770, 3) uint8: frequency by predicted probability.
+
+    The lower panel shows the number of faces in each bin.
+    """
     figure = chart.figure(7, 6)
     upper, lower = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
-    said, share = 100 * np.array([each.probability for each in bins]), 100 * np.array([each.share for each in bins])
-    upper.plot([0, 100], [0, 100], "--", color=chart.GREY, linewidth=1, label="if it were always right about itself")
-    upper.vlines(said, said, share, color=chart.ORANGE, linewidth=1.5, label="how far off")
-    upper.plot(said, share, "o-", color=chart.BLUE, linewidth=1.2, label="held-out faces", clip_on=False, zorder=3)
-    upper.set(ylabel="of these, synthesized, %", ylim=(-4, 104), yticks=range(0, 101, 20), title=title)
+    predicted = 100 * np.array([each.probability for each in bins])
+    observed = 100 * np.array([each.fake_fraction for each in bins])
+    upper.plot([0, 100], [0, 100], "--", color=chart.GRAY, linewidth=1, label="perfect calibration")
+    upper.vlines(predicted, predicted, observed, color=chart.ORANGE, linewidth=1.5, label="calibration error")
+    upper.plot(predicted, observed, "o-", color=chart.BLUE, linewidth=1.2, label="held-out faces", clip_on=False,
+               zorder=3)
+    upper.set(ylabel="observed frequency of synthesized, %", ylim=(-4, 104), yticks=range(0, 101, 20), title=title)
     edges = np.arange(_BINS) * 100 / _BINS
-    place = [min(int(each.probability * _BINS), _BINS - 1) for each in bins]
-    real, made = np.zeros(_BINS), np.zeros(_BINS)
-    real[place], made[place] = [each.real for each in bins], [each.made for each in bins]
+    index = [min(int(each.probability * _BINS), _BINS - 1) for each in bins]
+    real, fake = np.zeros(_BINS), np.zeros(_BINS)
+    real[index], fake[index] = [each.real for each in bins], [each.fake for each in bins]
     width = 40 / _BINS
-    for shift, counts, colour, label in ((0, real, chart.GREEN, "real"), (width, made, chart.ORANGE, "synthesized")):
-        bars = lower.bar(edges + 10 / _BINS + shift, counts, width, align="edge", color=colour, label=label)
+    for shift, counts, color, label in ((0, real, chart.GREEN, "real"), (width, fake, chart.ORANGE, "synthesized")):
+        bars = lower.bar(edges + 10 / _BINS + shift, counts, width, align="edge", color=color, label=label)
         lower.bar_label(bars, ["" if n == 0 else f"{n:.0f}" for n in counts], fontsize=8, padding=1)
-    lower.set(xlabel="probability of being synthesized, as told, %", ylabel="faces", xlim=(-2, 102),
+    lower.set(xlabel="predicted probability of being synthesized, %", ylabel="faces", xlim=(-2, 102),
               xticks=range(0, 101, 10))
     lower.margins(y=0.25)
     for axes in (upper, lower):

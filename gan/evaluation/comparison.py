@@ -1,10 +1,12 @@
-"""Runs side by side: their figures in one table, and the same held-out faces as each of them draws these.
+"""Compare runs: their metrics in one table, and a contact sheet of the same held-out faces.
 
-Runs can be compared that learned the same people from the same faces; networks and their sizes may differ. The sheet's rows:
+Runs are comparable if they were trained on the same faces of the same people. Networks and their
+sizes may differ. The contact sheet shows held-out poses in these rows:
 
-    A, each run's A drawn as A, each run's A drawn as B, the truth of that swap where there is one; the same for B
+    A, each run's reconstruction of A, each run's swap of A to B, the target (ground truth) of that
+    swap (rendered people only); the same for B
 
-in poses that no run learned from. Faces of different sizes are brought to the largest one.
+Faces of different sizes are scaled to the largest one.
 """
 from typing import NamedTuple
 
@@ -13,84 +15,95 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.geometry.alignment import warp
 from data.support.validate import printable
-from gan.people.preview_sheet import label_rows
+from gan.people.preview_sheet import labeled_grid
 from gan.run.checkpoint import RunError
 
-SHEET_FACES = 6  # columns
-FACE_PIXELS = 256  # side of a face on the sheet: a 64 pixel one is enlarged four times
+SHEET_FACES = 6  # columns of the contact sheet
+FACE_PIXELS = 256  # side of a face on the contact sheet: 64-pixel faces are enlarged four times
 _STRIP = 24  # pixels, height of the line with a run's name
 
-# Figures as the table names them, in its order, and what is better.
-LABELS = {"psnr": "PSNR, dB (higher)", "ssim": "SSIM (higher)", "ms_ssim": "MS-SSIM (higher)", "sharpness": "sharpness (1)",
-          "variety": "variety (1)", "colour_error": "colour error (lower)", "frechet": "Frechet distance (lower)",
-          "likeness": "likeness to whom it should be (higher)", "likeness_other": "likeness to the other (lower)",
-          "recognised": "more like whom it should be (higher)", "seam_error": "seam error (lower)",
+# Labels of the metrics, in the order of the table; in parentheses, the better values.
+LABELS = {"psnr": "PSNR, dB (higher)", "ssim": "SSIM (higher)", "ms_ssim": "MS-SSIM (higher)",
+          "sharpness": "sharpness (1)", "variety": "variety (1)", "color_error": "color error (lower)",
+          "frechet": "Frechet distance (lower)", "similarity": "similarity to the target person (higher)",
+          "similarity_other": "similarity to the other person (lower)",
+          "recognized": "recognized as the target person (higher)", "seam_error": "seam error (lower)",
           "yaw_error": "yaw error, degrees (lower)", "pitch_error": "pitch error, degrees (lower)",
-          "roll_error": "roll error, degrees (lower)", "eyes_error": "opening of the eyes, error in % (lower)",
-          "mouth_error": "opening of the mouth, error in % (lower)", "width_error": "width of the mouth, error in % (lower)",
-          "hole_iou": "holes of the masks, IoU (higher)"}
-# Both directions of a figure are averaged.
-BLOCKS = {"drawn as themselves": ("reconstruction_a", "reconstruction_b"),
-          "swapped, against the truth": ("swap_ab", "swap_ba"),
-          "drawn as the other": ("drawn_ab", "drawn_ba"), "the finished pictures": ("pasted_ab", "pasted_ba"),
-          "with something held before the face": ("covered_a", "covered_b")}
+          "roll_error": "roll error, degrees (lower)", "eyes_error": "eye opening, error in % (lower)",
+          "mouth_error": "mouth opening, error in % (lower)", "width_error": "mouth width, error in % (lower)",
+          "hole_iou": "occluders left out of the mask, IoU (higher)"}
+# Metrics are averaged over both people.
+BLOCKS = {"reconstructions": ("reconstruction_a", "reconstruction_b"),
+          "swaps, against ground truth": ("swap_ab", "swap_ba"),
+          "swaps, crops": ("generated_ab", "generated_ba"), "swaps, composites": ("composite_ab", "composite_ba"),
+          "reconstructions with an occluder": ("occluded_a", "occluded_b")}
 
 
 class Faces(NamedTuple):
-    """Held-out faces of a person as one run draws them: each (n, S, S, 3); truth: None for photographs."""
+    """A person's held-out faces and what one run generates from them, (n, S, S, 3) each."""
 
     real: np.ndarray
-    own: np.ndarray
+    reconstructed: np.ndarray
     swapped: np.ndarray
-    truth: np.ndarray | None
+    ground_truth: np.ndarray | None  # None for photographs
 
 
 def check_same_people(runs, configs):
-    """Raises RunError unless all runs (names, with their configurations) learned the same people and held out the same
-    faces."""
+    """Check that all runs were trained on the same people and held out the same faces.
+
+    runs: names; configs: their configurations
+    Raises RunError if not.
+    """
     for run, config in zip(runs[1:], configs[1:]):
-        if _whom(config) != _whom(configs[0]):
-            raise RunError(f"{runs[0]} and {run} did not learn the same people from the same faces; compare runs of the "
-                           "same people and the same --seed")
+        if _training_data(config) != _training_data(configs[0]):
+            raise RunError(f"{runs[0]} and {run} were not trained on the same people from the same faces; compare runs "
+                           "of the same people and the same --seed")
 
 
-def _whom(config):
-    """What is equal for runs of the same people and held-out faces. Renders depend on their size, so their hashes do not
-    tell."""
+def _training_data(config):
+    """Return what identifies the people and the held-out faces of a run.
+
+    For rendered people, hashes of the images would not do: renders depend on their size.
+    """
     return config["seed"], config["people"] or config.get("learned_from")
 
 
-def drawn_faces(model, subjects, truth):
-    """{"a": Faces, "b": Faces}: the first faces of a gan.people.pair.Truth, or of those that are held out."""
-    found = {}
-    for side, other, faces in (("a", "b", subjects.a), ("b", "a", subjects.b)):
-        if truth is None:
-            real, wanted = faces.crops(faces.held_out[:SHEET_FACES])[0], None
+def generated_faces(model, face_pair, ground_truth):
+    """Generate the faces of one run on the contact sheet: {"a": Faces, "b": Faces}.
+
+    ground_truth: gan.people.pair.GroundTruth with the inputs; None: use the first held-out faces
+    """
+    generated = {}
+    for side, other, faces in (("a", "b", face_pair.a), ("b", "a", face_pair.b)):
+        if ground_truth is None:
+            real, target = faces.crops(faces.held_out[:SHEET_FACES])[0], None
         else:
-            real, wanted = getattr(truth, side)[:SHEET_FACES], getattr(truth, other)[:SHEET_FACES]
-        found[side] = Faces(real, model.draw(real, side, side)[0], model.draw(real, side, other)[0], wanted)
-    return found
+            real, target = getattr(ground_truth, side)[:SHEET_FACES], getattr(ground_truth, other)[:SHEET_FACES]
+        generated[side] = Faces(real, model.generate(real, side, side)[0], model.generate(real, side, other)[0], target)
+    return generated
 
 
-def sheet(runs, drawn):
-    """The sheet (H, W, 3) uint8 of runs (names) and what each of them drew (drawn_faces)."""
-    size = max(faces["a"].real.shape[1] for faces in drawn)
-    largest = next(faces for faces in drawn if faces["a"].real.shape[1] == size)
+def contact_sheet(runs, generated):
+    """Return the contact sheet (H, W, 3) uint8 of runs (names) and their generated_faces."""
+    size = max(faces["a"].real.shape[1] for faces in generated)
+    largest = next(faces for faces in generated if faces["a"].real.shape[1] == size)
     numbers = [f"{k} " for k in range(1, len(runs) + 1)] if len(runs) > 1 else [""]
     rows = []
     for side, other in (("A", "B"), ("B", "A")):
-        each = [faces[side.lower()] for faces in drawn]
+        each = [faces[side.lower()] for faces in generated]
         rows.append((side, largest[side.lower()].real))
-        rows += [(f"{number}{side} as {side}", at_size(faces.own, size)) for number, faces in zip(numbers, each)]
-        rows += [(f"{number}{side} as {other}", at_size(faces.swapped, size)) for number, faces in zip(numbers, each)]
-        if largest[side.lower()].truth is not None:
-            rows.append(("truth", largest[side.lower()].truth))
+        rows += [(f"{number}{side} as {side}", resize_crops(faces.reconstructed, size))
+                 for number, faces in zip(numbers, each)]
+        rows += [(f"{number}{side} as {other}", resize_crops(faces.swapped, size))
+                 for number, faces in zip(numbers, each)]
+        if largest[side.lower()].ground_truth is not None:
+            rows.append(("target", largest[side.lower()].ground_truth))
     names = [number + str(run) for number, run in zip(numbers, runs)]
-    return _under_names(label_rows(rows, max(1, round(FACE_PIXELS / size))), names)
+    return _add_header(labeled_grid(rows, max(1, round(FACE_PIXELS / size))), names)
 
 
-def _under_names(pixels, names):
-    """A picture (H, W, 3) uint8 below lines of text."""
+def _add_header(pixels, names):
+    """Put lines of text above an image (H, W, 3) uint8."""
     head = Image.new("RGB", (pixels.shape[1], _STRIP * len(names)), (24, 24, 28))
     draw, font = ImageDraw.Draw(head), ImageFont.load_default(size=16)
     for k, name in enumerate(names):
@@ -98,8 +111,8 @@ def _under_names(pixels, names):
     return np.concatenate([np.asarray(head), pixels])
 
 
-def at_size(crops, size):
-    """Crops (n, S, S, C) that show the same in another number of pixels: (n, size, size, C)."""
+def resize_crops(crops, size):
+    """Resize crops (n, S, S, C) to (n, size, size, C)."""
     if crops.shape[1] == size:
         return crops
     scale = size / crops.shape[1]
@@ -107,21 +120,25 @@ def at_size(crops, size):
     return np.stack([warp(crop, transform, size) for crop in crops])
 
 
-def table(runs, found):
-    """Lines of text: a figure a row, a run a column. runs: names; found: gan.evaluation.held_out.figures of each."""
+def table(runs, metrics):
+    """Format the metrics of several runs as lines of text: a metric per row, a run per column.
+
+    runs: names; metrics: gan.evaluation.held_out.measure of each run
+    """
     lines = [f"{k}: {run}" for k, run in enumerate(runs, start=1)]
     lines.append(f"{'mean of both people':48}" + "".join(f"{k:>9}" for k in range(1, len(runs) + 1)))
     for heading, blocks in BLOCKS.items():
-        keys = [key for key in LABELS if any(key in each.get(blocks[0], {}) for each in found)]
+        keys = [key for key in LABELS if any(key in each.get(blocks[0], {}) for each in metrics)]
         if keys:
             lines.append(heading)
-            lines += [f"    {LABELS[key]:44}" + "".join(f"{_mean(each, blocks, key):>9}" for each in found) for key in keys]
+            lines += [f"    {LABELS[key]:44}" + "".join(f"{_mean(each, blocks, key):>9}" for each in metrics)
+                      for key in keys]
     return lines
 
 
-def _mean(found, blocks, key):
-    """The mean of a figure over blocks, as text; "-" where the run has none."""
-    values = [found[block][key] for block in blocks if found.get(block, {}).get(key) is not None]
+def _mean(metrics, blocks, key):
+    """Format the mean of a metric over blocks; "-" if the run has none."""
+    values = [metrics[block][key] for block in blocks if metrics.get(block, {}).get(key) is not None]
     if not values:
         return "-"
-    return f"{sum(values) / len(values):{'.0%' if key == 'recognised' else '.2f' if key == 'psnr' else '.3f'}}"
+    return f"{sum(values) / len(values):{'.0%' if key == 'recognized' else '.2f' if key == 'psnr' else '.3f'}}"

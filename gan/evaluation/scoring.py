@@ -1,130 +1,155 @@
-"""What a discriminator makes of faces of known origin: the held-out faces of its run, which no network has been trained on,
-and what the run's autoencoder makes of them. There are five kinds:
+"""Score real and fake faces by a discriminator.
 
-    real              as they are
-    blurred           real ones blurred to the made ones' spectrum (gan/training/spectrum.py): softness alone is no proof
-    reconstruction    made: drawn as the person they are of
-    swap              made: the other person's, drawn as this one
-    pasted            made: swaps put back into their pictures, as swap.py leaves them
+The real faces are held out. The run's autoencoder generates the fakes from them. The five kinds:
 
-Rendered people bring further faces, in poses that no face set holds. The faces are parted into two halves, whole clips
-together, and all that is made of a face stays in its half: each half is judged by what was learned from the other (two-fold
-cross-validation).
+    real            real: unchanged
+    blurred         real: blurred to the spectrum of the fakes (gan/training/spectrum.py), so that
+                    blur alone does not give a fake away
+    reconstruction  fake: reconstructed as the same person
+    swap            fake: the other person's face, swapped to this person
+    composite       fake: swaps pasted into their images, as swap.py writes them
 
-Legend: n faces, S their side, h side of a map of scores, r that of the thinned one.
+For rendered people there are further faces, in poses of no face set. The faces are split into two
+halves. A clip's faces, and everything generated from a face, stay in the same half. Each half is
+judged by a calibration fitted to the other (two-fold cross-validation).
+
+Legend: n faces, S their side, h side of a score map, r side of the subsampled score map.
 """
 from typing import NamedTuple
 
 import numpy as np
 
 import nn
-from data.datasets.face_set import evenly
+from data.datasets.face_set import evenly_spaced
 from data.geometry.alignment import apply, crop_transform, warp
 from data.geometry.masks import face_mask
 from gan.evaluation import calibration
 from gan.networks.discriminator import face_score
 from gan.swapper import Swapper
-from gan.training.spectrum import SpectrumMatch
+from gan.training.spectrum import SpectrumMatcher
 
-MADE = ("reconstruction", "swap", "pasted")
-KINDS = ("real", "blurred", *MADE)
-SIGN = {"a": -1.0, "b": 1.0}  # how a discriminator is told whose face it should be
-MOST_FACES = 256  # held-out ones of each person that are looked at, and
-MOST_PASTED = 64  # of these, that are put back: that takes longer
-_AT_ONCE = 64  # faces
-_REGIONS = 16  # scores along a side, at most, of a map that is kept
+FAKE = ("reconstruction", "swap", "composite")
+KINDS = ("real", "blurred", *FAKE)
+SIGN = {"a": -1.0, "b": 1.0}  # the discriminator's condition: the person whose face it should be
+MAX_FACES = 256  # held-out faces of each person
+MAX_COMPOSITES = 64  # composites of each person: fewer, because they take longer
+_BATCH_SIZE = 64  # faces
+_MAX_REGIONS = 16  # maximum side of a subsampled score map
 
 
-class Exam(NamedTuple):
-    """What a discriminator makes of n faces of known origin."""
+class ScoredFaces(NamedTuple):
+    """A discriminator's scores of n labeled faces."""
 
     scores: np.ndarray  # (n,)
-    kind: np.ndarray  # (n,) of KINDS
-    half: np.ndarray  # (n,) 0 or 1
-    regions: np.ndarray  # (n, r, r): scores of its finest map, thinned out
-    inside: np.ndarray  # (n, r, r) bool: which of them lie in the face
+    kind: np.ndarray  # (n,), each one of KINDS
+    half: np.ndarray  # (n,), 0 or 1
+    regions: np.ndarray  # (n, r, r): its finest score map, subsampled
+    inside: np.ndarray  # (n, r, r) bool: the regions inside the face
 
     @property
-    def made(self):
-        """(n,) bool"""
-        return np.isin(self.kind, MADE)
+    def fake(self):
+        """Return (n,) bool."""
+        return np.isin(self.kind, FAKE)
 
 
-def scored(network, faces, masks, person):
-    """What a discriminator makes of faces (n, S, S, 3) in masks (n, S, S, 1) that should be of `person`, 'a' or 'b': one
-    score each (n,), and its finest map (n, h, h). Arrays in host memory."""
+def score_faces(network, faces, masks, person):
+    """Score faces by a discriminator: scores (n,) and its finest score maps (n, h, h), on the host.
+
+    faces: (n, S, S, 3), 0..1
+    masks: (n, S, S, 1), 0..1
+    person: 'a' or 'b', the person whose faces they should be
+    """
     device, scores, finest = network.parameters()[0].device, [], []
     with nn.no_grad():
-        for start in range(0, len(faces), _AT_ONCE):
-            part, mask = (nn.backend.to_device(x[start:start + _AT_ONCE], device) for x in (faces, masks))
+        for start in range(0, len(faces), _BATCH_SIZE):
+            part, mask = (nn.backend.to_device(x[start:start + _BATCH_SIZE], device) for x in (faces, masks))
             maps = network(part, mask, np.full(len(part), SIGN[person], np.float32))
             scores.append(face_score(maps, mask).numpy())
             finest.append(max(maps, key=lambda each: each.shape[1]).numpy()[..., 0])
     return np.concatenate(scores), np.concatenate(finest)
 
 
-def examine(network, model, subjects, truth=None):
-    """The Exam of a discriminator on held-out faces. model: gan.networks.autoencoder.FaceAutoencoder. subjects:
-    gan.people.pair.Subjects. truth: gan.people.pair.Truth, further faces of both; None: none."""
-    sets = {"a": subjects.a, "b": subjects.b}
-    own = {side: _held_out(side, faces, truth) for side, faces in sets.items()}
+def score_held_out(network, model, face_pair, ground_truth=None):
+    """Score held-out faces of both people, and the fakes of them. Returns ScoredFaces.
+
+    model: gan.networks.autoencoder.FaceAutoencoder
+    face_pair: gan.people.pair.FacePair
+    ground_truth: gan.people.pair.GroundTruth with further faces of both people, or None
+    """
+    sets = {"a": face_pair.a, "b": face_pair.b}
+    own = {side: _held_out_faces(side, faces, ground_truth) for side, faces in sets.items()}
     parts = []
     for side, other in (("a", "b"), ("b", "a")):
         real, mask, half = own[side]
-        borrowed, borrowed_mask, borrowed_half = own[other]
-        redrawn, swapped = model.draw(real, side, side)[0], model.draw(borrowed, other, side)[0]
-        match = SpectrumMatch(network.size)
-        match.observe(real, np.concatenate([redrawn, swapped]), mask, np.concatenate([mask, borrowed_mask]))
-        parts += [_asked(network, side, "real", real, mask, half),
-                  _asked(network, side, "blurred", match.apply(real), mask, half),
-                  _asked(network, side, "reconstruction", redrawn, mask, half),
-                  _asked(network, side, "swap", swapped, borrowed_mask, borrowed_half),
-                  _asked(network, side, "pasted", *_pasted(model, sets[other], other + side, other == "b"))]
-    return Exam(*(np.concatenate(columns) for columns in zip(*parts)))
+        input_faces, input_mask, input_half = own[other]  # of the other person, to be swapped
+        reconstructions, swapped = model.generate(real, side, side)[0], model.generate(input_faces, other, side)[0]
+        match = SpectrumMatcher(network.size)
+        match.observe(real, np.concatenate([reconstructions, swapped]), mask, np.concatenate([mask, input_mask]))
+        parts += [_score_kind(network, side, "real", real, mask, half),
+                  _score_kind(network, side, "blurred", match.apply(real), mask, half),
+                  _score_kind(network, side, "reconstruction", reconstructions, mask, half),
+                  _score_kind(network, side, "swap", swapped, input_mask, input_half),
+                  _score_kind(network, side, "composite",
+                              *_composite_crops(model, sets[other], other + side, other == "b"))]
+    return ScoredFaces(*(np.concatenate(columns) for columns in zip(*parts)))
 
 
-def _asked(network, person, kind, faces, masks, half):
-    """The Exam of faces of one kind."""
-    scores, maps = scored(network, faces, masks, person)
-    every = max(1, maps.shape[1] // _REGIONS)
-    pixels = every * network.size // maps.shape[1]  # from one kept score to the next
-    thin, middle = slice(every // 2, None, every), slice(pixels // 2, None, pixels)
-    return Exam(scores, np.full(len(scores), kind), half, maps[:, thin, thin], masks[:, middle, middle, 0] > 0.5)
+def _score_kind(network, person, kind, faces, masks, half):
+    """Score faces of one kind. Returns ScoredFaces."""
+    scores, maps = score_faces(network, faces, masks, person)
+    stride = max(1, maps.shape[1] // _MAX_REGIONS)
+    pixels = stride * network.size // maps.shape[1]  # the stride in pixels of the crop
+    subsampled, centers = slice(stride // 2, None, stride), slice(pixels // 2, None, pixels)
+    return ScoredFaces(scores, np.full(len(scores), kind), half, maps[:, subsampled, subsampled],
+                       masks[:, centers, centers, 0] > 0.5)
 
 
-def _held_out(side, faces, truth):
-    """A person's held-out faces, their masks, and which half each is in."""
-    chosen = evenly(faces.held_out, MOST_FACES)
+def _held_out_faces(side, faces, ground_truth):
+    """Return a person's held-out faces and those of ground_truth: (faces, masks, half of each)."""
+    chosen = evenly_spaced(faces.held_out, MAX_FACES)
     real, mask = faces.crops(chosen)
     half = halves(faces.groups[chosen], side == "b")
-    if truth is None:
+    if ground_truth is None:
         return real, mask, half
-    more, more_mask = (truth.a, truth.mask_a) if side == "a" else (truth.b, truth.mask_b)
-    return np.concatenate([real, more]), np.concatenate([mask, more_mask]), np.concatenate([half, np.arange(len(more)) % 2])
+    more, more_mask = (ground_truth.a, ground_truth.mask_a) if side == "a" else (ground_truth.b, ground_truth.mask_b)
+    return (np.concatenate([real, more]), np.concatenate([mask, more_mask]),
+            np.concatenate([half, np.arange(len(more)) % 2]))
 
 
-def _pasted(model, faces, direction, first):
-    """Held-out faces of a face set, swapped and put back into their pictures (so much of these as the set has kept): crops,
-    masks, and which half each is in."""
-    chosen = evenly(faces.held_out, MOST_FACES)
+def _composite_crops(model, faces, direction, first):
+    """Swap held-out faces in their padded crops. Returns (crops, masks, half of each).
+
+    faces: FaceSet of the person in the images
+    direction: 'ab' or 'ba', as for Swapper.swap
+    first: number of the first half, 0 or 1
+    """
+    chosen = evenly_spaced(faces.held_out, MAX_FACES)
     half = dict(zip(chosen.tolist(), halves(faces.groups[chosen], first).tolist()))
-    chosen = evenly(chosen, MOST_PASTED)
-    pictures, landmarks = faces.pictures(chosen)
-    swapped = Swapper(model).swap_many(pictures, [[points] for points in landmarks], direction)
-    crops = [crop_of(picture, points, faces.size) for picture, points in zip(swapped, landmarks)]
+    chosen = evenly_spaced(chosen, MAX_COMPOSITES)
+    images, landmarks = faces.images(chosen)
+    swapped = Swapper(model).swap_many(images, [[points] for points in landmarks], direction)
+    crops = [crop_and_mask(image, points, faces.size) for image, points in zip(swapped, landmarks)]
     return *map(np.stack, zip(*crops)), np.array([half[k] for k in chosen.tolist()])
 
 
-def crop_of(image, landmarks, size):
-    """What a discriminator is shown of a face (landmarks (68, 2)) in a picture (H, W, 3) uint8: crop (S, S, 3) and mask
-    (S, S, 1)."""
+def crop_and_mask(image, landmarks, size):
+    """Return the discriminator's input for a face: crop (S, S, 3) and mask (S, S, 1).
+
+    image: (H, W, 3) uint8
+    landmarks: (68, 2), pixels of the image
+    size: S
+    """
     transform = crop_transform(landmarks, size)
     return warp(image, transform, size), face_mask(apply(transform, landmarks), (size, size))[..., None]
 
 
 def halves(clips, first=0):
-    """Two halves of faces, 0 and 1, that share no clip, as equal as may be: (n,) int. clips: (n,) int. Where there is but
-    one, or one is far too long, all are cut in the middle. first: the half that begins."""
+    """Split faces into two halves, as equal as possible, that have no clip in common: (n,) int.
+
+    clips: (n,) int, the clip of each face; if the most equal split at a clip's border is worse than
+        1:3, the faces are split in the middle
+    first: number of the first half, 0 or 1
+    """
     order = np.argsort(clips, kind="stable")
     borders = np.flatnonzero(np.diff(clips[order])) + 1
     middle = len(clips) / 2
@@ -136,29 +161,33 @@ def halves(clips, first=0):
     return half
 
 
-def probabilities(exam):
-    """Probability of being synthesized of each face of an Exam, (n,), by the calibration of the half that it is not in."""
-    told = np.empty(len(exam.scores))
+def probabilities(scored_faces):
+    """Return each face's probability of being fake, (n,), calibrated on the half it is not in."""
+    scores, fake = scored_faces.scores, scored_faces.fake
+    result = np.empty(len(scores))
     for half in (0, 1):
-        learned, asked = exam.half != half, exam.half == half
-        weight = calibration.balanced(exam.kind[learned], exam.made[learned])
-        told[asked] = calibration.fit(exam.scores[learned], exam.made[learned], weight)(exam.scores[asked])
-    return told
+        fitted, tested = scored_faces.half != half, scored_faces.half == half
+        weight = calibration.balanced_weights(scored_faces.kind[fitted], fake[fitted])
+        result[tested] = calibration.fit(scores[fitted], fake[fitted], weight)(scores[tested])
+    return result
 
 
-def accuracy(exam, probability):
-    """How far a judge can be trusted, as a dictionary; shares are 0..1. probability (n,): as `probabilities` has it.
+def accuracy(scored_faces, probability):
+    """Return the accuracies of a judge, 0..1, as a dictionary.
 
-    reconstruction, swap, pasted    share told right of real faces and of those made ones, which count alike
-    blurred                         the same of real faces blurred to the spectrum of reconstructions and swaps, and these
-    calibration_error               expected distance of a probability from the truth
-    faces                           number of each kind"""
-    made = exam.made
-    right = (probability > 0.5) == made
-    share = {kind: right[exam.kind == kind].mean() for kind in KINDS}
-    bins = calibration.reliability(probability, made, calibration.balanced(exam.kind, made))
-    figures = {kind: (share["real"] + share[kind]) / 2 for kind in MADE}
-    figures["blurred"] = (share["blurred"] + (share["reconstruction"] + share["swap"]) / 2) / 2
-    figures["calibration_error"] = calibration.calibration_error(bins)
-    return {name: round(float(value), 4) for name, value in figures.items()} | {
-        "faces": {kind: int((exam.kind == kind).sum()) for kind in KINDS}}
+    probability: (n,), from `probabilities`
+
+    reconstruction, swap, composite    balanced accuracy on real faces and these fakes
+    blurred              the same on blurred real faces, and on reconstructions and swaps
+    calibration_error    expected calibration error
+    faces                number of faces of each kind
+    """
+    fake = scored_faces.fake
+    correct = (probability > 0.5) == fake
+    fraction = {kind: correct[scored_faces.kind == kind].mean() for kind in KINDS}
+    bins = calibration.reliability(probability, fake, calibration.balanced_weights(scored_faces.kind, fake))
+    metrics = {kind: (fraction["real"] + fraction[kind]) / 2 for kind in FAKE}
+    metrics["blurred"] = (fraction["blurred"] + (fraction["reconstruction"] + fraction["swap"]) / 2) / 2
+    metrics["calibration_error"] = calibration.calibration_error(bins)
+    return {name: round(float(value), 4) for name, value in metrics.items()} | {
+        "faces": {kind: int((scored_faces.kind == kind).sum()) for kind in KINDS}}

@@ -1,18 +1,20 @@
-"""What a sweep found: results.csv, the tables made from it, and the plot.
+"""The results of a sweep: results.csv, the tables and the plot.
 
-A row of results.csv is a run: one setting of one knob, learned on one pair of people.
+A row of results.csv is a run: one value of one hyperparameter, trained on one pair of people.
 
-    experiment, knob, value     what was changed, and to what; for the run that changes nothing: "default" and twice nothing
-    default                     the value of that knob in all the other experiments
-    people, seed                whom it learned
-    minutes, steps, parameters  time of training, the steps that fitted, numbers in the autoencoder
-    swap_psnr, swap_ssim        swaps against the exact truth; empty for photographs, which have none
-    drawn_psnr, drawn_ssim      held-out faces drawn as their own person
-    sharpness                   of the swaps, 1: as sharp as the real faces
-    likeness, recognised        of the finished pictures to whom they should show; share in which the other is less alike
-    failed                      why there are no figures, where training broke down
+    experiment                      its name; "default" for the run with all default values
+    hyperparameter, value           what was changed and to what; empty for the default run
+    default                         the value of that hyperparameter in all other experiments
+    people, seed                    the people it was trained on, and the random seed
+    minutes, steps, parameters      training time, steps taken in it, parameters of the autoencoder
+    swap_psnr, swap_ssim            swaps against ground truth; empty for photographs
+    reconstruction_psnr, reconstruction_ssim    reconstructions of held-out faces
+    sharpness                       of the swaps; 1: as sharp as the real faces
+    similarity, recognized          composites: similarity to the person they should show, and the
+                                    fraction that is more similar to that person than to the other
+    failed                          why there are no metrics, if training diverged
 
-Each figure is the mean of both people; docs/figures.md defines them.
+Each metric is the mean over both people; docs/metrics.md defines it.
 """
 import csv
 import io
@@ -20,39 +22,44 @@ import math
 
 import numpy as np
 
-from data.media.image_io import save_picture, write_whole
+from data.media.image_io import save_image, write_atomically
 from data.media.provenance import DigitalSource
 from gan.monitor import chart
-from gan.monitor.chart import BLUE, GREY, ORANGE
+from gan.monitor.chart import BLUE, GRAY, ORANGE
 
-# Of which blocks of gan.evaluation.held_out.figures a figure is taken, and its name there.
-SOURCES = {"swap_psnr": ("swap", "psnr"), "swap_ssim": ("swap", "ssim"), "drawn_psnr": ("reconstruction", "psnr"),
-           "drawn_ssim": ("reconstruction", "ssim"), "sharpness": ("swap", "sharpness"), "likeness": ("pasted", "likeness"),
-           "recognised": ("pasted", "recognised")}
-HEADS = {"swap_psnr": "swap dB", "swap_ssim": "SSIM", "drawn_psnr": "drawn dB", "drawn_ssim": "SSIM",
-         "sharpness": "sharpness", "likeness": "likeness", "recognised": "recognised"}
-DIGITS = {"swap_psnr": 2, "drawn_psnr": 2, "recognised": 2}  # of the others: 3
-NUMBERS = ("minutes", "steps", "parameters", *SOURCES)
-COLUMNS = ("experiment", "knob", "value", "default", "people", "seed", *NUMBERS, "failed")
-SHARP = (0.8, 1.2)  # the sharpness that is wanted
-OCTAVE = 1.0  # dB: what it may cost to bring faces half as sharp as wanted into that range
+# For each metric, its blocks in the result of gan.evaluation.held_out.measure and its name there.
+METRICS = {"swap_psnr": ("swap", "psnr"), "swap_ssim": ("swap", "ssim"),
+           "reconstruction_psnr": ("reconstruction", "psnr"), "reconstruction_ssim": ("reconstruction", "ssim"),
+           "sharpness": ("swap", "sharpness"), "similarity": ("composite", "similarity"),
+           "recognized": ("composite", "recognized")}
+HEADINGS = {"swap_psnr": "swap dB", "swap_ssim": "SSIM", "reconstruction_psnr": "recon. dB",
+            "reconstruction_ssim": "SSIM", "sharpness": "sharpness", "similarity": "similarity",
+            "recognized": "recognized"}
+DIGITS = {"swap_psnr": 2, "reconstruction_psnr": 2, "recognized": 2}  # the others have 3
+NUMBERS = ("minutes", "steps", "parameters", *METRICS)
+COLUMNS = ("experiment", "hyperparameter", "value", "default", "people", "seed", *NUMBERS, "failed")
+SHARPNESS_RANGE = (0.8, 1.2)  # the desired sharpness
+DB_PER_OCTAVE = 1.0  # penalty in dB for each factor of two outside SHARPNESS_RANGE
 DEFAULT = "default"
 
 
-def summary(found):
-    """A run's gan.evaluation.held_out.figures as the columns of results.csv: {figure: number or None}."""
+def summarize(metrics):
+    """Convert a run's held-out metrics (held_out.measure) to columns of results.csv."""
     result = {}
-    for figure, (block, name) in SOURCES.items():
-        blocks = [each for key, each in found.items() if key.startswith(block + "_")]
+    for column, (prefix, name) in METRICS.items():
+        blocks = [block for key, block in metrics.items() if key.startswith(prefix + "_")]
         if not blocks and name == "sharpness":  # photographs
-            blocks = [found["drawn_ab"], found["drawn_ba"]]
-        result[figure] = _mean([each[name] for each in blocks])
+            blocks = [metrics["generated_ab"], metrics["generated_ba"]]
+        result[column] = _mean([block[name] for block in blocks])
     return result
 
 
 def read(file):
-    """The rows of results.csv, dictionaries of COLUMNS; none where there is no such file. Numbers are floats, None where
-    empty. Raises ValueError for a file that is no results.csv, OSError."""
+    """Read results.csv: a list of dictionaries of COLUMNS, empty if there is no such file.
+
+    Numbers are floats, None for empty cells. Raises OSError, or ValueError for another kind of
+    file.
+    """
     try:
         with open(file, newline="", encoding="utf-8", errors="surrogateescape") as lines:
             reader = csv.DictReader(lines)
@@ -61,146 +68,165 @@ def read(file):
     except FileNotFoundError:
         return []
     except csv.Error as error:
-        raise ValueError(f"it is no table ({error})") from error
+        raise ValueError(f"it is not a CSV table ({error})") from error
     if columns != COLUMNS or any(None in row or None in row.values() for row in rows):
         raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
     return [row | {name: float(row[name]) if row[name] else None for name in NUMBERS} for row in rows]
 
 
 def write(file, rows):
-    """Write results.csv whole. Raises PictureError in one line where that fails."""
+    """Write results.csv atomically. Raises ImageError if that fails."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([COLUMNS, *([_cell(row[name]) for name in COLUMNS] for row in rows)])
-    write_whole(file, text.getvalue().encode(errors="surrogateescape"))  # names of files may be no text
+    csv.writer(text).writerows([COLUMNS, *([_csv_cell(row[name]) for name in COLUMNS] for row in rows)])
+    write_atomically(file, text.getvalue().encode(errors="surrogateescape"))  # file names may be undecodable
 
 
-def settings(rows):
-    """The rows of each experiment made one, in their order: figures are means over its pairs of people; `pairs`: how many.
-    Of an experiment of which a run broke down, there are no figures."""
-    together = {}
+def average_over_pairs(rows):
+    """Average the rows of each experiment over its pairs of people; `pairs` is their number.
+
+    If a run of an experiment failed, its metrics are None.
+    """
+    grouped = {}
     for row in rows:
-        together.setdefault(row["experiment"], []).append(row)
-    return [runs[0] | {"pairs": len(runs), "failed": next((run["failed"] for run in runs if run["failed"]), "")}
-            | {name: None if name in SOURCES and any(run["failed"] for run in runs) else _mean([run[name] for run in runs])
-               for name in NUMBERS} for runs in together.values()]
+        grouped.setdefault(row["experiment"], []).append(row)
+    result = []
+    for runs in grouped.values():
+        failed = next((run["failed"] for run in runs if run["failed"]), "")
+        means = {name: None if name in METRICS and failed else _mean([run[name] for run in runs]) for name in NUMBERS}
+        result.append(runs[0] | {"pairs": len(runs), "failed": failed} | means)
+    return result
 
 
-def ranking(row):
-    """Key to sort settings by, the best first: the PSNR of the swap (of photographs: of the faces drawn as themselves), less
-    OCTAVE for each factor of two by which the sharpness misses SHARP; what failed last."""
-    psnr = row["swap_psnr"] if row["swap_psnr"] is not None else row["drawn_psnr"]
+def ranking_key(row):
+    """Return the key that sorts rows from best to worst, failed ones last.
+
+    It is the PSNR of swaps (photographs: of reconstructions), less DB_PER_OCTAVE for each factor of
+    two by which the sharpness misses SHARPNESS_RANGE.
+    """
+    psnr = row["swap_psnr"] if row["swap_psnr"] is not None else row["reconstruction_psnr"]
     if psnr is None or not row["sharpness"]:
         return math.inf
-    nearest = min(max(row["sharpness"], SHARP[0]), SHARP[1])
-    return OCTAVE * abs(math.log2(row["sharpness"] / nearest)) - psnr
+    nearest = min(max(row["sharpness"], SHARPNESS_RANGE[0]), SHARPNESS_RANGE[1])
+    return DB_PER_OCTAVE * abs(math.log2(row["sharpness"] / nearest)) - psnr
 
 
 def table(rows):
-    """Lines of text: the settings, the best first."""
-    chosen = sorted(settings(rows), key=ranking)
+    """Format the experiments as lines of text, the best first."""
+    chosen = sorted(average_over_pairs(rows), key=ranking_key)
     width = max([len("experiment"), *(len(row["experiment"]) for row in chosen)])
     lines = [f"{'experiment':{width}}{'pairs':>7}{'steps':>7}{'minutes':>9}{'parameters':>12}"
-             + "".join(f"{head:>11}" for head in HEADS.values())]
+             + "".join(f"{head:>11}" for head in HEADINGS.values())]
     for row in chosen:
         lines.append(f"{row['experiment']:{width}}{row['pairs']:>7}" + "".join(
-            f"{_shown(row, name):>{space}}" for name, space in (("steps", 7), ("minutes", 9), ("parameters", 12)))
-            + ("  " + row["failed"] if row["failed"] else "".join(f"{_shown(row, name):>11}" for name in SOURCES)))
+            f"{_formatted(row, name):>{space}}" for name, space in (("steps", 7), ("minutes", 9), ("parameters", 12)))
+            + ("  " + row["failed"] if row["failed"] else "".join(f"{_formatted(row, name):>11}" for name in METRICS)))
     return lines
 
 
-def sentence(row):
-    """A row of results.csv in words."""
+def summary_line(row):
+    """Summarize a row of results.csv in one line."""
     if row["failed"]:
         return f"failed: {row['failed']}"
-    swap = "" if row["swap_psnr"] is None else f"swap {_shown(row, 'swap_psnr')} dB, SSIM {_shown(row, 'swap_ssim')}, "
-    return f"{swap}drawn {_shown(row, 'drawn_psnr')} dB, sharpness {_shown(row, 'sharpness')}, {_shown(row, 'steps')} steps"
+    swap = f"swap {_formatted(row, 'swap_psnr')} dB, SSIM {_formatted(row, 'swap_ssim')}, "
+    return (f"{'' if row['swap_psnr'] is None else swap}reconstruction {_formatted(row, 'reconstruction_psnr')} dB, "
+            f"sharpness {_formatted(row, 'sharpness')}, {_formatted(row, 'steps')} steps")
 
 
 def markdown(rows):
-    """The lines of a Markdown table: the default, then each knob's settings. In bold: the best one of all (ranking)."""
-    chosen = settings(rows)
-    best = min(chosen, key=ranking)["experiment"] if chosen else None
-    lines = ["| knob | value | pairs | steps | parameters | " + " | ".join(HEADS.values()) + " |",
-             "| --- | --- |" + " ---: |" * (3 + len(SOURCES))]
-    for _, name, row in _grouped(chosen):
+    """Format a Markdown table: the default, then each hyperparameter's values, the best in bold."""
+    chosen = average_over_pairs(rows)
+    best = min(chosen, key=ranking_key)["experiment"] if chosen else None
+    lines = ["| hyperparameter | value | pairs | steps | parameters | " + " | ".join(HEADINGS.values()) + " |",
+             "| --- | --- |" + " ---: |" * (3 + len(METRICS))]
+    for _, name, row in _grouped_rows(chosen):
         value = f"**{row['value'] or DEFAULT}**" if row["experiment"] == best else row["value"] or DEFAULT
-        cells = ["failed", *[""] * (len(SOURCES) - 1)] if row["failed"] else [_shown(row, figure) for figure in SOURCES]
-        lines.append("| " + " | ".join([name, value, str(row["pairs"]), _shown(row, "steps"), _shown(row, "parameters"),
-                                        *cells]) + " |")
+        cells = ["failed", *[""] * (len(METRICS) - 1)] if row["failed"] else [_formatted(row, key) for key in METRICS]
+        lines.append("| " + " | ".join([name, value, str(row["pairs"]), _formatted(row, "steps"),
+                                        _formatted(row, "parameters"), *cells]) + " |")
     return lines
 
 
 def plot(rows):
-    """PSNR and sharpness of all settings by knob, as pixels (H, 990, 3) uint8: a small dot a pair of people, a large one the
-    mean. In each knob's group the default stands too, marked, and a line leads from it through all groups."""
-    places, chosen = _places(settings(rows))
-    height = max((place for place, _, _ in places), default=0)
+    """Plot PSNR and sharpness of all experiments by hyperparameter: (H, 990, 3) uint8.
+
+    A small dot is a pair of people, a large dot the mean. The default is repeated, in orange, in
+    the group of each hyperparameter; a dashed line continues it through all groups.
+    """
+    averages = average_over_pairs(rows)
+    lines = _plot_lines(averages)
+    height = max((y for y, _, _ in lines), default=0)
     figure = chart.figure(9, 1.4 + 0.22 * (height + 1))
-    against_truth = any(row["swap_psnr"] is not None for row in chosen)
     panels = figure.subplots(1, 2, sharey=True)
-    names = (("swap_psnr", "PSNR of the swap, dB") if against_truth else ("drawn_psnr", "PSNR of drawn faces, dB"),
-             ("sharpness", "sharpness, 1: as real faces"))
+    if any(row["swap_psnr"] is not None for row in averages):
+        names = [("swap_psnr", "PSNR of swaps, dB")]
+    else:
+        names = [("reconstruction_psnr", "PSNR of reconstructions, dB")]
+    names.append(("sharpness", "sharpness (1: as sharp as real faces)"))
     for axes, (name, label) in zip(panels, names):
-        _draw(axes, name, places, rows)
+        _plot_metric(axes, name, lines, rows)
         axes.set_xlabel(label)
-    panels[1].axvspan(*SHARP, facecolor="#e9f5ec", zorder=0)
-    panels[0].set_yticks([place for place, _, _ in places], [text for _, text, _ in places])
+    panels[1].axvspan(*SHARPNESS_RANGE, facecolor="#e9f5ec", zorder=0)
+    panels[0].set_yticks([y for y, _, _ in lines], [label for _, label, _ in lines])
     panels[0].set_ylim(height + 0.8, -0.8)
     return chart.pixels(figure)
 
 
 def save_plot(file, rows):
-    """Write results.png. Raises PictureError."""
-    save_picture(file, plot(rows), DigitalSource.ALGORITHMIC)
+    """Write results.png. Raises ImageError."""
+    save_image(file, plot(rows), DigitalSource.ALGORITHMIC)
 
 
-def _draw(axes, name, places, rows):
+def _plot_metric(axes, name, lines, rows):
     by_experiment = {}
     for row in rows:
         if row[name] is not None:
             by_experiment.setdefault(row["experiment"], []).append(row[name])
     if DEFAULT in by_experiment:
-        axes.axvline(np.mean(by_experiment[DEFAULT]), color=GREY, linewidth=1, linestyle="--", zorder=1)
-    for place, _, row in places:
+        axes.axvline(np.mean(by_experiment[DEFAULT]), color=GRAY, linewidth=1, linestyle="--", zorder=1)
+    for y, _, row in lines:
         values = by_experiment.get(row["experiment"], [])
-        colour = ORANGE if row["experiment"] == DEFAULT else BLUE
+        color = ORANGE if row["experiment"] == DEFAULT else BLUE
         if row["failed"]:
-            axes.text(0.5, place, "failed", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GREY)
+            axes.text(0.5, y, "failed", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GRAY)
         elif values:
-            axes.plot(values, [place] * len(values), ".", color=colour, alpha=0.4, markersize=5, zorder=2)
-            axes.plot(np.mean(values), place, "o", color=colour, markersize=7, zorder=3)
+            axes.plot(values, [y] * len(values), ".", color=color, alpha=0.4, markersize=5, zorder=2)
+            axes.plot(np.mean(values), y, "o", color=color, markersize=7, zorder=3)
     axes.grid(axis="x", alpha=0.3)
     axes.margins(x=0.08)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
-def _grouped(chosen):
-    """(knob, what to call it, row) of each setting: the default, then the knobs, in the order in which they first come."""
-    knobs = list(dict.fromkeys(row["knob"] for row in sorted(chosen, key=lambda row: row["experiment"] != DEFAULT)))
-    return [(knob, f"{knob} (default {row['default']})" if knob else "", row)
-            for knob in knobs for row in chosen if row["knob"] == knob]
+def _grouped_rows(chosen):
+    """Group rows by hyperparameter, the default first: a list of (hyperparameter, label, row)."""
+    default_first = sorted(chosen, key=lambda row: row["experiment"] != DEFAULT)
+    hyperparameters = list(dict.fromkeys(row["hyperparameter"] for row in default_first))
+    return [(hyperparameter, f"{hyperparameter} (default {row['default']})" if hyperparameter else "", row)
+            for hyperparameter in hyperparameters for row in chosen if row["hyperparameter"] == hyperparameter]
 
 
-def _places(chosen):
-    """([(place from above, label, row)], settings): a group a knob with its default among the values, and gaps between."""
+def _plot_lines(chosen):
+    """Arrange rows from top to bottom: a list of (y, label, row).
+
+    Each hyperparameter is a group of its values and its default; there is a gap between groups.
+    """
     default = next((row for row in chosen if row["experiment"] == DEFAULT), None)
-    places, place = [], 0
-    for knob in dict.fromkeys(row["knob"] for row in chosen if row["knob"]):
-        group = [(row["value"], row) for row in chosen if row["knob"] == knob]
+    lines, y = [], 0
+    for hyperparameter in dict.fromkeys(row["hyperparameter"] for row in chosen if row["hyperparameter"]):
+        group = [(row["value"], row) for row in chosen if row["hyperparameter"] == hyperparameter]
         if default is not None:
             group.append((group[0][1]["default"], default))
         for value, row in sorted(group, key=_by_value):
-            places.append((place, f"{knob}  {value}" + "  (default)" * (row is default), row))
-            place += 1
-        place += 0.6
-    if not places and default is not None:
-        places = [(0, DEFAULT, default)]
-    return places, chosen
+            lines.append((y, f"{hyperparameter}  {value}" + "  (default)" * (row is default), row))
+            y += 1
+        y += 0.6
+    if not lines and default is not None:
+        lines = [(0, DEFAULT, default)]
+    return lines
 
 
 def _by_value(entry):
-    """Numbers by size, then names by the alphabet."""
+    """Return the key that sorts numbers by size, then names alphabetically."""
     try:
         return 0, float(entry[0]), ""
     except ValueError:
@@ -212,11 +238,11 @@ def _mean(values):
     return sum(values) / len(values) if values else None
 
 
-def _cell(value):
+def _csv_cell(value):
     return "" if value is None else f"{value:.10g}" if isinstance(value, float) else value
 
 
-def _shown(row, name):
+def _formatted(row, name):
     value = row[name]
     if value is None:
         return "-"

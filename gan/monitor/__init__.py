@@ -1,2 +1,2 @@
-"""What a run shows: metrics, warnings in words, previews, plots
+"""What a run shows: metrics, warnings, previews, plots
 and report.html."""

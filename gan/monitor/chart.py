@@ -1,11 +1,11 @@
-"""Charts without a screen: figures of matplotlib, which is loaded only when one is drawn, and their pixels."""
+"""Matplotlib figures without a display. Matplotlib is imported only when a figure is created."""
 import numpy as np
 
-BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#e07b00", "#2a8f4a", "#777777"
+BLUE, ORANGE, GREEN, GRAY = "#1f6fb4", "#e07b00", "#2a8f4a", "#777777"
 
 
 def figure(width, height):
-    """An empty white figure, width x height inches at 110 pixels an inch."""
+    """Return an empty white figure of width x height inches, with 110 pixels per inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -14,7 +14,7 @@ def figure(width, height):
     return empty
 
 
-def pixels(drawn):
-    """A figure as (H, W, 3) uint8."""
-    drawn.canvas.draw()
-    return np.array(drawn.canvas.buffer_rgba())[..., :3]
+def pixels(figure):
+    """Return the pixels of a figure, (H, W, 3) uint8."""
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba())[..., :3]

@@ -1,2 +1,1 @@
-"""The networks: autoencoder, discriminator, the multi-person model,
-and their named sizes."""
+"""The networks: autoencoder, discriminator, multi-person model, and their presets."""

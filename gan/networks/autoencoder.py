@@ -1,72 +1,83 @@
-"""The face-swap autoencoder: one encoder for both people, a decoder for each.
+"""The face-swap autoencoder: one encoder for both people, one decoder for each.
 
-    picture of A --encoder--> code --decoder A--> A          what training asks for
-    picture of B --encoder--> code --decoder B--> B
-    picture of A --encoder--> code --decoder B--> B with A's pose, expression and light: the swap
+    trained:   image of A --encoder--> latent code --decoder A--> A
+               image of B --encoder--> latent code --decoder B--> B
+    swap:      image of A --encoder--> latent code --decoder B--> B with A's pose, expression, light
 
-The encoder serves both people, so the code can only say what they have in common: how the head is held, what the face does,
-how it is lit. Who it is, each decoder must know by itself. That is the whole trick (deepfakes, 2017).
+The encoder serves both people, so the latent code can only hold what they have in common:
+the pose of the head, the expression and the light. Each decoder has to know the person's identity
+by itself. That is the whole trick (deepfakes, 2017).
 
-It works only while the encoder cannot tell the two apart. The plainest clue is colour: if A's skin is darker, "dark" in the code
-would make decoder B draw a B in dim light. So each person's pictures are first brought to that person's own average colours
-(mean 0, spread 1 over the face, measured once over the set, or over some of it: gan/people/pair.py): what is left says how this picture
-differs from the others.
+It works only as long as the encoder cannot distinguish the two people. The plainest clue is color.
+If A's skin is darker, "dark" in the latent code would make decoder B generate a B in dim light. So
+each person's images are first normalized by that person's own color statistics (to mean 0 and
+standard deviation 1 over the face). These are measured once, on the whole training set or on part
+of it (gan/people/pair.py). What is left says how an image differs from that person's other images.
 
-The arrangement is faceswap's "Original" at width W, with padding 2 on every side of the 5 x 5 convolutions:
+The architecture is faceswap's "Original" at width W, with padding 2 on every side of the 5 x 5
+convolutions:
 
-    encoder   (N, S, S, 3) -> 4 convolutions of stride 2, to W, 2W, 4W, 8W channels -> linear to a code of 8W numbers
+    encoder   (N, S, S, 3) -> 4 convolutions of stride 2, to W, 2W, 4W, 8W channels
+              -> linear to a latent code of size 8W
               -> linear -> (N, S/16, S/16, 8W) -> Up(4W): (N, S/8, S/8, 4W)
-    decoder   Up(2W), Up(W), Up(W/2), 5 x 5 convolution to the picture's channels, sigmoid
-    Up(c)     3 x 3 convolution to 4c channels, leaky ReLU, pixel shuffle: twice the side, c channels
+    decoder   Up(2W), Up(W), Up(W/2), 5 x 5 convolution to the image's channels, sigmoid
+    Up(c)     3 x 3 convolution to 4c channels, leaky ReLU, pixel shuffle: side doubled, c channels
 
-What may differ from it, each by an argument of FaceAutoencoder:
+Arguments of FaceAutoencoder change this architecture:
 
-    mask        decoders draw a fourth channel, where the face is; and Sight, a branch around the code, tells where nothing hides
-                it. The product of the two is the mask
-    latent      length of the code, 8W unless given
-    identity    each decoder has a place of its own in the code's space: the code, moved by it, is what gets drawn. So the layers
-                between code and decoders, which both people share, may know them apart, and a code needs not say who it is
-    residual    each Up is followed by a block that adds two 3 x 3 convolutions to its input (He 2016; as in DeepFaceLab)
-    activation  of all convolutions but the last
+    mask              the decoders generate the face mask as a fourth channel. OcclusionBranch,
+                      which bypasses the latent code, predicts the visibility of each pixel.
+                      The output mask is the product of the two
+    latent            size of the latent code, 8W unless given
+    person_embedding  a learned vector for each person is added to the latent code before
+                      decoding. So the layers between latent code and decoders, which both people
+                      share, know which person to generate, and the latent code need not hold the
+                      identity
+    residual          each Up is followed by a residual block of two 3 x 3 convolutions (He 2016;
+                      as in DeepFaceLab)
+    activation        activation of all convolutions but the last
+
+Legend: N faces, S side of a face in pixels, W width.
 """
 import numpy as np
 
 import nn
 import nn.functional as F
 
-SLOPE = 0.1  # of the leaky ReLUs
-DRAWN_AT_ONCE = 64  # faces: more would take memory and no less time
-ACTIVATIONS = {"leaky_relu": nn.LeakyReLU(SLOPE), "relu": nn.ReLU(), "elu": nn.ELU(), "gelu": nn.GELU(), "tanh": nn.Tanh()}
-SIGHT_CHANNELS = 16
-SEEN = 3.0  # a logit: sigmoid(3) = 0.95
-NO_COLOURS = np.array([[0, 0, 0], [1, 1, 1]], np.float32)
+NEGATIVE_SLOPE = 0.1
+BATCH_LIMIT = 64  # faces; larger batches would take more memory and not be faster
+ACTIVATIONS = {"leaky_relu": nn.LeakyReLU(NEGATIVE_SLOPE), "relu": nn.ReLU(), "elu": nn.ELU(), "gelu": nn.GELU(),
+               "tanh": nn.Tanh()}
+OCCLUSION_CHANNELS = 16
+INITIAL_VISIBILITY_LOGIT = 3.0  # sigmoid(3) = 0.95
+IDENTITY_COLORS = np.array([[0, 0, 0], [1, 1, 1]], np.float32)
 
 
 class Down(nn.Conv2d):
-    """Half the side, o channels: 5 x 5 convolution of stride 2, activation."""
+    """5 x 5 convolution of stride 2 and activation: halves the side, o channels."""
 
     def __init__(self, i, o, activation):
         super().__init__(i, o, 5, stride=2, padding=2, activation=activation)
-        _initialise(self)
+        _initialize(self)
 
 
 class Up(nn.Module):
-    """Twice the side, o channels: 3 x 3 convolution to 4*o channels, activation, pixel shuffle."""
+    """3 x 3 convolution to 4*o channels, activation, pixel shuffle: twice the side, o channels."""
 
     def __init__(self, i, o, activation):
         self.conv = nn.Conv2d(i, 4 * o, 3, padding=1, activation=activation)
-        _initialise(self.conv)
+        _initialize(self.conv)
 
     def forward(self, x):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
 class Residual(nn.Module):
-    """x + conv(activation(conv(x))), activated: the same shape; the convolutions are 3 x 3."""
+    """Residual block of two 3 x 3 convolutions: activation(x + conv(activation(conv(x))))."""
 
     def __init__(self, channels, activation):
-        self.first = _initialise(nn.Conv2d(channels, channels, 3, padding=1, activation=activation))
-        self.second = _initialise(nn.Conv2d(channels, channels, 3, padding=1))
+        self.first = _initialize(nn.Conv2d(channels, channels, 3, padding=1, activation=activation))
+        self.second = _initialize(nn.Conv2d(channels, channels, 3, padding=1))
         self.activation = activation
 
     def forward(self, x):
@@ -74,43 +85,43 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(N, S, S, 3) -> code (N, latent) -> (N, S/8, S/8, 4W): the second half prepares what decoders draw from."""
+    """Images (N, S, S, 3) -> latent codes (N, latent) -> the decoders' input (N, S/8, S/8, 4W)."""
 
     def __init__(self, size, width, latent, activation):
         self.grid = (size // 16, size // 16, 8 * width)
         features = self.grid[0] * self.grid[1] * self.grid[2]
         self.convs = nn.Sequential(Down(3, width, activation), Down(width, 2 * width, activation),
                                    Down(2 * width, 4 * width, activation), Down(4 * width, 8 * width, activation))
-        self.squeeze = _initialise(nn.Linear(features, latent))
-        self.expand = _initialise(nn.Linear(latent, features))
+        self.squeeze = _initialize(nn.Linear(features, latent))
+        self.expand = _initialize(nn.Linear(latent, features))
         self.up = Up(8 * width, 4 * width, activation)
 
     def forward(self, x):
-        return self.unfold(self.code(x))
+        return self.expand_latents(self.latents(x))
 
-    def code(self, x):
-        """The latent code of pictures (N, S, S, 3): (N, latent)."""
-        return self.read(x)[0]
+    def latents(self, x):
+        """Return the latent codes (N, latent) of images (N, S, S, 3)."""
+        return self.encode(x)[0]
 
-    def read(self, x):
-        """The latent code of pictures (N, S, S, 3): (N, latent); and the outputs of the four convolutions that led to it."""
+    def encode(self, x):
+        """Return latent codes (N, latent) of images (N, S, S, 3), and the convolutions' outputs."""
         features = []
         for conv in self.convs:
             x = conv(x)
             features.append(x)
         return self.squeeze(x.reshape(len(x), -1)), features
 
-    def reading(self):
-        """The parameters of the layers from pictures to codes."""
+    def encoding_parameters(self):
+        """Return the parameters of the layers from image to latent code."""
         return self.convs.parameters() + self.squeeze.parameters()
 
-    def unfold(self, code):
-        """What decoders draw from: codes (N, latent) -> (N, S/8, S/8, 4W)."""
-        return self.up(self.expand(code).reshape(len(code), *self.grid))
+    def expand_latents(self, latents):
+        """Return the decoders' input (N, S/8, S/8, 4W) for latent codes (N, latent)."""
+        return self.up(self.expand(latents).reshape(len(latents), *self.grid))
 
 
 class Decoder(nn.Module):
-    """(N, S/8, S/8, 4W) -> (N, S, S, channels), 0..1"""
+    """Features (N, S/8, S/8, 4W) -> image (N, S, S, channels), 0..1."""
 
     def __init__(self, width, channels, residual, activation):
         layers = []
@@ -125,117 +136,151 @@ class Decoder(nn.Module):
         return F.sigmoid(self.out(self.ups(x)))
 
 
-class Sight(nn.Module):
-    """Where nothing hides the face: the encoder's features at 1/2 to 1/16 of the side -> (N, S, S, 1), 0..1.
+class OcclusionBranch(nn.Module):
+    """The encoder's features at 1/2 to 1/16 of the side -> visibility (N, S, S, 1), 0..1.
 
-    The code is too short to say where a finger lies. So this branch goes around it, upwards through what the encoder's
-    convolutions saw on their way down (U-Net, Ronneberger 2015). It serves both people: a hand has nobody's face."""
+    The latent code is too small to encode the position of a finger. So this branch bypasses it,
+    with skip connections from the encoder's convolutions (U-Net, Ronneberger 2015). Both people
+    share it, because occluders such as hands do not depend on the person.
+    """
 
     def __init__(self, width, activation):
-        c = SIGHT_CHANNELS
+        c = OCCLUSION_CHANNELS
         self.deepest = Up(8 * width, c, activation)
-        self.beside = nn.Sequential(*(_initialise(nn.Conv2d(width << k, c, 1, activation=activation)) for k in (2, 1, 0)))
+        self.skips = nn.Sequential(*(_initialize(nn.Conv2d(width << k, c, 1, activation=activation))
+                                     for k in (2, 1, 0)))
         self.ups = nn.Sequential(Up(2 * c, c, activation), Up(2 * c, c, activation), Up(2 * c, 1, None))
-        self.ups[-1].conv.bias.data += SEEN  # so that at first nothing is hidden
+        self.ups[-1].conv.bias.data += INITIAL_VISIBILITY_LOGIT  # at first all is visible
 
     def forward(self, features):
         x = self.deepest(features[3])
-        for beside, feature, up in zip(self.beside, features[2::-1], self.ups):
-            x = up(F.concatenate([x, beside(feature)], axis=-1))
+        for skip, feature, up in zip(self.skips, features[2::-1], self.ups):
+            x = up(F.concatenate([x, skip(feature)], axis=-1))
         return F.sigmoid(x)
 
 
 class FaceAutoencoder(nn.Module):
-    """One encoder, a decoder for each side; sides are 'a' and 'b'. The arguments are those of the legend above."""
+    """One encoder and a decoder for each side, 'a' and 'b'.
 
-    def __init__(self, size, width, mask, latent=None, identity=False, residual=False, activation="leaky_relu"):
+    size: side S of the faces in pixels, a multiple of 16
+    width: channels W after the first convolution
+    mask, latent, person_embedding, residual, activation: see the top of this file
+    """
+
+    def __init__(self, size, width, mask, latent=None, person_embedding=False, residual=False, activation="leaky_relu"):
         if size < 16 or size % 16:
-            raise ValueError(f"the size of the faces should be a multiple of 16, got {size}")
+            raise ValueError(f"the face size must be a multiple of 16, got {size}")
         self.size, self.width, self.mask, self.residual = size, width, mask, residual
         self.latent = latent or 8 * width
         act = ACTIVATIONS[activation]
         self.encoder = Encoder(size, width, self.latent, act)
         self.decoder_a = Decoder(width, 4 if mask else 3, residual, act)
         self.decoder_b = Decoder(width, 4 if mask else 3, residual, act)
-        self.sight = Sight(width, act) if mask else None
-        self.identity_a = nn.Parameter(np.zeros(self.latent, np.float32)) if identity else None
-        self.identity_b = nn.Parameter(np.zeros(self.latent, np.float32)) if identity else None
-        self.colours_a = nn.Buffer(NO_COLOURS)  # mean and spread of red, green and blue
-        self.colours_b = nn.Buffer(NO_COLOURS)
+        self.occlusion = OcclusionBranch(width, act) if mask else None
+        self.person_embedding_a = nn.Parameter(np.zeros(self.latent, np.float32)) if person_embedding else None
+        self.person_embedding_b = nn.Parameter(np.zeros(self.latent, np.float32)) if person_embedding else None
+        self.colors_a = nn.Buffer(IDENTITY_COLORS)  # mean and standard deviation of red, green and blue
+        self.colors_b = nn.Buffer(IDENTITY_COLORS)
 
-    def learn_colours(self, faces, mask, side):
-        """Measure the average colours of a person's faces (N, S, S, 3) within their masks (N, S, S, 1)."""
-        colours = self.colours_a if side == "a" else self.colours_b
-        colours.data = nn.backend.to_device(average_colours(faces, mask), colours.device)
+    def fit_colors(self, faces, mask, side):
+        """Measure the color statistics of a side's faces (N, S, S, 3) within masks (N, S, S, 1)."""
+        colors = self.colors_a if side == "a" else self.colors_b
+        colors.data = nn.backend.to_device(mean_colors(faces, mask), colors.device)
 
     def forward(self, faces_a, faces_b):
-        """Each person's faces through their own decoder; both are encoded in one batch. Arrays or Tensors (N, S, S, 3);
-        returns two of (N, S, S, 3), or (N, S, S, 4) where the network draws masks."""
+        """Reconstruct faces of A and of B, each with its own decoder, in one batch.
+
+        faces_a, faces_b: arrays or Tensors (N, S, S, 3), 0..1
+        Returns two Tensors (N, S, S, 3), or (N, S, S, 4) if the network generates masks.
+        """
         count = len(faces_a)
-        faces = F.concatenate([normalise(faces_a, self.colours_a), normalise(faces_b, self.colours_b)])
-        codes, features = self.encoder.read(faces)
-        if self.identity_a is not None:
-            codes = F.concatenate([codes[:count] + self.identity_a, codes[count:] + self.identity_b])
-        shared = self.encoder.unfold(codes)
-        drawn_a, drawn_b = self.decoder_a(shared[:count]), self.decoder_b(shared[count:])
-        if self.sight is None:
-            return drawn_a, drawn_b
-        seen = self.sight(features)
-        return where_seen(drawn_a, seen[:count]), where_seen(drawn_b, seen[count:])
+        faces = F.concatenate([normalize_colors(faces_a, self.colors_a), normalize_colors(faces_b, self.colors_b)])
+        latents, features = self.encoder.encode(faces)
+        if self.person_embedding_a is not None:
+            latents = F.concatenate([latents[:count] + self.person_embedding_a,
+                                     latents[count:] + self.person_embedding_b])
+        expanded = self.encoder.expand_latents(latents)
+        generated_a, generated_b = self.decoder_a(expanded[:count]), self.decoder_b(expanded[count:])
+        if self.occlusion is None:
+            return generated_a, generated_b
+        visibility = self.occlusion(features)
+        return apply_visibility(generated_a, visibility[:count]), apply_visibility(generated_b, visibility[count:])
 
-    def redraw(self, batch_a, batch_b):
-        """What a training step compares: [(drawn, target, mask)] of A and of B, each a data.datasets.augmentation.Batch."""
-        drawn_a, drawn_b = self(batch_a.warped, batch_b.warped)
-        return [(drawn_a, batch_a.target, batch_a.mask), (drawn_b, batch_b.target, batch_b.mask)]
+    def reconstruct(self, batch_a, batch_b):
+        """Return [(generated, target, mask)] of A and of B for the reconstruction loss.
 
-    def draw_as(self, faces, person, side):
-        """Faces (N, S, S, 3), array or Tensor, of `person` drawn as the person of `side`: (N, S, S, 3 or 4)."""
-        colours = self.colours_a if person == "a" else self.colours_b
+        batch_a, batch_b: data.datasets.augmentation.Batch
+        """
+        generated_a, generated_b = self(batch_a.warped, batch_b.warped)
+        return [(generated_a, batch_a.target, batch_a.mask), (generated_b, batch_b.target, batch_b.mask)]
+
+    def generate_as(self, faces, person, side):
+        """Reconstruct faces (person equal to side) or swap them.
+
+        faces: faces of `person`, array or Tensor (N, S, S, 3), 0..1
+        person, side: 'a' or 'b'; the generated faces are those of `side`
+        Returns a Tensor (N, S, S, 3), or (N, S, S, 4) if the network generates masks.
+        """
+        colors = self.colors_a if person == "a" else self.colors_b
         decoder = self.decoder_a if side == "a" else self.decoder_b
-        identity = self.identity_a if side == "a" else self.identity_b
-        code, features = self.encoder.read(normalise(faces, colours))
-        drawn = decoder(self.encoder.unfold(code if identity is None else code + identity))
-        return drawn if self.sight is None else where_seen(drawn, self.sight(features))
+        person_embedding = self.person_embedding_a if side == "a" else self.person_embedding_b
+        latents, features = self.encoder.encode(normalize_colors(faces, colors))
+        generated = decoder(self.encoder.expand_latents(
+            latents if person_embedding is None else latents + person_embedding))
+        return generated if self.occlusion is None else apply_visibility(generated, self.occlusion(features))
 
-    def draw(self, faces, person, side):
-        """Faces (n, S, S, 3) float32 of `person` drawn as the person of `side`, each 'a' or 'b': the face (n, S, S, 3) and
-        its mask (n, S, S, 1), or None where the network draws none; arrays in host memory. No graph is recorded."""
-        device, drawn = self.colours_a.device, []
+    def generate(self, faces, person, side):
+        """Generate faces as generate_as does, but in batches, without a graph and in host memory.
+
+        faces: (N, S, S, 3) float32, 0..1
+        Returns the faces (N, S, S, 3) and their masks (N, S, S, 1), or None instead of masks if the
+        network generates none.
+        """
+        device, generated = self.colors_a.device, []
         with nn.no_grad():
-            for start in range(0, len(faces), DRAWN_AT_ONCE):
-                part = nn.Tensor(faces[start:start + DRAWN_AT_ONCE]).to(device)
-                drawn.append(self.draw_as(part, person, side).numpy())
-        drawn = np.concatenate(drawn)
-        return drawn[..., :3], drawn[..., 3:] if self.mask else None
+            for start in range(0, len(faces), BATCH_LIMIT):
+                batch = nn.Tensor(faces[start:start + BATCH_LIMIT]).to(device)
+                generated.append(self.generate_as(batch, person, side).numpy())
+        generated = np.concatenate(generated)
+        return generated[..., :3], generated[..., 3:] if self.mask else None
 
 
-def where_seen(drawn, seen):
-    """Drawn faces (N, S, S, 4) with their mask, the last channel, only where the face is seen (N, S, S, 1)."""
-    return F.concatenate([drawn[..., :3], drawn[..., 3:] * seen], axis=-1)
+def apply_visibility(generated, visibility):
+    """Multiply the mask, channel 3 of generated (N, S, S, 4), by the visibility (N, S, S, 1)."""
+    return F.concatenate([generated[..., :3], generated[..., 3:] * visibility], axis=-1)
 
 
-def average_colours(faces, mask):
-    """(2, 3) float32: mean and spread of red, green and blue of a person's faces (N, S, S, 3) within masks (N, S, S, 1)."""
+def mean_colors(faces, mask):
+    """Return mean and standard deviation of red, green and blue, (2, 3) float32.
+
+    faces: one person's faces (N, S, S, 3), 0..1
+    mask: (N, S, S, 1), 0..1; weights the pixels
+    """
     weight = mask / mask.sum()
     mean = (faces * weight).sum(axis=(0, 1, 2))
-    spread = np.sqrt(((faces - mean) ** 2 * weight).sum(axis=(0, 1, 2)))
-    return np.stack([mean, spread + 1e-3]).astype(np.float32)
+    deviation = np.sqrt(((faces - mean) ** 2 * weight).sum(axis=(0, 1, 2)))
+    return np.stack([mean, deviation + 1e-3]).astype(np.float32)
 
 
-def normalise(faces, colours):
-    """Faces (..., S, S, 3) with average colours (2, 3), or (2, ..., 1, 1, 3), taken out: mean 0, spread 1.
+def normalize_colors(faces, colors):
+    """Normalize the colors of faces to mean 0 and standard deviation 1.
 
-    A row of pixels is one vector here: NumPy takes four times as long to subtract three numbers from each pixel."""
+    faces: (..., S, S, 3), 0..1
+    colors: mean and standard deviation as mean_colors returns them, (2, 3) or (2, ..., 1, 1, 3)
+
+    Each row of pixels is handled as one vector, because NumPy takes four times as long to subtract
+    three numbers from each pixel.
+    """
     *others, width, channels = faces.shape
-    one = colours.reshape(*colours.shape[:-1], 1, channels)
-    row = F.broadcast_to(one, (*colours.shape[:-1], width, channels)).reshape(*colours.shape[:-1], width * channels)
+    pixel = colors.reshape(*colors.shape[:-1], 1, channels)
+    row = F.broadcast_to(pixel, (*colors.shape[:-1], width, channels)).reshape(*colors.shape[:-1], width * channels)
     return ((faces.reshape(*others, 1, width * channels) - row[0]) / row[1]).reshape(*faces.shape)
 
 
-def _initialise(layer):
-    """He's start for what comes before a leaky ReLU, Glorot's for linear layers; no bias. Returns the layer."""
+def _initialize(layer):
+    """Initialize a layer (He's weights, Glorot's if it is linear; biases 0) and return it."""
     linear = isinstance(layer, nn.Linear)
     shape = layer.weight.shape
-    layer.weight.data = nn.init.glorot_uniform(shape) if linear else nn.init.he_uniform(shape, SLOPE)
+    layer.weight.data = nn.init.glorot_uniform(shape) if linear else nn.init.he_uniform(shape, NEGATIVE_SLOPE)
     layer.bias.data = layer.bias.data * 0
     return layer

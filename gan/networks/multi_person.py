@@ -1,27 +1,36 @@
-"""The multi-person model: one encoder and one decoder for many people, and a vector for each."""
+"""The multi-person model: one encoder and one decoder for many people, and their embeddings."""
 import numpy as np
 
 import nn
-from gan.networks.autoencoder import ACTIVATIONS, Decoder, Encoder, Sight, normalise, where_seen
+from gan.networks.autoencoder import ACTIVATIONS, Decoder, Encoder, OcclusionBranch, apply_visibility, normalize_colors
 
 
-class ManyFaces(nn.Module):
-    """One encoder, one decoder, and each person's place. The arguments are those of FaceAutoencoder, and the count of people."""
+class MultiPersonAutoencoder(nn.Module):
+    """One encoder, one decoder, and an embedding of each person, which is added to the latent code.
+
+    people: number of people P
+    The other arguments are those of FaceAutoencoder.
+    """
 
     def __init__(self, size, width, mask, people, latent=None, residual=False, activation="leaky_relu"):
         self.size, self.width, self.mask, self.residual = size, width, mask, residual
         self.latent = latent or 8 * width
         self.encoder = Encoder(size, width, self.latent, ACTIVATIONS[activation])
         self.decoder = Decoder(width, 4 if mask else 3, residual, ACTIVATIONS[activation])
-        self.sight = Sight(width, ACTIVATIONS[activation]) if mask else None
-        self.places = nn.Parameter(np.zeros((people, self.latent), np.float32))
+        self.occlusion = OcclusionBranch(width, ACTIVATIONS[activation]) if mask else None
+        self.person_embeddings = nn.Parameter(np.zeros((people, self.latent), np.float32))
 
-    def forward(self, faces, colours, drawn_as):
-        """faces (n, S, S, 3) of people of average colours (n, 2, 1, 1, 3), drawn as other people: one 1 a row of (n, P)."""
-        code, features = self.encoder.read(normalise(faces, colours.swapaxes(0, 1)))
-        drawn = self.decoder(self.encoder.unfold(code + drawn_as @ self.places))
-        return drawn if self.sight is None else where_seen(drawn, self.sight(features))
+    def forward(self, faces, colors, target_person):
+        """Generate the target people's faces, (N, S, S, 3), or (N, S, S, 4) with masks.
 
-    def redraw(self, batch):
-        """What a training step compares: [(drawn, target, mask)] of one gan.people.many.CrowdBatch."""
-        return [(self(batch.warped, batch.colours, batch.drawn_as), batch.target, batch.mask)]
+        faces: (N, S, S, 3), 0..1
+        colors: (N, 2, 1, 1, 3), mean and standard deviation of the colors of the people in faces
+        target_person: (N, P), one-hot
+        """
+        latents, features = self.encoder.encode(normalize_colors(faces, colors.swapaxes(0, 1)))
+        generated = self.decoder(self.encoder.expand_latents(latents + target_person @ self.person_embeddings))
+        return generated if self.occlusion is None else apply_visibility(generated, self.occlusion(features))
+
+    def reconstruct(self, batch):
+        """Return [(generated, target, mask)] of a gan.people.many.MultiPersonBatch."""
+        return [(self(batch.warped, batch.colors, batch.target_person), batch.target, batch.mask)]

@@ -1,11 +1,14 @@
-"""A base: an encoder and a decoder that have learned many people, from which a new pair starts instead of from nothing.
-And the discriminator that they were set against: where a pair has one of that shape, it begins with its weights.
+"""Pretrained weights: an encoder and a decoder trained on many people, to start a pair from.
 
-    crowd: picture --encoder--> code + place of a person in the code's space --decoder--> that person
-    pair:  the same encoder, and two copies of that decoder, each at the mean place of the crowd
+    many people: image --encoder--> latent code + embedding of a person --decoder--> that person
+    pair:        the same encoder, and two copies of that decoder, each with the mean embedding
 
-The colours of each person are taken out as a pair's are (gan/networks/autoencoder.py). One base of rendered people comes with the project:
-gan/networks/weights/pretrained.npz, in float16. It fits the preset `small`. `python -m gan.run.export_pretrained` writes one.
+The weights of the discriminator that was trained against them are included. A pair's discriminator
+starts from them if it has the same shape. Colors are normalized for each person, as in a pair
+(gan/networks/autoencoder.py).
+
+The project ships one such file, trained on rendered people: gan/networks/weights/pretrained.npz, in
+float16. It fits the preset `small`. `python -m gan.run.export_pretrained` writes others.
 """
 import pathlib
 
@@ -13,50 +16,63 @@ import numpy as np
 
 
 SHIPPED = pathlib.Path(__file__).parent / "weights" / "pretrained.npz"
-_PLACE = "place"  # the crowd's mean place, in a file
-ACTIVATION = "activation"  # its name, in a file; one without it is of the usual one
-_ADVERSARY = "discriminator."  # before the names of its discriminator's weights, where it has one
+PERSON_EMBEDDING = "person_embedding"  # key of the mean of the people's embeddings
+ACTIVATION = "activation"  # key of the activation's name; leaky_relu if it is missing
+_DISCRIMINATOR = "discriminator."  # prefix of the keys of the discriminator's weights
 
 
-def weights_of(state, activation="leaky_relu"):
-    """The base in a ManyFaces' state: {name: array} of encoder, decoder and sight, the mean place, and the activation's name."""
-    base = {name: array for name, array in state.items() if name.startswith(("encoder.", "decoder.", "sight."))}
-    return base | {_PLACE: state["places"].mean(axis=0), ACTIVATION: np.array(activation)}
+def extract_weights(state, activation="leaky_relu"):
+    """Return the pretrained weights in a MultiPersonAutoencoder's state_dict, {name: array}.
+
+    They are the encoder, the decoder, the occlusion branch, the mean embedding and the activation's
+    name.
+    """
+    weights = {name: array for name, array in state.items() if name.startswith(("encoder.", "decoder.", "occlusion."))}
+    return weights | {PERSON_EMBEDDING: state["person_embeddings"].mean(axis=0), ACTIVATION: np.array(activation)}
 
 
-def with_discriminator(base, weights):
-    """A base, and the weights {name: array} of the discriminator that its faces were set against."""
-    return base | {_ADVERSARY + name: array for name, array in weights.items()}
+def add_discriminator(pretrained, weights):
+    """Return pretrained weights together with those of their discriminator, {name: array}."""
+    return pretrained | {_DISCRIMINATOR + name: array for name, array in weights.items()}
 
 
-def discriminator_of(base):
-    """The weights {name: array} of the discriminator in a base; empty where it has none."""
-    return {name.removeprefix(_ADVERSARY): array for name, array in base.items() if name.startswith(_ADVERSARY)}
+def discriminator_weights(pretrained):
+    """Return the discriminator's weights {name: array}; empty if there are none."""
+    return {name.removeprefix(_DISCRIMINATOR): array for name, array in pretrained.items()
+            if name.startswith(_DISCRIMINATOR)}
 
 
-def fault(base, model, activation="leaky_relu"):
-    """Why a FaceAutoencoder of such an activation cannot start from a base, in a few words, or None if it can."""
-    base = {name: array for name, array in base.items() if not name.startswith(_ADVERSARY)}
-    wanted = {name.replace("decoder_a", "decoder"): p.shape for name, p in model.named_parameters()
-              if name.startswith(("encoder.", "decoder_a.", "sight."))} | {_PLACE: (model.latent,)}
-    wanted[ACTIVATION] = activation
-    found = {name: array.shape for name, array in base.items()} | {ACTIVATION: str(base.get(ACTIVATION, "leaky_relu"))}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            return f"{name} is {found.get(name) or 'missing'}, this network's is {wanted.get(name) or 'missing'}"
+def mismatch(pretrained, model, activation="leaky_relu"):
+    """Return why a FaceAutoencoder cannot start from pretrained weights, or None if it can.
+
+    activation: name of the model's activation
+    """
+    pretrained = {name: array for name, array in pretrained.items() if not name.startswith(_DISCRIMINATOR)}
+    expected = {name.replace("decoder_a", "decoder"): p.shape for name, p in model.named_parameters()
+                if name.startswith(("encoder.", "decoder_a.", "occlusion."))} | {PERSON_EMBEDDING: (model.latent,)}
+    expected[ACTIVATION] = activation
+    found = {name: array.shape for name, array in pretrained.items()}
+    found |= {ACTIVATION: str(pretrained.get(ACTIVATION, "leaky_relu"))}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            return f"{name} is {found.get(name) or 'missing'}, this network's is {expected.get(name) or 'missing'}"
     return None
 
 
-def start_from(base, model):
-    """Give a FaceAutoencoder the weights of a base that fits it: both decoders start as the same one, at the mean place."""
-    own, place = model.state_dict(), base[_PLACE].astype(np.float32)
-    for name, array in base.items():
-        if name in (_PLACE, ACTIVATION) or name.startswith(_ADVERSARY):
+def load_into(pretrained, model):
+    """Load matching pretrained weights into a FaceAutoencoder.
+
+    Both decoders start as copies of the same decoder, with the mean embedding.
+    """
+    state, embedding = model.state_dict(), pretrained[PERSON_EMBEDDING].astype(np.float32)
+    for name, array in pretrained.items():
+        if name in (PERSON_EMBEDDING, ACTIVATION) or name.startswith(_DISCRIMINATOR):
             continue
         for target in (name.replace("decoder.", "decoder_a."), name.replace("decoder.", "decoder_b.")):
-            own[target] = array
-    if model.identity_a is not None:
-        own |= {"identity_a": place, "identity_b": place}
-    else:  # the layer after the code takes the place into its bias
-        own["encoder.expand.bias"] = own["encoder.expand.bias"] + place @ own["encoder.expand.weight"].astype(np.float32)
-    model.load_state_dict(own)
+            state[target] = array
+    if model.person_embedding_a is not None:
+        state |= {"person_embedding_a": embedding, "person_embedding_b": embedding}
+    else:  # the bias of the layer after the latent code takes up the embedding
+        weight = state["encoder.expand.weight"].astype(np.float32)
+        state["encoder.expand.bias"] = state["encoder.expand.bias"] + embedding @ weight
+    model.load_state_dict(state)

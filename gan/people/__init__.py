@@ -1,2 +1,1 @@
-"""Whose faces a run learns:
-a pair of people, or many."""
+"""The people to train on: a pair, or many people."""

@@ -1,15 +1,17 @@
-"""A crowd: many people at once, of whom one encoder and one decoder learn what faces have in common.
+"""Many people to train on at once: one encoder and one decoder learn what faces have in common.
 
-    input: person i in pose p  --encoder-->  code + place of person j  --decoder-->  person j in pose p
+    input: person i in pose p  --encoder-->  latent code + embedding of person j
+                               --decoder-->  person j in pose p
 
-What is learned so is a base: a new pair starts from it instead of from nothing (gan/networks/pretrained.py). A crowd has an adversary as a pair
-has, but it is not told who it ought to see.
+The result is pretrained weights, from which a new pair starts (gan/networks/pretrained.py). There
+is an adversary as for a pair, but it is not given the person that a face should show.
 
-Rendered people can be asked for what no photographs show: several of them in the very same pose, expression and light. So each
-pose is rendered of SHARED people, any of whom may be the one that is seen and any the one to be drawn. The encoder is then told
-outright to forget who it sees, and the places to say it. Of photographed people each is drawn as himself.
+Rendered people offer what no photographs show: several of them in exactly the same pose, expression
+and light. So each pose is rendered of PEOPLE_PER_POSE people, and any of them may be the input and
+any the target. This trains the encoder directly to ignore the identity, and the embeddings to hold
+it. Photographed people are only reconstructed: each is its own target.
 
-Legend: N faces of P people, n faces a batch, S side of a crop.
+Legend: N faces of P people, n faces in a batch, S side of a crop in pixels.
 """
 import pathlib
 from typing import NamedTuple
@@ -18,40 +20,42 @@ import numpy as np
 
 import nn
 from data.datasets.augmentation import make_batch
-from data.datasets.face_set import evenly, from_renders, joined
-from data.datasets.person import faces_of
+from data.datasets.face_set import evenly_spaced, from_renders, join_face_sets
+from data.datasets.person import load_person
 from data.support.errors import FaceSetError
 from data.synthetic import Person, random_pose
 from data.synthetic.renderer import render_each
-from gan.networks.autoencoder import average_colours
+from gan.networks.autoencoder import mean_colors
 from gan.people import preview_sheet
-from gan.people.pair import DETAIL, HELD_OUT_FACES
+from gan.people.pair import HELD_OUT_FACES, RENDER_SCALE
 
-FIRST_PERSON = 1_000_000  # rendered people from this number on: a pair's people are never among them
-POSES = 15  # of each rendered person, times SHARED
-SHARED = 4  # people of a pose
-LEAST_PEOPLE = 4
-HELD_OUT_SHARE = 0.05  # of the poses
-_PURPOSE_POSES = 13  # keeps these random numbers apart from others of the same seed
+FIRST_PERSON = 1_000_000  # seed of the first rendered person, far from those of pairs
+POSES_PER_PERSON = 15  # number of rendered poses divided by the number of people
+PEOPLE_PER_POSE = 4  # rendered people who share a pose
+MIN_PEOPLE = 4
+HELD_OUT_SHARE = 0.05  # fraction of the poses that is held out
+_PURPOSE_POSES = 13  # part of the random seed, so that each purpose has its own random numbers
 _PURPOSE_CHOICE = 14
 
 
-class CrowdBatch(NamedTuple):
-    """Faces of many people, all float32; what is drawn may be another person than the one that is seen."""
+class MultiPersonBatch(NamedTuple):
+    """Faces of many people, all float32; the target person may differ from the input person."""
 
-    warped: np.ndarray  # (n, S, S, 3) what the network is given
-    colours: np.ndarray  # (n, 2, 1, 1, 3) average colours of the people who are seen
-    drawn_as: np.ndarray  # (n, P) one 1 a row: the person to be drawn
-    target: np.ndarray  # (n, S, S, 3) what it should draw
-    mask: np.ndarray  # (n, S, S, 1) where the face is in target
+    warped: np.ndarray  # (n, S, S, 3), the network's input
+    colors: np.ndarray  # (n, 2, 1, 1, 3), color statistics of the input people
+    target_person: np.ndarray  # (n, P), one-hot
+    target: np.ndarray  # (n, S, S, 3), what the network should generate
+    mask: np.ndarray  # (n, S, S, 1), the face in target
 
 
-class Crowd:
-    """Faces of many people.
+class MultiPersonDataset:
+    """Faces of many people. Some poses are held out, with all faces in them.
 
-    faces: FaceSet of all. person (N,): who each is, 0..P-1. pose (N,): faces of one number show the same pose, or for
-    photographs belong to the same clip. Some poses are held out, with all faces that show them. partners: whether faces of one
-    pose may be drawn for each other.
+    faces: FaceSet of all people
+    person: (N,), index of each face's person, 0..P-1
+    pose: (N,), index of each face's pose; for photographs, of its video or folder
+    seed: of the held-out split
+    partners: whether faces of one pose may be each other's targets
     """
 
     def __init__(self, faces, person, pose, seed, partners=True):
@@ -60,107 +64,135 @@ class Crowd:
         poses = np.random.default_rng([seed, _PURPOSE_CHOICE]).permutation(np.unique(pose))
         out = np.isin(pose, poses[:max(1, round(HELD_OUT_SHARE * len(poses)))])
         self.train, self.held_out = np.flatnonzero(~out), np.flatnonzero(out)
-        self._order = self.train[np.argsort(pose[self.train], kind="stable")]  # by pose
-        self.colours = np.stack([self._colours_of(number) for number in range(int(person.max()) + 1)])  # (P, 2, 3)
+        self._order = self.train[np.argsort(pose[self.train], kind="stable")]  # training rows by pose
+        self.colors = np.stack([self._colors_of(number) for number in range(int(person.max()) + 1)])  # (P, 2, 3)
 
-    names = ("crowd",)
+    names = ("many_people",)
 
     def sets(self):
-        """The face sets, in the order of `names`: here one, of all people."""
+        """Return the face sets, in the order of `names`: one, of all people."""
         return (self.faces,)
 
-    def sheet(self, model):
-        """A sheet of held-out faces: as they are, as a gan.networks.multi_person.ManyFaces draws them, and drawn as the first one's person."""
+    def preview(self, model):
+        """Return an image grid of held-out faces: real, generated, and as the first face's person.
+
+        model: gan.networks.multi_person.MultiPersonAutoencoder
+        """
         batch = self.held_out_batch(preview_sheet.PREVIEW_FACES)
-        first = batch._replace(drawn_as=np.repeat(batch.drawn_as[:1], len(batch.drawn_as), axis=0))
-        return preview_sheet.label_rows([("real", batch.target), ("drawn", _drawn(model, batch)[..., :3]),
-                                   ("as first", _drawn(model, first)[..., :3])])
+        first = batch._replace(target_person=np.repeat(batch.target_person[:1], len(batch.target_person), axis=0))
+        return preview_sheet.labeled_grid([("real", batch.target), ("generated", _generate(model, batch)[..., :3]),
+                                           ("as first", _generate(model, first)[..., :3])])
 
-    def batches(self, recipe, k, warp, turn=0, device="cpu"):
-        """Batch k: a list of one CrowdBatch of 2 * recipe.batch faces, as many as a step with two people has. Its pictures are made
-        on the device."""
-        rng = np.random.default_rng([recipe.seed, _PURPOSE_CHOICE, turn, k])
-        seen = rng.choice(self.train, 2 * recipe.batch)
-        drawn = self._partners(seen, rng) if self.partners else seen
-        options = {"flip": recipe.flip, "warp": warp, "light": recipe.light, "occluded": recipe.occluded, "device": device}
-        # The same random numbers for both: only whose face is read differs. What hides a part of the face that is seen, hides
-        # that part of the one that is drawn.
-        given, wanted = (make_batch(self.faces, len(rows), recipe.seed, turn, k, indices=rows, in_order=True, held_before=seen,
-                                    **options) for rows in (seen, drawn))
-        return [self._batch(given.warped, seen, drawn, wanted.target, wanted.mask)]
+    def batches(self, hparams, k, warp, substep=0, device="cpu"):
+        """Return batch k: a list of one MultiPersonBatch of 2 * hparams.batch faces.
 
-    def redrawn(self, model):
-        """Held-out faces as they are, each drawn as itself by a gan.networks.multi_person.ManyFaces: [(drawn, target, mask)], host memory."""
+        That is the same number of faces as in a step with a pair. The arguments are those of
+        gan.people.pair.FacePair.batches.
+        """
+        rng = np.random.default_rng([hparams.seed, _PURPOSE_CHOICE, substep, k])
+        inputs = rng.choice(self.train, 2 * hparams.batch)
+        targets = self._partners(inputs, rng) if self.partners else inputs
+        options = {"flip": hparams.flip, "warp": warp, "color_jitter": hparams.color_jitter,
+                   "occlusion_prob": hparams.occlusion_prob, "device": device}
+        # Both have the same random numbers and differ only in the person. An occluder of the input
+        # face covers the same part of the target face.
+        source, target = (make_batch(self.faces, len(rows), hparams.seed, substep, k, indices=rows, in_order=True,
+                                     occlude_like=inputs, **options) for rows in (inputs, targets))
+        return [self._batch(source.warped, inputs, targets, target.target, target.mask)]
+
+    def reconstructions(self, model):
+        """Reconstruct held-out faces and return [(generated, target, mask)], in host memory.
+
+        model: gan.networks.multi_person.MultiPersonAutoencoder
+        """
         batch = self.held_out_batch()
-        return [(_drawn(model, batch), batch.target, batch.mask)]
+        return [(_generate(model, batch), batch.target, batch.mask)]
 
     def held_out_batch(self, count=HELD_OUT_FACES):
-        """A CrowdBatch of held-out faces, as they are: each to be drawn as itself."""
-        rows = evenly(self.held_out, count)
+        """Return a MultiPersonBatch of held-out faces, not augmented, each its own target."""
+        rows = evenly_spaced(self.held_out, count)
         target, mask = self.faces.crops(rows)
         return self._batch(target, rows, rows, target, mask)
 
     def _partners(self, rows, rng):
-        """For each row of the training part one at random that shows the same pose, which may be the row itself."""
+        """Return for each training row a random row of the same pose, which may be the same row."""
         poses = self.pose[self._order]
         first, last = (np.searchsorted(poses, self.pose[rows], side) for side in ("left", "right"))
         return self._order[rng.integers(first, last)]
 
-    def _batch(self, warped, seen, drawn, target, mask):
-        drawn_as = np.zeros((len(drawn), len(self.colours)), np.float32)
-        drawn_as[np.arange(len(drawn)), self.person[drawn]] = 1
-        return CrowdBatch(warped, self.colours[self.person[seen]][:, :, None, None], drawn_as, target, mask)
+    def _batch(self, warped, inputs, targets, target, mask):
+        target_person = np.zeros((len(targets), len(self.colors)), np.float32)
+        target_person[np.arange(len(targets)), self.person[targets]] = 1
+        return MultiPersonBatch(warped, self.colors[self.person[inputs]][:, :, None, None], target_person, target, mask)
 
-    def _colours_of(self, number):
+    def _colors_of(self, number):
         rows = self.train[self.person[self.train] == number]
         if len(rows) == 0:
             rows = np.flatnonzero(self.person == number)
-        return average_colours(*self.faces.crops(rows))
+        return mean_colors(*self.faces.crops(rows))
 
 
-def _drawn(model, batch):
-    """What a model draws of a CrowdBatch, in host memory."""
+def _generate(model, batch):
+    """Return what a model generates for a MultiPersonBatch, in host memory."""
     with nn.no_grad():
-        ((drawn, *_),) = model.redraw(CrowdBatch(*(nn.backend.to_device(x, model.places.device) for x in batch)))
-    return drawn.numpy()
+        batch = MultiPersonBatch(*(nn.backend.to_device(x, model.person_embeddings.device) for x in batch))
+        ((generated, *_),) = model.reconstruct(batch)
+    return generated.numpy()
 
 
-def of(config, folder, say=None):
-    """The crowd that a run's configuration names: a number of rendered people, or a folder with a folder for each person.
+def load_people(config, folder, say=None):
+    """Return the MultiPersonDataset that a run's configuration names.
 
-    folder: the RunFolder. say: takes lines for the user. Raises FaceSetError where nobody can be used."""
-    if isinstance(config["crowd"], int):
-        return rendered_crowd(config["crowd"], config["size"], config["seed"])
-    return photographed_crowd(config["crowd"], config["landmarks"], config["size"], config["seed"], folder.faces, say)
+    It is of a number of rendered people, or of a folder with one subfolder for each person.
+
+    folder: RunFolder
+    say: takes messages for the user
+    Raises FaceSetError if too few people can be used.
+    """
+    if isinstance(config["many_people"], int):
+        return rendered_people(config["many_people"], config["size"], config["seed"])
+    return photographed_people(config["many_people"], config["landmarks"], config["size"], config["seed"], folder.faces,
+                               say)
 
 
-def photographed_crowd(given, landmarks, size, seed, kept, say=None):
-    """Real people: a folder with a folder for each, whose pictures may be given as those of a pair (data/datasets/person.py).
+def photographed_people(given, landmarks, size, seed, faces_folder, say=None):
+    """Return a MultiPersonDataset of real people.
 
-    landmarks: CSV of all pictures, or None: faces are looked for. kept: folder for the faces cut out. Somebody who cannot be
-    used is left out, and `say` hears it."""
-    folders = sorted(path for path in pathlib.Path(given).iterdir() if path.is_dir()) if pathlib.Path(given).is_dir() else []
+    given: folder with one subfolder for each person, each as for a pair (data/datasets/person.py)
+    landmarks: CSV of all images' landmarks, or None to detect faces
+    size: side of the crops in pixels
+    seed: of the held-out split
+    faces_folder: folder for the extracted faces
+    say: takes messages for the user, also about people who are skipped because they cannot be used
+    """
+    given = pathlib.Path(given)
+    folders = sorted(path for path in given.iterdir() if path.is_dir()) if given.is_dir() else []
     sets = []
     for folder in folders:
         try:
-            sets.append(faces_of(folder, landmarks, size, seed, kept / folder.name, say))
+            sets.append(load_person(folder, landmarks, size, seed, faces_folder / folder.name, say))
         except FaceSetError as error:
             if say is not None:
-                say(f"  left out: {error}")
-    if len(sets) < LEAST_PEOPLE:
-        raise FaceSetError(f"{given} has {len(sets)} folders with the faces of a person; a base needs at least {LEAST_PEOPLE}")
-    faces = joined(pathlib.Path(given).name, sets)
+                say(f"  skipped: {error}")
+    if len(sets) < MIN_PEOPLE:
+        raise FaceSetError(f"{given} has {len(sets)} folders with the faces of a person; training on many people needs "
+                           f"at least {MIN_PEOPLE}")
+    faces = join_face_sets(given.name, sets)
     person = np.repeat(np.arange(len(sets)), [len(each) for each in sets])
-    return Crowd(faces, person, faces.groups, seed, partners=False)
+    return MultiPersonDataset(faces, person, faces.groups, seed, partners=False)
 
 
-def rendered_crowd(count, size, seed):
-    """`count` rendered people, POSES * SHARED faces of each."""
-    rng, shared = np.random.default_rng([seed, _PURPOSE_POSES]), min(SHARED, count)
-    person = np.concatenate([rng.permutation(count) for _ in range(POSES * shared)])  # each person equally often
+def rendered_people(count, size, seed):
+    """Return a MultiPersonDataset of `count` rendered people.
+
+    There are POSES_PER_PERSON * PEOPLE_PER_POSE faces of each.
+    """
+    rng, shared = np.random.default_rng([seed, _PURPOSE_POSES]), min(PEOPLE_PER_POSE, count)
+    # Permutations, so that each person is in the same number of poses.
+    person = np.concatenate([rng.permutation(count) for _ in range(POSES_PER_PERSON * shared)])
     person = person[:len(person) // shared * shared]
     pose = np.repeat(np.arange(len(person) // shared), shared)
     poses = [random_pose(np.random.default_rng([seed, _PURPOSE_POSES, k])) for k in range(pose[-1] + 1)]
     people = [Person(FIRST_PERSON + number) for number in range(count)]
-    renders = render_each([people[number] for number in person], [poses[k] for k in pose], round(size * DETAIL))
-    return Crowd(from_renders("rendered people", renders, size, seed), person, pose, seed)
+    renders = render_each([people[number] for number in person], [poses[k] for k in pose], round(size * RENDER_SCALE))
+    return MultiPersonDataset(from_renders("rendered people", renders, size, seed), person, pose, seed)

@@ -1,129 +1,164 @@
-"""Whom a run learns: two rendered people, or two folders of photographs.
+"""A pair of people to train on: two rendered people, or two folders of photographs.
 
-Rendered people bring what photographs cannot: the exact truth of a swap, B rendered in A's pose, expression and light.
+Rendered people have what photographs lack: the ground truth of a swap, which is B rendered in A's
+pose, expression and light.
+
+Legend: N faces, S side of a crop in pixels.
 """
 import functools
 from dataclasses import dataclass
 
 import numpy as np
 
+import nn
 from data.datasets.augmentation import make_batch
-from data.datasets.face_set import FaceSet, evenly
-from data.datasets.person import faces_of
-from data.datasets.rendered import on_demand
+from data.datasets.face_set import FaceSet, evenly_spaced
+from data.datasets.person import load_person
+from data.datasets.rendered import render_on_demand
 from data.synthetic import Person, random_pose
 from gan.people import preview_sheet
-from nn.kernels.cpu import parallel
 
 HELD_OUT_FACES = 64
-COLOUR_FACES = 48  # of a rendered person
-_PURPOSE_POSES = 11  # keeps these random numbers apart from others of the same seed
-_PURPOSE_TRUTH = 12
-DETAIL = 1.5  # a render's side in crops: a crop takes about 3/4 of it, so this keeps a little more detail than the crop shows
+COLOR_FACES = 48  # faces of a rendered person from which the color statistics are measured
+_PURPOSE_POSES = 11  # part of the random seed, so that each purpose has its own random numbers
+_PURPOSE_GROUND_TRUTH = 12
+# Side of a render relative to a crop. A crop covers about 3/4 of a render's side, so the render has
+# slightly more detail than the crop shows.
+RENDER_SCALE = 1.5
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Both people in the same poses: crops (n, S, S, 3) and masks (n, S, S, 1), each cut by that person's own landmarks.
-    The swap of a[i] should look like b[i]."""
+class GroundTruth:
+    """Both people in the same poses; the swap of a[i] should look like b[i].
 
-    a: np.ndarray
-    mask_a: np.ndarray
-    b: np.ndarray
-    mask_b: np.ndarray
+    Each crop is aligned by that person's own landmarks.
+    """
+
+    a: np.ndarray  # (N, S, S, 3), 0..1
+    mask_a: np.ndarray  # (N, S, S, 1), 0..1
+    b: np.ndarray  # (N, S, S, 3), 0..1
+    mask_b: np.ndarray  # (N, S, S, 1), 0..1
 
 
 @dataclass(frozen=True)
-class Subjects:
-    """The two face sets; for rendered people the poses' seed as well. typical: of each set the faces from which that person's
-    average colours are measured; None: from all of the training part."""
+class FacePair:
+    """The face sets of two people."""
 
     a: FaceSet
     b: FaceSet
-    people: tuple | None = None
-    seed: int = 0
-    typical: tuple | None = None
+    people: tuple | None = None  # seeds of the rendered people, or None
+    seed: int = 0  # seed of the rendered people's poses
+    color_faces: tuple | None = None  # for each set, indices for the color statistics; None: the training part
 
     names = ("a", "b")
 
     def sets(self):
-        """The face sets, in the order of `names`."""
+        """Return the face sets, in the order of `names`."""
         return self.a, self.b
 
-    def learn_colours(self, model):
-        """Tell a FaceAutoencoder each person's average colours."""
-        for side, faces, indices in zip(self.names, self.sets(), self.typical or (self.a.train, self.b.train)):
-            model.learn_colours(*faces.crops(indices), side)
+    def fit_colors(self, model):
+        """Measure each person's color statistics and store them in a FaceAutoencoder."""
+        for side, faces, indices in zip(self.names, self.sets(), self.color_faces or (self.a.train, self.b.train)):
+            model.fit_colors(*faces.crops(indices), side)
 
-    def sheet(self, model):
-        """A sheet of held-out faces as `model` draws them now."""
-        return preview_sheet.preview_sheet(model, self, self._preview_truth)
+    def preview(self, model):
+        """Return an image grid of held-out faces, reconstructions and swaps."""
+        return preview_sheet.pair_preview(model, self, self._preview_ground_truth)
 
     @functools.cached_property
-    def _preview_truth(self):
-        return self.truth(preview_sheet.PREVIEW_FACES)
+    def _preview_ground_truth(self):
+        return self.ground_truth(preview_sheet.PREVIEW_FACES)
 
-    def batches(self, recipe, k, warp, turn=0, device="cpu"):
-        """Batch k of a run: one data.datasets.augmentation.Batch for each person. turn: further batches of the same step are of other
-        random numbers. device: where they are made."""
-        return [make_batch(faces, recipe.batch, recipe.seed, side + 2 * turn, k, flip=recipe.flip, warp=warp, light=recipe.light,
-                           occluded=recipe.occluded, device=device)
+    def batches(self, hparams, k, warp, substep=0, device="cpu"):
+        """Return batch k: a data.datasets.augmentation.Batch for each person.
+
+        hparams: gan.training.steps.Hyperparameters
+        warp: strength of the random warp
+        substep: 0 for the step's batch; 1, 2, ... for further ones with other random numbers
+        device: where the images are computed
+        """
+        return [make_batch(faces, hparams.batch, hparams.seed, side + 2 * substep, k, flip=hparams.flip, warp=warp,
+                           color_jitter=hparams.color_jitter, occlusion_prob=hparams.occlusion_prob, device=device)
                 for side, faces in enumerate((self.a, self.b))]
 
-    def redrawn(self, model):
-        """Held-out faces as they are, each drawn as its own person: [(drawn, target, mask)] of A and of B, of HELD_OUT_FACES
-        each, evenly chosen, where there are more. Arrays in host memory."""
-        return [_redrawn(model, faces, side) for side, faces in (("a", self.a), ("b", self.b))]
+    def reconstructions(self, model):
+        """Reconstruct held-out faces and return [(generated, target, mask)] of A and of B.
 
-    def truth(self, count):
-        """The exact truth of `count` swaps in poses that no face set holds, or None for photographs."""
-        return None if self.people is None else _truth(self.people, count, self.a.size, self.seed)
+        They are not augmented, at most HELD_OUT_FACES of each, evenly spaced. Arrays in host
+        memory.
+        """
+        return [_reconstructions(model, faces, side) for side, faces in (("a", self.a), ("b", self.b))]
 
-
-def _redrawn(model, faces, side):
-    target, mask = faces.crops(evenly(faces.held_out, HELD_OUT_FACES))
-    face, drawn_mask = model.draw(target, side, side)
-    return face if drawn_mask is None else np.concatenate([face, drawn_mask], axis=-1), target, mask
+    def ground_truth(self, count):
+        """Return the GroundTruth of `count` swaps in new poses, or None for photographs."""
+        return None if self.people is None else _ground_truth(self.people, count, self.a.size, self.seed)
 
 
-def rendered(people, count, size, seed):
-    """Two rendered people: `people` are their two seeds, `count` faces each, crops of `size` pixels, rendered as they are needed.
-    Those asked for last are remembered, as is their truth: all runs of a sweep learn the same two."""
-    return _rendered(tuple(people), count, size, seed)
+def _reconstructions(model, faces, side):
+    target, mask = faces.crops(evenly_spaced(faces.held_out, HELD_OUT_FACES))
+    face, generated_mask = model.generate(target, side, side)
+    return face if generated_mask is None else np.concatenate([face, generated_mask], axis=-1), target, mask
+
+
+def rendered_pair(people, count, size, seed):
+    """Return a FacePair of two rendered people, whose faces are rendered on demand.
+
+    people: the two people's seeds
+    count: faces of each
+    size: side of the crops in pixels
+    seed: of the poses
+
+    The last pair and its ground truth are cached, because all runs of a sweep train on the same
+    two.
+    """
+    return _rendered_pair(tuple(people), count, size, seed)
 
 
 @functools.lru_cache(maxsize=1)
-def _rendered(people, count, size, seed):
+def _rendered_pair(people, count, size, seed):
     poses = [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)]
     sets = _rendered_sets(people, poses, size)
-    typical = [_evenly_lit(faces.train, listed) for faces, listed in zip(sets, poses)]
-    for faces, indices in zip(sets, typical):
-        faces.ask(indices)
-    return Subjects(*sets, people=people, seed=seed, typical=tuple(typical))
+    color_faces = [_evenly_lit(faces.train, own_poses) for faces, own_poses in zip(sets, poses)]
+    for faces, indices in zip(sets, color_faces):
+        faces.request(indices)
+    return FacePair(*sets, people=people, seed=seed, color_faces=tuple(color_faces))
 
 
 def _evenly_lit(indices, poses):
-    """COLOUR_FACES of the indices, evenly over the light of these poses. What falls on a face explains five sixths of how bright its
-    picture is: so these few tell the average colours of all about as well as all do, and the first step need not wait for all."""
-    light = [pose.ambient + 0.6 * pose.strength * np.cos(pose.light_side) * np.cos(pose.light_height) for pose in poses]
-    return evenly(indices[np.argsort(np.array(light)[indices], kind="stable")], COLOUR_FACES)
+    """Return COLOR_FACES of the indices, evenly spaced over the brightness of their light.
+
+    The light that falls on a face explains five sixths of its image's brightness. So these few
+    faces give about the same color statistics as all, and the first step need not wait for all of
+    them.
+    """
+    light = [pose.ambient + 0.6 * pose.strength * np.cos(pose.light_side) * np.cos(pose.light_height)
+             for pose in poses]
+    return evenly_spaced(indices[np.argsort(np.array(light)[indices], kind="stable")], COLOR_FACES)
 
 
-@functools.lru_cache(maxsize=2)  # a run's: for its previews, and for its figures
-def _truth(people, count, size, seed):
-    poses = _poses(seed, _PURPOSE_TRUTH, 0, count)
+@functools.lru_cache(maxsize=2)  # a run needs two: for its previews and for its metrics
+def _ground_truth(people, count, size, seed):
+    poses = _poses(seed, _PURPOSE_GROUND_TRUTH, 0, count)
     crops = [faces.crops(range(count)) for faces in _rendered_sets(people, [poses, poses], size)]
-    return Truth(*crops[0], *crops[1])
+    return GroundTruth(*crops[0], *crops[1])
 
 
-def photographed(given_a, given_b, landmarks, size, seed, kept, say=None):
-    """Two real people, each given as a folder of photographs, of faces cut out before, or a clip (data/datasets/person.py).
+def photographed_pair(given_a, given_b, landmarks, size, seed, faces_folder, say=None):
+    """Return a FacePair of two real people.
 
-    landmarks: CSV of the photographs' landmarks, or None: faces are looked for. kept: folder for the faces cut out of them.
-    say: takes lines for the user; None: what was cut out before is taken as it is. Raises FaceSetError where a person
-    cannot be used, FinderError where faces cannot be looked for."""
-    a, b = (faces_of(given, landmarks, size, seed, kept / side, say) for side, given in (("a", given_a), ("b", given_b)))
-    return Subjects(a, b, seed=seed)
+    given_a, given_b: folder of photographs, folder of extracted faces, or video
+        (data/datasets/person.py)
+    landmarks: CSV of the photographs' landmarks, or None to detect faces
+    size: side of the crops in pixels
+    seed: of the held-out split
+    faces_folder: folder for the extracted faces
+    say: takes messages for the user; None: faces extracted earlier are used without a check
+
+    Raises FaceSetError if a person cannot be used, DetectionError if faces cannot be detected.
+    """
+    a, b = (load_person(given, landmarks, size, seed, faces_folder / side, say)
+            for side, given in (("a", given_a), ("b", given_b)))
+    return FacePair(a, b, seed=seed)
 
 
 def _poses(seed, purpose, side, count):
@@ -131,14 +166,19 @@ def _poses(seed, purpose, side, count):
 
 
 def _rendered_sets(people, poses, size):
-    """A face set of each of two people, in that person's list of poses."""
-    return on_demand([Person(person) for person in people], poses, size, round(size * DETAIL), parallel.thread_count())
+    """Return a face set of each of two people, in that person's list of poses."""
+    return render_on_demand([Person(person) for person in people], poses, size, round(size * RENDER_SCALE),
+                            nn.thread_count())
 
 
 def load_pair(config, folder, say=None):
-    """The subjects that a run's configuration names. folder: the RunFolder. say: takes lines for the user; None: faces that
-    the run cut out of pictures or clips are taken as they are. Raises FaceSetError where pictures are gone."""
+    """Return the FacePair that a run's configuration names.
+
+    folder: RunFolder
+    say: takes messages for the user; None: the run's extracted faces are used without a check
+    Raises FaceSetError if images are missing.
+    """
     if config["people"] is not None:
-        return rendered(config["people"], config["faces"], config["size"], config["seed"])
-    return photographed(config["a"], config["b"], config["landmarks"], config["size"], config["seed"], folder.faces,
-                               say)
+        return rendered_pair(config["people"], config["faces"], config["size"], config["seed"])
+    return photographed_pair(config["a"], config["b"], config["landmarks"], config["size"], config["seed"],
+                             folder.faces, say)

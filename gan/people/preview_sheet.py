@@ -1,30 +1,41 @@
-"""Preview images: held-out faces, reconstructions and swaps as one labelled grid."""
+"""Preview images: held-out faces, reconstructions and swaps as one labeled image grid."""
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
 PREVIEW_FACES = 8
 
 
-def preview_sheet(model, subjects, truth):
-    """A sheet (H, W, 3) uint8 of held-out faces, one face a column. Rows: A, A through A, A through B and, for rendered
-    people, the truth of that swap; the same for B."""
+def pair_preview(model, face_pair, ground_truth):
+    """Return an image grid (H, W, 3) uint8 of held-out faces, one face a column.
+
+    model: gan.networks.autoencoder.FaceAutoencoder
+    face_pair: gan.people.pair.FacePair
+    ground_truth: gan.people.pair.GroundTruth, or None for photographs
+
+    Rows: A, the reconstruction of A, the swap of A to B and, for rendered people, the target
+    (ground truth) of that swap; then the same for B.
+    """
     rows = []
     for side, other in (("a", "b"), ("b", "a")):
-        if truth is None:
-            faces = subjects.a if side == "a" else subjects.b
-            pictures, wanted = faces.crops(faces.held_out[:PREVIEW_FACES])[0], None
+        if ground_truth is None:
+            faces = face_pair.a if side == "a" else face_pair.b
+            images, target = faces.crops(faces.held_out[:PREVIEW_FACES])[0], None
         else:
-            pictures, wanted = (x[:PREVIEW_FACES] for x in ((truth.a, truth.b) if side == "a" else (truth.b, truth.a)))
+            images, target = (getattr(ground_truth, key)[:PREVIEW_FACES] for key in (side, other))
         name, other_name = side.upper(), other.upper()
-        rows += [(name, pictures), (f"{name} as {name}", model.draw(pictures, side, side)[0]),
-                 (f"{name} as {other_name}", model.draw(pictures, side, other)[0])]
-        if wanted is not None:
-            rows.append(("truth", wanted))
-    return label_rows(rows)
+        rows += [(name, images), (f"{name} as {name}", model.generate(images, side, side)[0]),
+                 (f"{name} as {other_name}", model.generate(images, side, other)[0])]
+        if target is not None:
+            rows.append(("target", target))
+    return labeled_grid(rows)
 
 
-def label_rows(rows, scale=None):
-    """Rows of (name, faces (n, S, S, 3) float 0..1) as one sheet (H, W, 3) uint8, names on the left; small faces are
-    enlarged to about 96 pixels."""
+def labeled_grid(rows, scale=None):
+    """Return rows of faces as an image grid (H, W, 3) uint8, with the rows' names on the left.
+
+    rows: list of (name, faces (N, S, S, 3), 0..1)
+    scale: integer enlargement of the faces; None: to about 96 pixels
+    """
     size = rows[0][1].shape[1]
     scale = scale or max(1, round(96 / size))
     side, margin = size * scale, 64

@@ -1,2 +1,2 @@
-"""A run's folder: config.json, the checkpoint, the lock,
+"""The folder of a run: config, checkpoints and lock,
 and whether the run fits into memory."""

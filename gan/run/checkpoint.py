@@ -1,17 +1,24 @@
-"""A run's folder: what was asked for, how far it came, and how it looks; and the networks that it holds.
+"""The folder of a run: its config, checkpoints and other files, and the networks stored in it.
 
-    config.json         what the run is: preset, people or folders, seed, steps, versions, hashes of what it learned from
-    checkpoint.npz      everything that training changes (gan/training/trainer.py), whole or not at all
-    checkpoint.previous.npz   the one before; with --keep more of them: checkpoint.previous.2.npz, ...
-    metrics.csv         losses by step; timing.csv: seconds by step
-    faces/              a, b: the faces cut out of photographs or clips, where no landmarks were given (data/extract/face_folder.py)
-    preview.png, history/     sheets of faces; loss.png, players.png: curves of the losses and of the two players
-    notes.txt           what it had to say about how it goes; report.html: all of this on one page (gan/monitor/report.py)
+    config.json         preset, people or folders, seed, plan of stages, versions, dataset hashes
+    checkpoint.npz      everything that training changes (gan/training/trainer.py)
+    checkpoint.previous.npz   the one before; with --keep-checkpoints checkpoint.previous.2.npz, ...
+    metrics.csv         losses of each step
+    timing.csv          seconds of each step
+    faces/              a, b: faces extracted from photos or videos (data/extract/face_folder.py);
+                        missing if landmarks were given
+    preview.png         the newest preview; history/: earlier ones
+    loss.png            loss curves
+    players.png         curves of the autoencoder and the discriminator against each other
+    notes.txt           warnings about the training
+    report.html         all of this on one page (gan/monitor/report.py)
 
-A file is written whole or not at all, and a checkpoint that is damaged gives way to the one before. Networks are built as
-config.json describes them, untrained (build_model, build_discriminator) or with the weights of the checkpoint: to draw
-(load_drawing_model), to judge (load_discriminator), to start a pair from (load_base, also the one that comes with the project).
-What cannot be used is a RunError, one line.
+A file is written whole or not at all. A damaged checkpoint is skipped; the one before is loaded.
+
+build_model and build_discriminator build the untrained networks that config.json describes. The
+load_* functions build them with the weights of the checkpoint: load_autoencoder to swap,
+load_discriminator to judge, load_pretrained to start training two people from a multi-person model.
+Every failure is a RunError with a message of one line.
 """
 import contextlib
 import json
@@ -24,47 +31,54 @@ import PIL
 
 import nn
 from data.geometry.alignment import ALIGNMENT_VERSION
-from data.media.image_io import write_whole
-from data.support.cli import undivided
+from data.media.image_io import write_atomically
+from data.support.cli import defer_signals
 from gan.networks import multi_person, pretrained
 from gan.networks.autoencoder import ACTIVATIONS, FaceAutoencoder
 from gan.networks.discriminator import DISCRIMINATORS
 from gan.run import config_schema
 from nn.serialize import subset
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class RunError(Exception):
-    """A run folder that cannot be used. The message is one line: what, where, what to do."""
+    """A run folder cannot be used. The message is one line: what, where, what to do."""
 
 
 class RunFolder:
-    """The folder of one run, which may not exist yet. keep: how many checkpoints are kept beside the newest, at least 1."""
+    """The folder of one run, which may not exist yet.
 
-    def __init__(self, path, keep=1):
-        self.path, self.keep = pathlib.Path(path), keep
+    keep_checkpoints: number of checkpoints kept in addition to the newest one, at least 1
+    """
+
+    def __init__(self, path, keep_checkpoints=1):
+        self.path, self.keep_checkpoints = pathlib.Path(path), keep_checkpoints
         self.checkpoint = self.path / "checkpoint.npz"
         self.previous = self.path / "checkpoint.previous.npz"
         self.history = self.path / "history"
         self.faces = self.path / "faces"
 
     def create(self):
-        """Make the folder. Raises RunError where that is not possible."""
+        """Create the folder. Raises RunError if that fails."""
         try:
             self.history.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"the run folder {self.path} cannot be made ({error.strerror}); choose another --run") from error
+            raise RunError(f"the run folder {self.path} cannot be created ({error.strerror}); "
+                           "choose another --run") from error
 
     def clear(self):
-        """Remove what a process that was killed left half written. To be called by the one that has the folder to itself."""
-        with self._writing(self.path):
+        """Remove unfinished files of a killed process. The caller must hold the folder's lock."""
+        with self._report_write_errors(self.path):
             for folder in (self.path, self.history):
                 for file in [*folder.glob("*.part"), *folder.glob("checkpoint.new.npz")]:
                     file.unlink(missing_ok=True)
 
     def read_config(self):
-        """The configuration as a dictionary, or None for a folder without one. Raises RunError if it is not readable."""
+        """Return the config as a dictionary, or None if there is none.
+
+        Raises RunError if config.json is damaged or of another format.
+        """
         file = self.path / "config.json"
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
@@ -72,38 +86,51 @@ class RunFolder:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{file} cannot be read ({error}); restore it or choose another --run") from error
-        if not isinstance(config, dict) or config.get("format") != FORMAT_VERSION:
-            raise RunError(f"{file} is not of format {FORMAT_VERSION}; it was written by another version of this program")
+        if not isinstance(config, dict) or type(config.get("format")) is not int:
+            raise RunError(f"{file} is not the config of a run; restore it or choose another --run")
+        if config["format"] < FORMAT_VERSION:
+            raise RunError(f"{self.path} was trained by an older version of this program (format "
+                           f"{config['format']!r:.40}, now {FORMAT_VERSION}); train again in a new --run folder, or "
+                           "use the older version of the program")
+        if config["format"] > FORMAT_VERSION:
+            raise RunError(f"{self.path} was trained by a newer version of this program (format "
+                           f"{config['format']!r:.40}, here {FORMAT_VERSION}); update the program, or choose another "
+                           "--run")
         if config.get("alignment_version") != ALIGNMENT_VERSION:
-            raise RunError(f"{self.path} learned from faces aligned in another way (version {config.get('alignment_version')!r:.40}, "
-                           f"now {ALIGNMENT_VERSION}); train it anew")
-        wrong = config_schema.faults(config)
-        if wrong:
-            raise RunError(f"{file} lacks a usable value of {', '.join(wrong)}; restore it or choose another --run")
+            raise RunError(f"{self.path} was trained on faces with another alignment (version "
+                           f"{config.get('alignment_version')!r:.40}, now {ALIGNMENT_VERSION}); train again in a new "
+                           "--run folder")
+        invalid = config_schema.invalid_fields(config)
+        if invalid:
+            raise RunError(f"{file} has no valid value for {', '.join(invalid)}; restore it or choose another --run")
         return config
 
     def write_config(self, config):
-        """Write config.json, with the versions of everything that made the run."""
+        """Write config.json, with the format and the versions of the libraries added."""
         versions = {"python": platform.python_version(), "numpy": numpy.__version__, "pillow": PIL.__version__}
         config = {"format": FORMAT_VERSION, "alignment_version": ALIGNMENT_VERSION, **config, "versions": versions}
         self.write("config.json", json.dumps(config, indent=2).encode())
 
     def write(self, name, content):
-        """Write a small file (bytes) whole. Raises RunError, and leaves the old file, where that fails."""
-        with self._writing(self.path / name):
-            write_whole(self.path / name, content)
+        """Write a small file (bytes). If that fails, raises RunError and keeps the old file."""
+        with self._report_write_errors(self.path / name):
+            write_atomically(self.path / name, content)
 
     def save(self, state):
-        """Write a checkpoint and keep those before. It takes its place only once it has been read back from the disk. Raises
-        RunError where that fails; the newest old one then still stands."""
+        """Write a checkpoint and keep the earlier ones.
+
+        state: {name: array}
+        The new file is read back from the disk before it replaces the newest checkpoint. If that
+        fails, raises RunError and keeps the old checkpoint.
+        """
         fresh = self.path / "checkpoint.new.npz"
-        with self._writing(self.checkpoint):
+        with self._report_write_errors(self.checkpoint):
             try:
                 nn.save(fresh, state)
-                nn.serialize.check(fresh)
-                with undivided():
+                nn.serialize.check_file(fresh)
+                with defer_signals():
                     if self.checkpoint.exists():
-                        self._move_back()
+                        self._rotate_previous()
                         os.replace(self.checkpoint, self.previous)
                     os.replace(fresh, self.checkpoint)
             except OSError:
@@ -113,41 +140,49 @@ class RunFolder:
             finally:
                 fresh.unlink(missing_ok=True)
 
-    def unwritable(self, error, path=None):
-        """The RunError for an error that writing to `path`, or anything of the folder, has raised: an OSError, or a PictureError
-        that one has caused."""
+    def write_error(self, error, path=None):
+        """Return the RunError for a failed write.
+
+        error: an OSError, or an ImageError caused by one
+        path: the file that was written; None: some file of the folder
+        """
         if not self.path.is_dir():
-            return RunError(f"the run folder {self.path} is gone: it was moved, removed or replaced; put it back, or choose "
-                            "another --run")
+            return RunError(f"the run folder {self.path} is gone: it was moved, removed or replaced; put it back, or "
+                            "choose another --run")
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        return RunError(f"{path or self.path} could not be written ({getattr(cause, 'strerror', None) or cause}); what was saved "
-                        "before still stands")
+        reason = getattr(cause, "strerror", None) or cause
+        return RunError(f"{path or self.path} could not be written ({reason}); the last checkpoint is unchanged: "
+                        "remove the cause and run the same command again to resume")
 
     @contextlib.contextmanager
-    def _writing(self, path):
-        """Turns a failed write into one line."""
+    def _report_write_errors(self, path):
+        """Context manager: raise a RunError of one line if a write fails."""
         try:
             yield
         except (OSError, ValueError) as error:
-            raise self.unwritable(error, path) from error
+            raise self.write_error(error, path) from error
 
-    def _older(self):
-        """Those before the previous one, newest first: the file's number says how many saves ago it was the previous one."""
+    def _older_checkpoints(self):
+        """Return the existing files checkpoint.previous.N.npz, the newest (smallest N) first."""
         numbered = {int(file.name.split(".")[2]): file for file in self.path.glob("checkpoint.previous.*.npz")
                     if file.name.split(".")[2].isdecimal()}
         return [numbered[number] for number in sorted(numbered)]
 
-    def _move_back(self):
-        """Make room for another previous checkpoint: each of those kept goes one place back, the last of them goes."""
-        kept = [self.previous, *(self.path / f"checkpoint.previous.{number}.npz" for number in range(2, self.keep + 1))]
-        for newer, older in reversed(list(zip(kept, kept[1:]))):
+    def _rotate_previous(self):
+        """Rename each previous checkpoint to the next number; the oldest is overwritten."""
+        numbered = (self.path / f"checkpoint.previous.{number}.npz" for number in range(2, self.keep_checkpoints + 1))
+        files = [self.previous, *numbered]
+        for newer, older in reversed(list(zip(files, files[1:]))):
             if newer.exists():
                 os.replace(newer, older)
 
     def load(self):
-        """The newest checkpoint that is whole, or None if there is none. Raises RunError if there are only damaged ones."""
+        """Return the newest undamaged checkpoint {name: array}, or None if there is none.
+
+        Raises RunError if all checkpoints are damaged.
+        """
         damaged = []
-        for file in (self.checkpoint, self.previous, *self._older()):
+        for file in (self.checkpoint, self.previous, *self._older_checkpoints()):
             try:
                 return nn.load(file)
             except (FileNotFoundError, NotADirectoryError):
@@ -155,36 +190,41 @@ class RunFolder:
             except (OSError, nn.serialize.FileFormatError) as error:
                 damaged.append(str(error))
         if damaged:
-            raise RunError(f"no checkpoint in {self.path} can be read: {'; '.join(damaged)}; restore one or choose another --run")
+            raise RunError(f"no checkpoint in {self.path} can be read: {'; '.join(damaged)}; restore one or choose "
+                           "another --run")
         return None
 
 
 def build_model(config):
-    """The network that a configuration describes, untrained: a FaceAutoencoder, or ManyFaces where it learns a crowd.
+    """Build the untrained network of a config: a FaceAutoencoder or a MultiPersonAutoencoder.
 
-    Raises ValueError for shapes that are no network."""
+    Raises ValueError for impossible shapes.
+    """
     shape = {name: config[name] for name in ("size", "width", "mask", "latent", "residual", "activation")}
     if config["activation"] not in ACTIVATIONS:
         raise ValueError(f"there is no activation {config['activation']!r}; choose {', '.join(ACTIVATIONS)}")
-    if config["crowd"] is not None:
-        return multi_person.ManyFaces(people=config["crowd_people"], **shape)
-    return FaceAutoencoder(identity=config["identity"], **shape)
+    if config["many_people"] is not None:
+        return multi_person.MultiPersonAutoencoder(people=config["people_count"], **shape)
+    return FaceAutoencoder(person_embedding=config["person_embedding"], **shape)
 
 
-WHICH = ("best", "last")
+CHECKPOINT_KINDS = ("best", "last")
 
 
-def load_drawing_model(run, which="best"):
-    """The network of a run folder with averaged weights: (model, configuration). which: "best": the averages that drew
-    held-out faces best; "last": the newest.
+def load_autoencoder(run, which="best"):
+    """Load the autoencoder of a run folder with its averaged (EMA) weights: (model, config).
 
-    Raises RunError where the folder is missing, unfinished or damaged."""
+    which: "best": the averages with the best result on held-out faces; "last": the newest
+    Raises RunError if the folder is missing, unfinished or damaged.
+    """
     config, state = _load(run)
-    if config["crowd"] is not None:
-        raise RunError(f"{run} learned many people and swaps none; give it as --base to train two people")
+    if config["many_people"] is not None:
+        raise RunError(f"{run} holds a multi-person model, which cannot swap; train two people with --pretrained {run}")
     averages = {"best": "best", "last": "average"}[which]
     weights, width = subset(state, "model") | subset(state, averages), config["width"]
-    _demand_layer(run, weights, max(25 * 4 * width * 8 * width, (config["size"] // 16) ** 2 * 8 * width * (config["latent"] or 1)))
+    # Lower bounds: a 5 x 5 convolution from 4W to 8W channels, the linear layer to the latent code.
+    dense = (config["size"] // 16) ** 2 * 8 * width * (config["latent"] or 1)
+    _check_largest_layer(run, weights, max(25 * 4 * width * 8 * width, dense))
     try:
         model = build_model(config)
         model.load_state_dict(weights)
@@ -194,13 +234,13 @@ def load_drawing_model(run, which="best"):
 
 
 def load_discriminator(run):
-    """The discriminator of a run folder as it was trained last. Raises RunError where there is none, or as
-    load_drawing_model does."""
+    """Load the newest discriminator of a run folder. Raises RunError if there is none."""
     config, state = _load(run)
     weights = subset(state, "adversary.network")
     if not weights:
         raise RunError(f"{run} has no discriminator yet; train.py --run {run} --stage discriminator trains one")
-    _demand_layer(run, weights, 16 * 2 * 4 * config["discriminator_width"] ** 2)
+    # A lower bound: the 4 x 4 convolution from 2W to 4W channels.
+    _check_largest_layer(run, weights, 16 * 2 * 4 * config["discriminator_width"] ** 2)
     try:
         network = build_discriminator(config)
         network.load_state_dict(weights)
@@ -209,35 +249,47 @@ def load_discriminator(run):
     return network.eval()
 
 
-def _demand_layer(run, weights, size):
-    """Raises RunError unless there is a layer of so many numbers among the weights {name: array}. It is asked before a network is
-    built: a few bytes of config.json could have one built that fills the memory."""
+def _check_largest_layer(run, weights, size):
+    """Raise RunError if no array of the weights {name: array} has at least `size` elements.
+
+    This is checked before a network is built: a few bytes in a malicious config.json could
+    otherwise build a network that fills the memory.
+    """
     if max((array.size for array in weights.values()), default=0) < size:
-        raise RunError(f"{run}: the checkpoint does not fit its config.json (its layers are smaller than that says)")
+        raise RunError(f"{run}: the checkpoint does not fit its config.json (its layers are "
+                       "smaller than it says)")
 
 
-def load_base(run):
-    """The weights of the base (gan.networks.pretrained) in a run folder, by the averages that drew held-out faces best; of the one that comes
-    with the project for run = "shipped". Raises RunError where there is none."""
+def load_pretrained(run):
+    """Load the pretrained weights (gan.networks.pretrained) of a multi-person run: {name: array}.
+
+    run: a run folder, whose averages with the best result on held-out faces are taken; "shipped":
+        the model that comes with the program
+    Raises RunError if there is none.
+    """
     if run == "shipped":
         try:
             return nn.load(pretrained.SHIPPED)
         except (OSError, nn.serialize.FileFormatError) as error:
-            raise RunError(f"the project's base cannot be used ({error}); restore it, or give --base none") from error
+            raise RunError(f"the shipped pretrained model cannot be read ({error}); restore it, or give --pretrained "
+                           "none") from error
     config, state = _load(run)
-    if config["crowd"] is None:
-        raise RunError(f"{run} learned two people; a base is made by train.py --people N or --people FOLDER")
+    if config["many_people"] is None:
+        raise RunError(f"{run} was trained on two people; train a model to start from with train.py --people N or "
+                       "--people FOLDER")
     weights = subset(state, "model") | subset(state, "best")
-    if "places" not in weights:
-        raise RunError(f"{run}: the checkpoint does not fit its config.json (it has no places of people)")
-    odd = next((name for name, array in weights.items() if array.dtype not in (numpy.float16, numpy.float32)), None)
-    if odd is not None:
-        raise RunError(f"{run}: the checkpoint is damaged ({odd} is of {weights[odd].dtype}); restore it, or choose another --base")
-    return pretrained.with_discriminator(pretrained.weights_of(weights, config["activation"]), subset(state, "adversary.network"))
+    if "person_embeddings" not in weights:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json (it has no person embeddings)")
+    for name, array in weights.items():
+        if array.dtype not in (numpy.float16, numpy.float32):
+            raise RunError(f"{run}: the checkpoint is damaged ({name} is of {array.dtype}); restore it, or choose "
+                           "another --pretrained")
+    return pretrained.add_discriminator(pretrained.extract_weights(weights, config["activation"]),
+                                        subset(state, "adversary.network"))
 
 
 def _load(run):
-    """(configuration, newest whole checkpoint) of a run folder."""
+    """Return (config, newest undamaged checkpoint) of a run folder."""
     folder = RunFolder(run)
     config = folder.read_config()
     if config is None:
@@ -249,7 +301,7 @@ def _load(run):
 
 
 def build_discriminator(config):
-    """The untrained discriminator that a configuration describes. Raises ValueError for shapes that are no network."""
+    """Build the untrained discriminator of a config. Raises ValueError for impossible shapes."""
     if config["discriminator"] not in DISCRIMINATORS:
         raise ValueError(f"there is no discriminator {config['discriminator']!r}; choose {', '.join(DISCRIMINATORS)}")
     return DISCRIMINATORS[config["discriminator"]](config["size"], config["discriminator_width"], config["spectral"])

@@ -1,8 +1,8 @@
-"""What a run is: the user's request, and config.json, which remembers it.
+"""The options of a run and its config, which is stored in config.json.
 
-A new run takes what was asked for, and the defaults. A run that is continued keeps what it is: who is learned, by what networks.
-Which discriminator there will be is open until there is one. How the adversary plays may change with each stage; and the plan of
-stages (gan/training/schedule.py) grows.
+A new run takes its options and defaults for the rest. A resumed run keeps its people and networks.
+Its discriminator can be chosen until one exists. The hyperparameters of training can change at any
+time, and the plan of stages (gan/training/schedule.py) grows.
 """
 import dataclasses
 
@@ -10,39 +10,39 @@ from gan.networks.presets import PRESETS
 from gan.networks.pretrained import SHIPPED
 from gan.run.checkpoint import RunError
 from gan.training import schedule
-from gan.training.steps import Recipe
+from gan.training.steps import Hyperparameters
 
 STEPS_RENDERED = 1000  # under five minutes on two cores
-STEPS_PHOTOGRAPHED = 20_000
-STEPS_CROWD = 10_000
-STEPS_JUDGE = 1000  # of the stage that trains the discriminator alone
-LIGHT_PHOTOGRAPHED = 2.5
-FACES_RENDERED = 300  # of each person
-OCCLUDED = 0.2  # of the faces of a batch
+STEPS_PHOTOS = 20_000
+STEPS_MANY_PEOPLE = 10_000
+STEPS_DISCRIMINATOR = 1000  # when --stage discriminator extends a run
+COLOR_JITTER_PHOTOS = 2.5
+FACES_RENDERED = 300  # for each person
+OCCLUSION_PROB = 0.2
 
 
 @dataclasses.dataclass
-class Request:
-    """What the user asked for; None where nothing was said: then the run's own value holds, or the default."""
+class RunOptions:
+    """The options of train.py. None: not given, so the resumed run's value or the default holds."""
 
-    run: str
-    command: str | None = None  # that asked for it, to be remembered
-    a: str | None = None
+    run: str  # the run folder
+    command: str | None = None  # the command line, recorded in config.json
+    a: str | None = None  # folder or video of person A
     b: str | None = None
-    landmarks: str | None = None
-    people: tuple | None = None  # numbers of two rendered people
-    crowd: int | str | None = None  # a number of rendered people, or a folder of a folder for each person
-    faces: int | None = None
-    base: str | None = None
+    landmarks: str | None = None  # CSV file
+    people: tuple | None = None  # the numbers of two rendered people
+    many_people: int | str | None = None  # number of rendered people, or a folder of people (from --people)
+    faces: int | None = None  # rendered faces of each person
+    pretrained: str | None = None  # run folder, "shipped" or "none"
     preset: str | None = None
-    size: int | None = None
-    width: int | None = None
-    latent: int | None = None
+    size: int | None = None  # pixels
+    width: int | None = None  # channels of the first convolution
+    latent: int | None = None  # size of the latent code
     residual: bool | None = None
     activation: str | None = None
-    discriminator: str | None = None
+    discriminator: str | None = None  # architecture
     spectral: bool | None = None
-    batch: int | None = None
+    batch: int | None = None  # faces of each person
     learning_rate: float | None = None
     seed: int | None = None
     stage: str | None = None
@@ -50,165 +50,181 @@ class Request:
     minutes: float | None = None
     objective: str | None = None
     adversarial_weight: float | None = None
-    adversarial_rate: float | None = None
-    critic_rate: float | None = None
-    critic_turns: int | None = None
+    adversarial_learning_rate: float | None = None
+    discriminator_learning_rate: float | None = None
+    discriminator_steps: int | None = None
     r1: float | None = None
     noise: float | None = None
-    warmup: int | None = None
+    adversarial_warmup: int | None = None  # steps
     warp: float | None = None
-    rest: float | None = None
-    occluded: float | None = None
-    precision: str | None = None  # of a GPU's convolutions, of nn.kernels.PRECISIONS
-    keep: int = 1  # checkpoints beside the newest
+    freeze_encoder: float | None = None  # fraction of the first stage
+    occlusion_prob: float | None = None
+    precision: str | None = None  # of convolutions on a GPU, one of nn.kernels.PRECISIONS
+    keep_checkpoints: int = 1  # in addition to the newest one
     device: str = "auto"
 
 
-# What makes a run the one it is: it cannot change from one session to the next.
-FIXED = ("a", "b", "landmarks", "people", "crowd", "faces", "base", "preset", "size", "width", "latent", "residual",
-         "activation", "batch", "learning_rate", "seed")
-# What makes its adversary the one it is: it cannot change once there is one.
+# Fixed for the whole run.
+FIXED = ("a", "b", "landmarks", "people", "many_people", "faces", "pretrained", "preset", "size", "width", "latent",
+         "residual", "activation", "batch", "learning_rate", "seed")
+# Fixed once the run has a discriminator.
 FIXED_WITH_ADVERSARY = ("discriminator", "spectral")
-# How the networks are trained: may be said anew with each stage.
-TUNABLE = ("objective", "adversarial_weight", "adversarial_rate", "critic_rate", "critic_turns", "r1", "noise", "warmup",
-           "warp", "rest", "occluded")
-# How a GPU computes: may be said anew with each session. A run of before there was a choice has none, which is float32.
-COMPUTED = ("precision",)
+# Hyperparameters that may change whenever the run is resumed.
+TUNABLE = ("objective", "adversarial_weight", "adversarial_learning_rate", "discriminator_learning_rate",
+           "discriminator_steps", "r1", "noise", "adversarial_warmup", "warp", "freeze_encoder", "occlusion_prob")
+# How a GPU computes: may change with each session. Runs from before this option have none: float32.
+PER_SESSION = ("precision",)
 
 
-def configure(request, folder, step, has_adversary=False):
-    """The run's configuration, a dictionary: that of its RunFolder, if the request agrees with it, else a new one.
+def configure(run_options, folder, step, has_adversary=False):
+    """Return the config of a run, a dictionary: its folder's updated by the options, or a new one.
 
-    step: steps that the run has taken. has_adversary: whether it has an adversary by now. Raises RunError where request and
-    run do not fit."""
-    fixed, free = FIXED, TUNABLE + COMPUTED
+    folder: the RunFolder
+    step: number of steps that the run has taken
+    has_adversary: whether it has a discriminator yet
+    Raises RunError if the options contradict the run.
+    """
+    fixed, free = FIXED, TUNABLE + PER_SESSION
     fixed, free = (fixed + FIXED_WITH_ADVERSARY, free) if has_adversary else (fixed, free + FIXED_WITH_ADVERSARY)
-    asked = {name: getattr(request, name) for name in fixed + free if getattr(request, name) is not None}
+    asked = {name: getattr(run_options, name) for name in fixed + free if getattr(run_options, name) is not None}
     config = folder.read_config()
-    if config is not None and asked.get("base") == "none":
-        del asked["base"]
-        if config["base"] is not None:
-            raise RunError(f"{folder.path} was started from a base; leave the option out, or choose another --run")
+    if config is not None and asked.get("pretrained") == "none":
+        del asked["pretrained"]
+        if config["pretrained"] is not None:
+            raise RunError(f"{folder.path} was trained from pretrained weights, not with --pretrained none; leave the "
+                           "option out, or choose another --run")
     if config is None:
         if step:
             raise RunError(f"{folder.path} has a checkpoint but no config.json; choose another --run")
-        return _new(request, asked)
+        return _new(run_options, asked)
     for name in fixed:
-        kept = tuple(config[name]) if isinstance(config[name], list) else config[name]
-        if name in asked and asked[name] != kept:
-            difference = _difference(name, kept, asked[name], config)
+        current = tuple(config[name]) if isinstance(config[name], list) else config[name]
+        if name in asked and asked[name] != current:
+            difference = _describe_difference(name, current, asked[name], config)
             raise RunError(f"{folder.path} was trained {difference}; leave the option out, or choose another --run")
-    return config | {name: asked[name] for name in free if name in asked} | _continued(request, config, folder, step)
+    changes = {name: asked[name] for name in free if name in asked}
+    return config | changes | _resumed_plan(run_options, config, folder, step)
 
 
-def recipe_of(config):
-    """The Recipe that a configuration describes."""
-    recipe = Recipe(batch=config["batch"], learning_rate=config["learning_rate"], seed=config["seed"],
-                    weight=config["adversarial_weight"],
-                    **{name: config[name] for name in TUNABLE if name != "adversarial_weight"})
-    # Photographs are few, and of some lights only: they are learned by heart if shown as they are. A base, of rendered people
-    # too, shall serve photographs later.
+def hyperparameters_of(config):
+    """Return the Hyperparameters of a config."""
+    hparams = Hyperparameters(batch=config["batch"], learning_rate=config["learning_rate"], seed=config["seed"],
+                              **{name: config[name] for name in TUNABLE})
+    # Photos are few and show few kinds of light, so the network overfits without color jitter. A
+    # multi-person model gets it too, even on rendered people: runs on photos start from it.
     if config["people"] is None:
-        recipe = dataclasses.replace(recipe, light=LIGHT_PHOTOGRAPHED, fading_warp=False)
-    return recipe
+        hparams = dataclasses.replace(hparams, color_jitter=COLOR_JITTER_PHOTOS, fading_warp=False)
+    return hparams
 
 
 def precision_of(config):
-    """How exactly a GPU convolves in a run: a name for nn.kernels.use_precision."""
+    """Return the precision of a run on a GPU, a name for nn.kernels.use_precision."""
     return config.get("precision", "float32")
 
 
-def _difference(name, kept, asked, config):
-    photographed = config["a"] is not None
-    if kept is None and name == "landmarks" and photographed:
-        return f"without landmarks from a file, not with {asked}"
-    if name == "crowd" and kept is None or config["crowd"] is not None and name in ("a", "b", "people", "base"):
-        return "on two people, not on many" if config["crowd"] is None else "on many people, not on two"
-    if kept is None and name == "base":
-        return "from nothing, not from a base"
-    if kept is None and name != "latent":
-        return "on photographs, not on rendered people" if name in ("people", "faces") else \
-            "on rendered people, not on photographs"
-    return f"with {name.replace('_', '-')} {'as usual' if kept is None else kept}, not {asked}"
+def _describe_difference(name, current, asked, config):
+    """Say in words how an option differs from the run's: "with --batch 2, not 3"."""
+    has_photos = config["a"] is not None
+    if current is None and name == "landmarks" and has_photos:
+        return f"without --landmarks, not with {asked}"
+    is_multi_person = config["many_people"] is not None
+    if name == "many_people" and current is None or is_multi_person and name in ("a", "b", "people", "pretrained"):
+        return "on many people, not on two" if is_multi_person else "on two people, not on many"
+    if current is None and name == "pretrained":
+        return "from random weights, not from a pretrained model"
+    if current is None and name != "latent":
+        return ("on photos, not on rendered people" if name in ("people", "faces") else
+                "on rendered people, not on photos")
+    option = "--people" if name == "many_people" else f"--{name.replace('_', '-')}"
+    values = [" ".join(map(str, value)) if isinstance(value, tuple) else value for value in (current, asked)]
+    if current is None:
+        return f"with the default {option}, not {values[1]}"
+    return f"with {option} {values[0]}, not {values[1]}"
 
 
-def _new(request, asked):
-    preset = PRESETS[request.preset or "small"]
-    photographed, crowd, seed = request.a is not None, request.crowd is not None, request.seed or 0
-    rendered_pair = not photographed and not crowd
-    recipe = Recipe()
-    if request.stage not in (None, "autoencoder"):
-        raise RunError(f"the run folder {request.run} holds no autoencoder to set an adversary against; leave --stage out, or "
-                       "train --stage autoencoder first")
+def _new(run_options, asked):
+    """Return the config of a new run."""
+    preset = PRESETS[run_options.preset or "small"]
+    has_photos, many_people = run_options.a is not None, run_options.many_people is not None
+    seed = run_options.seed or 0
+    rendered_pair = not has_photos and not many_people
+    hparams = Hyperparameters()
+    if run_options.stage not in (None, "autoencoder"):
+        raise RunError(f"the run folder {run_options.run} has no autoencoder yet, which --stage {run_options.stage} "
+                       "needs; leave --stage out, or train --stage autoencoder first")
     config = {"preset": preset.name, "size": preset.size, "width": preset.width, "mask": preset.mask, "latent": None,
-              "identity": preset.identity, "residual": preset.residual, "activation": preset.activation,
-              "discriminator": preset.discriminator, "discriminator_width": preset.discriminator_width, "spectral": False,
-              "batch": recipe.batch, "learning_rate": preset.learning_rate, "seed": seed,
-              "a": None, "b": None, "landmarks": None, "crowd": None, "base": None,
+              "person_embedding": preset.person_embedding, "residual": preset.residual, "activation": preset.activation,
+              "discriminator": preset.discriminator, "discriminator_width": preset.discriminator_width,
+              "spectral": False,
+              "batch": hparams.batch, "learning_rate": preset.learning_rate, "seed": seed,
+              "a": None, "b": None, "landmarks": None, "many_people": None, "pretrained": None,
               "people": (2 * seed, 2 * seed + 1) if rendered_pair else None,
               "faces": FACES_RENDERED if rendered_pair else None,
-              "adversarial_weight": recipe.weight, "occluded": OCCLUDED, "precision": "float32",
-              **{name: getattr(recipe, name) for name in TUNABLE if name not in ("adversarial_weight", "occluded")}}
-    steps = request.steps
-    if steps is None and request.minutes is None:
-        steps = STEPS_CROWD if crowd else STEPS_PHOTOGRAPHED if photographed else STEPS_RENDERED
-    plan = [["autoencoder", steps]] if request.stage else schedule.whole_run(steps)
+              "occlusion_prob": OCCLUSION_PROB, "precision": "float32",
+              **{name: getattr(hparams, name) for name in TUNABLE if name != "occlusion_prob"}}
+    steps = run_options.steps
+    if steps is None and run_options.minutes is None:
+        steps = STEPS_MANY_PEOPLE if many_people else STEPS_PHOTOS if has_photos else STEPS_RENDERED
+    plan = [["autoencoder", steps]] if run_options.stage else schedule.three_stage_plan(steps)
     config |= asked
-    if request.adversarial_rate is None:  # what is too fast for a network in one stage is too fast in the other
-        config["adversarial_rate"] = config["learning_rate"]
-    config["base"] = None if asked.get("base") == "none" else asked.get("base") or _shipped_base(config)
-    # Where an encoder was told outright to forget whom it sees, it needs no warp to do so; and two decoders that start alike
-    # would soon teach it to tell the two people apart again, so it rests.
-    from_base = rendered_pair and config["base"] is not None
-    if request.warp is None and (from_base or isinstance(config["crowd"], int)):
+    if run_options.adversarial_learning_rate is None:  # a rate too high for one stage is too high for the other
+        config["adversarial_learning_rate"] = config["learning_rate"]
+    config["pretrained"] = None if asked.get("pretrained") == "none" else asked.get("pretrained") or _shipped(config)
+    # A multi-person encoder is trained explicitly to discard the identity, so it needs no warp for
+    # that. Two decoders that start equal would soon teach it to separate the two people again, so a
+    # pretrained one is frozen.
+    is_pretrained = rendered_pair and config["pretrained"] is not None
+    if run_options.warp is None and (is_pretrained or isinstance(config["many_people"], int)):
         config["warp"] = 0.0
-    if request.rest is None and from_base:
-        config["rest"] = 1.0
-    return config | {"plan": plan, "minutes": request.minutes, "timed_from": 0}
+    if run_options.freeze_encoder is None and is_pretrained:
+        config["freeze_encoder"] = 1.0
+    return config | {"plan": plan, "minutes": run_options.minutes, "timed_from": 0}
 
 
-def _shipped_base(config):
-    """"shipped" where two people are learned by the network that the project's base was made for, else None."""
+def _shipped(config):
+    """Return "shipped" if a run of two people has the network of the shipped model, else None."""
     small = PRESETS["small"]
-    fits = config["crowd"] is None and config["latent"] is None and all(
+    fits = config["many_people"] is None and config["latent"] is None and all(
         config[name] == getattr(small, name) for name in ("size", "width", "mask", "residual", "activation"))
     return "shipped" if fits and SHIPPED.exists() else None
 
 
-def _continued(request, config, folder, step):
-    """What a request changes in the plan of a run that is continued, as a dictionary to update its configuration with."""
-    plan, here = config["plan"], schedule.place(config["plan"], step)
+def _resumed_plan(run_options, config, folder, step):
+    """Return what the options change in the plan of a resumed run, to update its config with."""
+    plan, here = config["plan"], schedule.position_at(config["plan"], step)
     number = len(plan) - 1 if here is None else here.number
-    if request.stage is not None:
-        if plan[number][0] != request.stage:
-            return _another_stage(request, config, folder, step)
-        plan = plan[:number + 1]  # this stage, and none after it
-    if request.steps is not None:
-        if here is None and request.stage is None and request.steps <= step:
-            return {"plan": plan}  # it is finished, and stays so
-        return {"plan": _of_steps(plan, request, folder), "minutes": None}
-    if request.minutes is not None and request.minutes != config["minutes"]:  # for the stages that are not finished yet
+    if run_options.stage is not None:
+        if plan[number][0] != run_options.stage:
+            return _add_stage(run_options, config, folder, step)
+        plan = plan[:number + 1]  # this stage is the last one
+    if run_options.steps is not None:
+        if here is None and run_options.stage is None and run_options.steps <= step:
+            return {"plan": plan}  # the run stays finished
+        return {"plan": _set_steps(plan, run_options, folder), "minutes": None}
+    if run_options.minutes is not None and run_options.minutes != config["minutes"]:  # for the unfinished stages
         plan = [*plan[:number], *([stage, None] for stage, _ in plan[number:])]
-        return {"plan": plan, "minutes": request.minutes, "timed_from": number}
+        return {"plan": plan, "minutes": run_options.minutes, "timed_from": number}
     return {"plan": plan}
 
 
-def _of_steps(plan, request, folder):
-    """The plan with as many steps as were asked for: in the last stage if --stage was given, else in total."""
+def _set_steps(plan, run_options, folder):
+    """Return the plan with --steps steps: in its last stage if --stage was given, else in total."""
     if schedule.length(plan) is None:
-        return [[stage, max(1, round(schedule.share(stage) * request.steps)) if steps is None else steps] for stage, steps in plan]
-    before = 0 if request.stage else sum(steps for _, steps in plan[:-1])
-    if request.steps <= before:
-        raise RunError(f"{folder.path} plans {before} steps before its last stage; give --steps above that, or name a --stage")
-    return [*plan[:-1], [plan[-1][0], request.steps - before]]
+        return [[stage, max(1, round(schedule.stage_fraction(stage) * run_options.steps)) if steps is None else steps]
+                for stage, steps in plan]
+    before = 0 if run_options.stage else sum(steps for _, steps in plan[:-1])
+    if run_options.steps <= before:
+        raise RunError(f"{folder.path} plans {before} steps before its last stage; give --steps above that, or "
+                       "a --stage")
+    return [*plan[:-1], [plan[-1][0], run_options.steps - before]]
 
 
-def _another_stage(request, config, folder, step):
-    """The plan goes as far as it has been run, and then on with the stage that is asked for."""
+def _add_stage(run_options, config, folder, step):
+    """Return the plan cut at the steps taken so far, with the stage of --stage appended."""
     if step == 0:
-        raise RunError(f"{folder.path} has taken no step yet; train it first, then name another --stage")
-    steps = request.steps
-    if steps is None and request.minutes is None:
-        steps = STEPS_JUDGE if request.stage == "discriminator" else step
-    done = schedule.cut(config["plan"], step)
-    return {"plan": [*done, [request.stage, steps]], "minutes": request.minutes, "timed_from": len(done)}
+        raise RunError(f"{folder.path} has taken no step yet; train it first, then give another --stage")
+    steps = run_options.steps
+    if steps is None and run_options.minutes is None:
+        steps = STEPS_DISCRIMINATOR if run_options.stage == "discriminator" else step
+    done = schedule.completed_part(config["plan"], step)
+    return {"plan": [*done, [run_options.stage, steps]], "minutes": run_options.minutes, "timed_from": len(done)}

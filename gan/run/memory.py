@@ -1,119 +1,133 @@
-"""How much memory training takes, told before it begins, from shapes alone; and how much there is.
+"""Estimate the memory of a run from its shapes, and measure how much memory is available.
 
-A run that cannot fit would be ended by the system at some later moment, without a word: so it is refused at once, in one line
-that says which batch would fit.
+Linux would kill a run that needs too much memory at some later moment, without a message. So it is
+refused before it begins, in one line that says which batch size would fit.
 """
 import functools
 import os
 import pathlib
 
-from gan.networks.autoencoder import SIGHT_CHANNELS
+from gan.networks.autoencoder import OCCLUSION_CHANNELS
 from gan.run.checkpoint import RunError, build_discriminator
 from gan.training.prefetch import BATCHES_AHEAD
 
-PROGRAM_BYTES = 150 << 20  # Python, its libraries, and what finds faces and draws curves
+PROGRAM_BYTES = 150 << 20  # Python, its libraries, the face detector and the plots
 MIB = 1 << 20
 
-# How many numbers a face takes in a step, as measured. Of the autoencoder: for each output of a layer, and for each pixel.
-_KEPT, _PICTURES = 0.78, 49
-# Of a discriminator: for each pixel, and for each pixel and channel of its first layer. It is shown two pictures for each face.
-_SHOWN, _CRITIC_KEPT = 14, {"patch": 0.44, "unet": 2.7}
-_BATCH = 7  # numbers a pixel of a batch: the warped face, the face, the mask
+# Measured float32 numbers that one face takes in a step.
+_PER_ACTIVATION, _PER_PIXEL = 0.78, 49  # autoencoder: for each output of a layer, and for each pixel
+# Discriminator: for each pixel, and for each pixel and channel of the first layer.
+_DISCRIMINATOR_PER_PIXEL, _DISCRIMINATOR_PER_CHANNEL = 14, {"patch": 0.44, "unet": 2.7}
+_BATCH = 7  # numbers for each pixel of a batch: warped face, face, mask
 
 
-def expected_bytes(config, canvas_bytes):
-    """Expected peak memory of a run on the CPU. config: its configuration; canvas_bytes: size of the faces it learns from.
+def expected_bytes(config, dataset_bytes):
+    """Return the expected peak memory of a run on the CPU.
 
-    Always there: the program, the faces, the batches made ahead, and of each weight the gradient and two moments, of the
-    autoencoder's two averages as well. On top of it the larger of two: what a step holds, and the copies of which a checkpoint
-    is written.
+    config: the config of the run
+    dataset_bytes: size of its padded face crops
+
+    Always in memory: the program, the crops, the prefetched batches, a gradient and two moments of
+    each weight, and two averages of each autoencoder weight. The peak adds the larger of two: the
+    activations of a step, or the copies from which a checkpoint is written.
     """
-    weights, critic, pixels = autoencoder_weights(config), _critic_weights(config), config["size"] ** 2
+    weights, discriminator = count_autoencoder_weights(config), _discriminator_weights(config)
     faces = 2 * config["batch"]
-    step = faces * (_autoencoder_numbers(config) + (2 * _critic_numbers(config) if critic else 0))
-    ahead = faces * BATCHES_AHEAD * _BATCH * pixels
-    return PROGRAM_BYTES + canvas_bytes + 4 * round(6 * weights + 4 * critic + ahead + max(step, 5 * weights + 3 * critic))
+    # The discriminator gets two images for each face, a real one and a fake one.
+    step = faces * (_autoencoder_numbers(config) + (2 * _discriminator_numbers(config) if discriminator else 0))
+    prefetched = faces * BATCHES_AHEAD * _BATCH * config["size"] ** 2
+    always = 6 * weights + 4 * discriminator + prefetched
+    return PROGRAM_BYTES + dataset_bytes + 4 * round(always + max(step, 5 * weights + 3 * discriminator))
 
 
 def _autoencoder_numbers(config):
     s, w = config["size"], config["width"]
     downs = sum((s >> k) ** 2 * (w << k - 1) for k in range(1, 5))
-    ups = sum((s >> k) ** 2 * 2 * c for k, c in ((3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)))  # before and after shuffling
-    sight = sum((s >> k) ** 2 * 5 * SIGHT_CHANNELS for k in (3, 2, 1)) + s * s * 7 if config["mask"] else 0
-    blocks = 2 * sum((s >> k) ** 2 * c for k, c in ((2, 2 * w), (1, w), (0, w // 2))) if config["residual"] else 0
-    return _KEPT * (downs + ups + sight + blocks) + _PICTURES * s * s
+    sides = (3, 4 * w), (2, 2 * w), (1, w), (0, w // 2)
+    ups = sum((s >> k) ** 2 * 2 * c for k, c in sides)  # before and after the pixel shuffle
+    occlusion = sum((s >> k) ** 2 * 5 * OCCLUSION_CHANNELS for k in (3, 2, 1)) + s * s * 7 if config["mask"] else 0
+    blocks = 2 * sum((s >> k) ** 2 * c for k, c in sides[1:]) if config["residual"] else 0
+    return _PER_ACTIVATION * (downs + ups + occlusion + blocks) + _PER_PIXEL * s * s
 
 
-def _critic_numbers(config):
-    return config["size"] ** 2 * (_SHOWN + _CRITIC_KEPT[config["discriminator"]] * config["discriminator_width"])
+def _discriminator_numbers(config):
+    per_channel = _DISCRIMINATOR_PER_CHANNEL[config["discriminator"]]
+    return config["size"] ** 2 * (_DISCRIMINATOR_PER_PIXEL + per_channel * config["discriminator_width"])
 
 
-def check(config, canvas_bytes, step):
-    """Raises RunError where a run at `step` needs more memory than there is. What cannot be told is not refused."""
+def check(config, dataset_bytes, step):
+    """Raise RunError if a run at `step` needs more memory than is known to be available."""
     available = available_bytes()
     if available is None:
         return
-    room = available + _held_bytes()
-    expected = expected_bytes(config, canvas_bytes)
+    room = available + _process_bytes()
+    expected = expected_bytes(config, dataset_bytes)
     if expected <= room:
         return
-    fitting = largest_batch(config, canvas_bytes, room)
-    advice = f"--batch {fitting} would fit" if fitting else "no --batch would fit: choose a smaller --size, --width or --preset"
-    how = f"free some, or start another --run; {advice}" if step else advice
-    raise RunError(f"training would take about {expected // MIB:,} MiB of memory, and {room // MIB:,} MiB are there; {how}")
+    fitting = largest_batch(config, dataset_bytes, room)
+    advice = (f"--batch {fitting} would fit" if fitting else
+              "no --batch would fit: choose a smaller --size, --width or --preset")
+    advice = f"free some memory, or start another --run; {advice}" if step else advice
+    raise RunError(f"training needs about {expected // MIB:,} MiB of memory, but {room // MIB:,} MiB are available; "
+                   f"{advice}")
 
 
-def largest_batch(config, canvas_bytes, room):
-    """The largest batch, smaller than the configuration's, with which training fits into `room` bytes; 0 where none does."""
+def largest_batch(config, dataset_bytes, room):
+    """Return the largest batch size below the config's that fits into `room` bytes, or 0."""
     fits, fails = 0, config["batch"]
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        if expected_bytes(config | {"batch": middle}, canvas_bytes) <= room:
+        if expected_bytes(config | {"batch": middle}, dataset_bytes) <= room:
             fits = middle
         else:
             fails = middle
     return fits
 
 
-def autoencoder_weights(config):
-    """How many weights the network of a configuration has, counted without making it: that may be what does not fit."""
-    w, channels, sight = config["width"], 4 if config["mask"] else 3, SIGHT_CHANNELS
+def count_autoencoder_weights(config):
+    """Count the weights of a config's network without building it: it may not fit into memory."""
+    w, channels, occlusion = config["width"], 4 if config["mask"] else 3, OCCLUSION_CHANNELS
     latent, features = config["latent"] or 8 * w, (config["size"] // 16) ** 2 * 8 * w
-    encoder = [(5, 3, w), (5, w, 2 * w), (5, 2 * w, 4 * w), (5, 4 * w, 8 * w), (1, features, latent), (1, latent, features),
-               (3, 8 * w, 16 * w)]
+    encoder = [(5, 3, w), (5, w, 2 * w), (5, 2 * w, 4 * w), (5, 4 * w, 8 * w), (1, features, latent),
+               (1, latent, features), (3, 8 * w, 16 * w)]
     decoder = [(3, 4 * w, 8 * w), (3, 2 * w, 4 * w), (3, w, 2 * w), (5, w // 2, channels)]
     if config["residual"]:
         decoder += [(3, c, c) for c in (2 * w, w, w // 2) for _ in range(2)]
-    seen = [(3, 8 * w, 4 * sight), *((1, w << k, sight) for k in range(3)), *[(3, 2 * sight, 4 * sight)] * 2, (3, 2 * sight, 4)]
-    layers = encoder + decoder * (1 if config["crowd"] is not None else 2) + (seen if config["mask"] else [])
-    places = config.get("crowd_people", 0) if config["crowd"] is not None else 2 if config["identity"] else 0
-    return sum(k * k * i * o + o for k, i, o in layers) + places * latent
+    occlusion_branch = [(3, 8 * w, 4 * occlusion), *((1, w << k, occlusion) for k in range(3)),
+                        *[(3, 2 * occlusion, 4 * occlusion)] * 2, (3, 2 * occlusion, 4)]
+    is_multi_person = config["many_people"] is not None
+    layers = encoder + decoder * (1 if is_multi_person else 2) + (occlusion_branch if config["mask"] else [])
+    embeddings = config.get("people_count", 0) if is_multi_person else 2 if config["person_embedding"] else 0
+    return sum(k * k * i * o + o for k, i, o in layers) + embeddings * latent
 
 
-def _critic_weights(config):
-    """How many weights the adversary has, 0 where the plan has none."""
+def _discriminator_weights(config):
+    """Count the weights of the discriminator; 0 if the plan needs none."""
     if all(stage == "autoencoder" for stage, _ in config["plan"]):
         return 0
-    return _discriminator_weights(*(config[name] for name in _DISCRIMINATOR_SHAPE))
+    return _count_discriminator_weights(*(config[name] for name in _DISCRIMINATOR_SHAPE))
 
 
 _DISCRIMINATOR_SHAPE = ("discriminator", "size", "discriminator_width", "spectral")
 
 
 @functools.cache
-def _discriminator_weights(*shape):
-    """It is small, so it is made and counted, once for all questions."""
+def _count_discriminator_weights(*shape):
+    """Count the weights of a discriminator by building it, once for each shape: it is small."""
     return sum(p.size for p in build_discriminator(dict(zip(_DISCRIMINATOR_SHAPE, shape))).parameters())
 
 
 def available_bytes(root=pathlib.Path("/")):
-    """Memory that is free for this process: the machine's, or what its control groups leave of it if that is less; None where
-    the system does not tell. root: of the system's files."""
+    """Return the memory available to this process in bytes, or None if the system does not say.
+
+    This is the machine's available memory, or what the limits of its control groups leave if less.
+    root: root of the file system
+    """
     return min([*_machine(root), *_control_groups(root)], default=None)
 
 
 def _machine(root):
-    """[bytes that Linux could give without swapping]; elsewhere [all memory of the machine], or [] where that is not told."""
+    """Return [bytes available without swapping] on Linux, else [the machine's memory], or []."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
         return [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
@@ -126,8 +140,10 @@ def _machine(root):
 
 
 def _control_groups(root):
-    """What the limits of each control group that this process is in leave of its memory (version 2, and 1). Files in the
-    cache count as in use there, but are given up for the asking."""
+    """Yield the bytes that each control group (version 2 or 1) of this process leaves of its limit.
+
+    Cached files count as used there, but the system frees them on demand.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -135,30 +151,31 @@ def _control_groups(root):
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":
-            top, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         elif controllers == "":
             top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
         else:
             continue
         group = top / path.strip("/")
         for folder in (group, *group.parents):
-            yield from _left_in(folder, *names)
+            yield from _available_in_group(folder, *names)
             if folder == top:
                 break
 
 
-def _left_in(folder, limit, usage, cache):
-    """[bytes that a control group leaves], or [] where it has no limit."""
+def _available_in_group(folder, limit, usage, cache):
+    """Return [bytes that a control group leaves of its limit], or [] if it has no limit."""
     try:
         limit, used = (int((folder / name).read_text()) for name in (limit, usage))
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return [max(0, limit - used + int(stat.get(cache, 0)))]
-    except (OSError, ValueError):  # not there, or "max"
+    except (OSError, ValueError):  # missing, or "max"
         return []
 
 
-def _held_bytes():
-    """Memory that this process has already."""
+def _process_bytes():
+    """Return the resident memory of this process in bytes, or 0 if the system does not say."""
     try:
         return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError, AttributeError):

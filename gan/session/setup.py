@@ -1,8 +1,8 @@
-"""What a session of a run begins with: its configuration, whom it learns, and the Trainer as the last session left it.
+"""Setup of a session: its config, its dataset, and the Trainer as the last session left it.
 
-    request (what the user asked for) + config.json (what the run is) -> ready -> configuration, Subjects or Crowd, Trainer
+    RunOptions (from the command line) + config.json -> prepare -> config, dataset, Trainer
 
-What may be in vain is found out before what takes long: faces are read last.
+Cheap checks come first, because loading the faces may take long.
 """
 import hashlib
 import time
@@ -13,64 +13,63 @@ from data.support.progress import duration
 from gan.networks import pretrained
 from gan.people import many, pair
 from gan.run import memory
-from gan.run.checkpoint import RunError, build_discriminator, build_model, load_base
-from gan.run.config import configure, precision_of, recipe_of
+from gan.run.checkpoint import RunError, build_discriminator, build_model, load_pretrained
+from gan.run.config import configure, hyperparameters_of, precision_of
 from gan.training import schedule
 from gan.training.adversary import Adversary
 from gan.training.trainer import Trainer
 from nn.serialize import subset
 
-_DISCRIMINATOR_SEED = 0x5EED  # keeps its first weights apart from the autoencoder's
+_DISCRIMINATOR_SEED = 0x5EED  # so that its random numbers are not those of the autoencoder
 
 
-def ready(request, folder, say):
-    """What a session begins with: (configuration, whom it learns, Trainer); or None where the run is finished. What was read
-    from the checkpoint is not kept: that would be as much again as the network."""
+def prepare(run_options, folder, say):
+    """Set up a session: return (config, dataset, Trainer), or None if the run is finished.
+
+    The dataset is a FacePair or a MultiPersonDataset. The arrays of the checkpoint are not kept:
+    they take as much memory as the network itself.
+    """
     state = folder.load()
-    step = 0 if state is None else _step_of(state)
-    config = configure(request, folder, step, has_adversary=state is not None and bool(subset(state, "adversary")))
-    device = nn.choose_device(request.device)
-    if schedule.place(config["plan"], step) is None:
-        say(f"{folder.path} is finished: {step} steps. Continue with --steps above that or another --stage, or use another "
+    step = 0 if state is None else int(state.get("step", 0))
+    config = configure(run_options, folder, step, has_adversary=state is not None and bool(subset(state, "adversary")))
+    device = nn.choose_device(run_options.device)
+    if schedule.position_at(config["plan"], step) is None:
+        say(f"{folder.path} is finished: {step} steps. Continue with more --steps or another --stage, or start another "
             "--run.")
         return None
     nn.kernels.check_precision(precision_of(config), device)
-    _check_memory(config, folder, device, 0, step)  # before faces are gathered, which may take long and be in vain
-    weights = _base_of(config, folder) if state is None and config["base"] is not None else None
-    source = _gather(config, folder, say)
-    if request.command is not None and config.get("commands", [])[-1:] != [request.command]:
-        config["commands"] = [*config.get("commands", []), request.command]
-    if config["crowd"] is not None:
-        config["crowd_people"] = len(source.colours)
-    if complete(source):
-        record(config, source, say)
-    _check_memory(config, folder, device, _canvas_bytes(source), step)
-    trainer = _trainer(config, source, state, device, folder, weights)
+    _check_memory(config, folder, device, 0, step)  # loading the faces may take long, so check before
+    weights = _load_pretrained(config, folder) if state is None and config["pretrained"] is not None else None
+    dataset = _load_dataset(config, folder, say)
+    if run_options.command is not None and config.get("commands", [])[-1:] != [run_options.command]:
+        config["commands"] = [*config.get("commands", []), run_options.command]
+    if config["many_people"] is not None:
+        config["people_count"] = len(dataset.colors)
+    if is_complete(dataset):
+        record_dataset(config, dataset, say)
+    _check_memory(config, folder, device, _dataset_bytes(dataset), step)
+    trainer = _new_trainer(config, dataset, state, device, folder, weights)
     folder.write_config(config)
-    _announce(trainer, config, source, device, say)
-    return config, source, trainer
+    _announce(trainer, config, dataset, device, say)
+    return config, dataset, trainer
 
 
-def _step_of(state):
-    """The number of steps taken, of a checkpoint's arrays."""
-    return int(state.get("step", 0))
-
-
-def _gather(config, folder, say):
-    """What the run learns from: Subjects or a Crowd; and what is to be said of it."""
+def _load_dataset(config, folder, say):
+    """Load or render the faces of a run, and report on them: a FacePair or a MultiPersonDataset."""
     began = time.monotonic()
-    if config["crowd"] is not None:
-        say(f"rendering {config['crowd']} people" if isinstance(config["crowd"], int) else
-            f"reading the people of {config['crowd']}")
+    if config["many_people"] is not None:
+        say(f"rendering {config['many_people']} people" if isinstance(config["many_people"], int) else
+            f"reading the people of {config['many_people']}")
     elif config["people"] is None:
         say(f"reading the faces of {config['a']} and {config['b']}")
     else:
-        say(f"rendering {config['faces']} faces each of two people made by a program (numbers {config['people'][0]} and "
-            f"{config['people'][1]}); training begins with the first of them")
-    source = pair.load_pair(config, folder, say) if config["crowd"] is None else many.of(config, folder, say)
-    if complete(source):
+        say(f"rendering {config['faces']} faces each of the rendered people {config['people'][0]} and "
+            f"{config['people'][1]}; training starts as soon as the first ones are ready")
+    load = pair.load_pair if config["many_people"] is None else many.load_people
+    dataset = load(config, folder, say)
+    if is_complete(dataset):
         say(f"  done in {duration(time.monotonic() - began)}")
-    for faces in source.sets():
+    for faces in dataset.sets():
         if faces.skipped:
             say(f"  {faces.name}: {len(faces.skipped)} skipped")
             for file, reason in faces.skipped[:10]:
@@ -78,29 +77,30 @@ def _gather(config, folder, say):
             if len(faces.skipped) > 10:
                 say(f"    and {len(faces.skipped) - 10} more")
     if config["a"] is not None:
-        for line in report(source.a, source.b):
+        for line in report(dataset.a, dataset.b):
             say(f"  {line}")
-    return source
+    return dataset
 
 
-def complete(source):
-    """Whether all faces are there that are learned from: rendered ones come as training goes on."""
-    return all(faces.complete() for faces in source.sets())
+def is_complete(dataset):
+    """Return whether all faces are loaded. Rendered faces arrive while training runs."""
+    return all(faces.complete() for faces in dataset.sets())
 
 
-def record(config, source, say):
-    """Note in the configuration what the run learns from, counts and hashes, not the pictures."""
-    parted = source.sets() if config["crowd"] is None else (source,)  # a crowd holds out whole poses, not its set's clips
-    learned = {name: {"train": len(parts.train), "held_out": len(parts.held_out),
+def record_dataset(config, dataset, say):
+    """Record counts and hashes of the dataset in the config."""
+    # A MultiPersonDataset has a split of its own: it holds out whole poses.
+    splits = dataset.sets() if config["many_people"] is None else (dataset,)
+    learned = {name: {"train": len(split.train), "held_out": len(split.held_out),
                       "sha256": hashlib.sha256("".join(faces.digests).encode()).hexdigest()}
-               for name, parts, faces in zip(source.names, parted, source.sets())}
+               for name, split, faces in zip(dataset.names, splits, dataset.sets())}
     if config.get("learned_from", learned) != learned:
-        say("  note: these are not the same pictures as in the run's earlier sessions")
+        say("  note: these are not the same images as in the run's earlier sessions")
     config["learned_from"] = learned
 
 
-def _model_of(config, folder):
-    """The untrained network of a run; the same for the same seed."""
+def _new_model(config, folder):
+    """Build the untrained autoencoder of a run; the same seed gives the same weights."""
     nn.manual_seed(config["seed"])
     try:
         return build_model(config)
@@ -108,16 +108,20 @@ def _model_of(config, folder):
         raise RunError(f"{folder.path}: config.json describes no network ({error})") from error
 
 
-def _trainer(config, source, state, device, folder, weights):
-    """The Trainer of a run: as `state` has it, or from `weights` of a base; from nothing where both are None."""
-    model = _model_of(config, folder)
-    if config["crowd"] is None and state is None:
-        source.learn_colours(model)
-    recipe = recipe_of(config)
+def _new_trainer(config, dataset, state, device, folder, weights):
+    """Build the Trainer of a run.
+
+    state: arrays of the checkpoint to resume from, or None
+    weights: pretrained weights of a new run; None: random weights
+    """
+    model = _new_model(config, folder)
+    if config["many_people"] is None and state is None:
+        dataset.fit_colors(model)
+    hparams = hyperparameters_of(config)
     if weights is not None:
-        pretrained.start_from(weights, model)
-    trainer = Trainer(model.to(device), recipe, lambda: _new_adversary(config, recipe, device),
-                      None if weights is None else pretrained.discriminator_of(weights))
+        pretrained.load_into(weights, model)
+    trainer = Trainer(model.to(device), hparams, lambda: _new_adversary(config, hparams, device),
+                      None if weights is None else pretrained.discriminator_weights(weights))
     if state is not None:
         try:
             trainer.load_state_dict(state)
@@ -127,39 +131,40 @@ def _trainer(config, source, state, device, folder, weights):
     return trainer
 
 
-def _base_of(config, folder):
-    """The weights that a new pair starts from. Asked for before faces are gathered: that may take long, and be in vain."""
-    weights = load_base(config["base"])
-    fault = pretrained.fault(weights, _model_of(config, folder), config["activation"])
-    if fault:
-        raise RunError(f"the base {config['base']} is of another shape than the network ({fault}); give the same --preset, "
-                       "--size, --width, --latent, --residual and --activation as it was trained with, or --base none")
+def _load_pretrained(config, folder):
+    """Load the pretrained weights of a new run. Raises RunError if they do not fit it."""
+    weights = load_pretrained(config["pretrained"])
+    mismatch = pretrained.mismatch(weights, _new_model(config, folder), config["activation"])
+    if mismatch:
+        raise RunError(f"the pretrained model {config['pretrained']} has another shape than the network ({mismatch}); "
+                       "give the --preset, --size, --width, --latent, --residual and --activation that it was trained "
+                       "with, or --pretrained none")
     return weights
 
 
-def _new_adversary(config, recipe, device):
-    """The untrained adversary of a run; the same for the same seed."""
+def _new_adversary(config, hparams, device):
+    """Build the untrained adversary of a run; the same seed gives the same weights."""
     nn.manual_seed(config["seed"] ^ _DISCRIMINATOR_SEED)
-    return Adversary(build_discriminator(config).to(device), recipe)
+    return Adversary(build_discriminator(config).to(device), hparams)
 
 
-def _check_memory(config, folder, device, canvas_bytes, step):
-    """Raises RunError where a run on the CPU cannot fit."""
+def _check_memory(config, folder, device, dataset_bytes, step):
+    """Raise RunError if a run on the CPU does not fit into memory."""
     if device == "cpu":
         try:
-            memory.check(config, canvas_bytes, step)
+            memory.check(config, dataset_bytes, step)
         except ValueError as error:
             raise RunError(f"{folder.path}: config.json describes no network ({error})") from error
 
 
-def _canvas_bytes(source):
-    return sum(faces.nbytes for faces in source.sets())
+def _dataset_bytes(dataset):
+    return sum(faces.nbytes for faces in dataset.sets())
 
 
-def _announce(trainer, config, source, device, say):
+def _announce(trainer, config, dataset, device, say):
     parameters = sum(p.size for p in trainer.model.parameters())
-    expected = memory.expected_bytes(config, _canvas_bytes(source))
+    expected = memory.expected_bytes(config, _dataset_bytes(dataset))
     say(f"preset {config['preset']}: {config['size']} px, width {config['width']}, {parameters:,} parameters, about "
         f"{expected / 2 ** 20:.0f} MiB, on {device}")
     if trainer.step:
-        say(f"continuing after step {trainer.step}")
+        say(f"resuming after step {trainer.step}")

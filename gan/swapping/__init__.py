@@ -1,2 +1,2 @@
-"""Whole files through the swapper:
+"""Swap whole files:
 images, animations, videos."""

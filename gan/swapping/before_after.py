@@ -1,49 +1,50 @@
-"""What a swap did, in one picture to look at: the input, the faces found with what is replaced of them, the result."""
+"""The preview of a swap in three panels: input, detected faces with their mask, result."""
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-LARGEST = 1280  # pixels, longer side of each of the three pictures
-_STRIP = 28  # pixels, height of the line of names above them
+LARGEST = 1280  # pixels, maximum of the longer side of each panel
+_STRIP = 28  # pixels, height of the titles above the panels
 _GAP = 6
 _GREEN = np.array([0, 255, 96], np.float32)
-_TINT = np.float32(0.5)  # how strongly the mask is coloured where it is 1
+_TINT = np.float32(0.5)  # how strongly the mask is colored where it is 1
 
 
 def side_by_side(image, faces, mask, result):
-    """The preview of a swap.
+    """Return the preview of a swap, uint8 (h, 3 w + gaps, 3). Large images are scaled down.
 
-    image, result: uint8 (H, W, 3), before and after. faces: list of landmarks (68, 2), pixels. mask: float32 (H, W), 0..1,
-    how much each pixel was changed (the larger, where several faces were). Returns uint8 (h, 3w + gaps, 3); large pictures
-    are reduced.
+    image, result: uint8 (H, W, 3), before and after
+    faces: list of landmarks (68, 2), pixels
+    mask: float32 (H, W), 0..1, how much each pixel was changed
     """
     if image.shape != result.shape or mask.shape != image.shape[:2]:
-        raise ValueError(f"side_by_side: expected two pictures of one shape and its mask, "
+        raise ValueError(f"side_by_side: expected two images of one shape and its mask, "
                          f"got {image.shape}, {result.shape}, {mask.shape}")
     tinted = image + _TINT * mask[..., None] * (_GREEN - image)
-    panels = [_reduced(picture) for picture in (image, np.rint(tinted).astype(np.uint8), result)]
+    panels = [_downscaled(panel) for panel in (image, np.rint(tinted).astype(np.uint8), result)]
     width, height = panels[0].size
-    _mark(panels[1], faces, width / image.shape[1])
-    sheet = Image.new("RGB", (3 * width + 2 * _GAP, height + _STRIP), (24, 24, 28))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
-    found = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
-    for k, (panel, names) in enumerate(zip(panels, (["input", ""], [f"{found}, what is replaced", found, ""], ["result", ""]))):
+    _draw_landmarks(panels[1], faces, width / image.shape[1])
+    panels_image = Image.new("RGB", (3 * width + 2 * _GAP, height + _STRIP), (24, 24, 28))
+    draw, font = ImageDraw.Draw(panels_image), ImageFont.load_default(size=16)
+    count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
+    titles = (["input", ""], [f"{count}, swapped region", count, ""], ["result", ""])  # the longest that fits is shown
+    for k, (panel, choices) in enumerate(zip(panels, titles)):
         left = k * (width + _GAP)
-        sheet.paste(panel, (left, _STRIP))
-        name = next(name for name in names if font.getlength(name) + 12 <= width or name == names[-1])  # the longest that fits
-        draw.text((left + 6, _STRIP // 2), name, fill=(230, 230, 230), font=font, anchor="lm")
-    return np.array(sheet)
+        panels_image.paste(panel, (left, _STRIP))
+        title = next(title for title in choices if font.getlength(title) + 12 <= width or title == choices[-1])
+        draw.text((left + 6, _STRIP // 2), title, fill=(230, 230, 230), font=font, anchor="lm")
+    return np.array(panels_image)
 
 
-def _reduced(pixels):
-    picture = Image.fromarray(pixels)
-    scale = LARGEST / max(picture.size)
+def _downscaled(pixels):
+    image = Image.fromarray(pixels)
+    scale = LARGEST / max(image.size)
     if scale >= 1:
-        return picture
-    return picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
+        return image
+    return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
 
 
-def _mark(panel, faces, scale):
-    """Draw the landmarks and their box into a picture that was reduced by `scale`."""
+def _draw_landmarks(panel, faces, scale):
+    """Draw the landmarks and their bounding box into an image that was scaled by `scale`."""
     draw = ImageDraw.Draw(panel)
     line = max(1, round(max(panel.size) / 640))
     for landmarks in faces:

@@ -1,9 +1,9 @@
-"""Whole files through the swapper: pictures, animated pictures, videos.
+"""Swap whole files: images, animated images, videos.
 
-    picture    read, faces found or known, swapped, written with its label
-    clip       frames --track--> frames with faces --swapper, a batch at a time--> frames --> a file of the same kind
+    image              read, detect faces or look up landmarks, swap, write with a provenance label
+    video, animation   frames --track--> frames with faces --swap in batches--> frames --> file
 
-A file in which no face is found passes unchanged, byte for byte.
+A file without a face is copied unchanged, byte for byte.
 """
 import itertools
 import pathlib
@@ -11,32 +11,34 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.detection.face_analyzer import Finder
+from data.detection.face_analyzer import FaceAnalyzer
 from data.detection.tracker import TrackedFace, choose_faces, track_faces
-from data.geometry.color import ColourMemory
-from data.geometry.landmarks import landmark_fault, shape_fault
-from data.interchange.landmark_lookup import known_frames, known_landmarks
+from data.geometry.color import ColorMemory
+from data.geometry.landmarks import face_shape_problem, landmark_problem
+from data.interchange.landmark_lookup import lookup_frame_landmarks, lookup_landmarks
 from data.media.animation import is_animation, read_animation, write_animation
-from data.media.image_io import PICTURE_SUFFIXES, list_pictures, read_picture, save_picture, write_whole
+from data.media.image_io import IMAGE_SUFFIXES, list_images, read_image, save_image, write_atomically
 from data.media.probe import probe
 from data.media.provenance import DigitalSource
 from data.media.video import VIDEO_SUFFIXES, VideoWriter, read_frames
-from data.media.watermark import marked, marked_alpha
+from data.media.watermark import add_watermark, add_watermark_to_alpha
 from data.support.progress import Progress
 from gan.swapper import SwapError
 from gan.swapping.before_after import side_by_side
 
-FRAMES_AT_ONCE = 8  # frames whose faces are drawn in one batch
+FRAMES_PER_BATCH = 8  # the faces of this many frames are generated in one batch
 
 
 @dataclass
-class Task:
+class SwapSettings:
     """How files are swapped.
 
-    swapper: a gan.swapper.Swapper. direction: 'ab' or 'ba'. faces: how many of each picture, the largest first, or 'all'.
-    landmarks: a CSV, a folder of extracted faces or alignments that say where the faces are; None: they are found.
-    preview: write OUTPUT's name with .preview.png beside it: input, what is replaced, result.
-    mark: put a visible mark into a corner of what is swapped.
+    swapper: gan.swapper.Swapper
+    direction: 'ab' or 'ba'
+    faces: number of faces to swap in each image, the largest first, or 'all'
+    landmarks: path of a CSV, of a folder of extracted faces or of alignments; None: detect faces
+    preview: also write OUTPUT.preview.png: input, swapped region, result
+    watermark: put a visible watermark into a corner of each swapped image
     """
 
     swapper: object
@@ -44,21 +46,29 @@ class Task:
     faces: object = 1
     landmarks: pathlib.Path | None = None
     preview: bool = False
-    mark: bool = False
-    _known: dict | None = None
+    watermark: bool = False
+    _known_landmarks: dict | None = None
 
-    def known(self, source):
-        """The (stated size, landmarks) pairs that the user's table has for a picture. The table is read once, for all pictures
-        of the folder."""
-        if self._known is None:
-            self._known = known_landmarks(self.landmarks, list_pictures(source.parent))
-        return self._known.get(source.resolve(), [])
+    def known_landmarks(self, source):
+        """Look up an image in the user's landmarks: return [(stated size, landmarks), ...].
+
+        The stated size is the (width, height) that the table gives for the image, or None. The
+        table is read once, for all images of the folder.
+        """
+        if self._known_landmarks is None:
+            self._known_landmarks = lookup_landmarks(self.landmarks, list_images(source.parent))
+        return self._known_landmarks.get(source.resolve(), [])
 
 
 @dataclass
-class Outcome:
-    """What became of one file. faces: swapped, in all its frames; frames: how many it has, with_faces: in how many one was swapped;
-    notes: what the user should know, one phrase each."""
+class SwapResult:
+    """The result of swapping one file.
+
+    faces: number of faces swapped in all frames
+    frames: number of frames
+    with_faces: number of frames with a swapped face
+    notes: remarks for the user, one phrase each
+    """
 
     faces: int = 0
     frames: int = 1
@@ -67,139 +77,149 @@ class Outcome:
 
 
 def is_clip(path):
-    """Whether a file is a video or an animated picture. Raises PictureError for a picture that cannot be read."""
+    """Return whether a file is a video or an animated image. Raises ImageError if unreadable."""
     suffix = pathlib.Path(path).suffix.lower()
-    return suffix in VIDEO_SUFFIXES or suffix in PICTURE_SUFFIXES and is_animation(path)
+    return suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES and is_animation(path)
 
 
-def swap_file(task, source, target):
-    """Swap one file. Raises PictureError, VideoError or SwapError; then there is no file, or the old one, in the target's place."""
+def swap_file(settings, source, target):
+    """Swap one file.
+
+    Raises ImageError, VideoError or SwapError; an existing target is then left as it was.
+    """
     suffix = source.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
-        return _swap_video(task, source, target)
-    return (_swap_animation if is_animation(source) else _swap_picture)(task, source, target)
+        return _swap_video(settings, source, target)
+    return (_swap_animation if is_animation(source) else _swap_image)(settings, source, target)
 
 
-def _swap_picture(task, source, target):
-    if task.landmarks and not task.known(source):
-        _pass_unchanged(source, target)
-        return Outcome()
-    picture = read_picture(source)
-    if task.landmarks:
-        faces = _known_faces(task, source, picture.pixels.shape[:2])
+def _swap_image(settings, source, target):
+    if settings.landmarks and not settings.known_landmarks(source):
+        _copy_unchanged(source, target)
+        return SwapResult()
+    image = read_image(source)
+    if settings.landmarks:
+        faces = _known_faces(settings, source, image.pixels.shape[:2])
     else:
-        found = Finder.load().find(picture.pixels)
-        faces = [face.landmarks for face in choose_faces([f for f in found if not shape_fault(f.landmarks)], task.faces)]
+        found = FaceAnalyzer.load().detect(image.pixels)
+        usable = [face for face in found if not face_shape_problem(face.landmarks)]
+        faces = [face.landmarks for face in choose_faces(usable, settings.faces)]
     if not faces:
-        _pass_unchanged(source, target)
-        return Outcome()
-    swapped, mask = task.swapper.swap_many([picture.pixels], [faces], task.direction, return_mask=True)[0]
-    alpha = picture.alpha
-    if task.mark:
-        swapped, alpha = marked(swapped), None if alpha is None else marked_alpha(alpha)
-    notes = picture.notes + save_picture(target, swapped, DigitalSource.COMPOSITE, alpha=alpha)
-    if task.preview:
-        _write_preview(target, picture.pixels, faces, mask, swapped)
-    return Outcome(len(faces), 1, 1, notes)
+        _copy_unchanged(source, target)
+        return SwapResult()
+    swapped, mask = settings.swapper.swap_many([image.pixels], [faces], settings.direction, return_mask=True)[0]
+    alpha = image.alpha
+    if settings.watermark:
+        swapped, alpha = add_watermark(swapped), None if alpha is None else add_watermark_to_alpha(alpha)
+    notes = image.notes + save_image(target, swapped, DigitalSource.COMPOSITE, alpha=alpha)
+    if settings.preview:
+        _write_preview(target, image.pixels, faces, mask, swapped)
+    return SwapResult(len(faces), 1, 1, notes)
 
 
-def _known_faces(task, source, shape):
-    """The landmarks that the user's table gives for a picture of this (height, width), checked."""
-    listed = task.known(source)
-    for stated, landmarks in listed:
-        fault = landmark_fault(landmarks, stated or shape[::-1], shape)
-        if fault:
-            raise SwapError(f"its landmarks in {task.landmarks} cannot be used: {fault}")
+def _known_faces(settings, source, shape):
+    """Return the user's landmarks of an image of shape (height, width). Raises SwapError."""
+    listed = settings.known_landmarks(source)
+    for stated_size, landmarks in listed:
+        problem = landmark_problem(landmarks, stated_size or shape[::-1], shape)
+        if problem:
+            raise SwapError(f"its landmarks in {settings.landmarks} cannot be used: {problem}")
     faces = [TrackedFace(k, landmarks) for k, (_, landmarks) in enumerate(listed)]
-    return [face.landmarks for face in choose_faces(faces, task.faces)]
+    return [face.landmarks for face in choose_faces(faces, settings.faces)]
 
 
-def _pass_unchanged(source, target):
+def _copy_unchanged(source, target):
     if target.suffix.lower() != source.suffix.lower():
-        raise SwapError(f"no face was found, and it cannot pass unchanged as '{target.suffix}'; choose an OUTPUT that ends in "
-                        f"{source.suffix}, or give the face's --landmarks")
-    write_whole(target, source.read_bytes())
+        raise SwapError(f"no face was found, and it cannot be copied unchanged to a '{target.suffix}' file; choose an "
+                        f"OUTPUT that ends in {source.suffix}, or give --landmarks")
+    write_atomically(target, source.read_bytes())
 
 
 def _write_preview(target, before, faces, mask, after):
     path = target.with_name(target.name + ".preview.png")
-    save_picture(path, side_by_side(before, faces, mask, after), DigitalSource.COMPOSITE)
+    save_image(path, side_by_side(before, faces, mask, after), DigitalSource.COMPOSITE)
 
 
-def _swap_video(task, source, target):
+def _swap_video(settings, source, target):
     info = probe(source)
     progress = Progress("frames")
     try:
         with read_frames(source, info) as frames, VideoWriter(target, info, source) as writer:
-            outcome = _swap_frames(task, source, target, frames, writer.write, progress, info.frames)
-            if not outcome.faces:
+            result = _swap_frames(settings, source, target, frames, writer.write, progress, info.frames)
+            if not result.faces:
                 raise _NoFace
-        outcome.notes += [*info.notes, *frames.notes, *writer.notes]
+        result.notes += [*info.notes, *frames.notes, *writer.notes]
     except _NoFace:
-        _pass_unchanged(source, target)
+        _copy_unchanged(source, target)
     finally:
         progress.end()
-    return outcome
+    return result
 
 
 class _NoFace(Exception):
-    """No face in any frame: leaves a writer, which then leaves no file."""
+    """No frame has a face. Raised inside a VideoWriter, which then discards its file."""
 
 
-def _swap_animation(task, source, target):
+def _swap_animation(settings, source, target):
     animation, swapped, progress = read_animation(source), [], Progress("frames")
     try:
-        outcome = _swap_frames(task, source, target, animation, swapped.append, progress, len(animation))
+        result = _swap_frames(settings, source, target, animation, swapped.append, progress, len(animation))
     finally:
         progress.end()
-    if not outcome.faces:
-        _pass_unchanged(source, target)
-        return outcome
-    alpha = map(marked_alpha, animation.alpha) if task.mark and animation.has_alpha else animation.alpha
-    outcome.notes += [*animation.notes, *write_animation(target, swapped, animation.durations, animation.loop,
+    if not result.faces:
+        _copy_unchanged(source, target)
+        return result
+    alpha = animation.alpha
+    if settings.watermark and animation.has_alpha:
+        alpha = map(add_watermark_to_alpha, alpha)
+    result.notes += [*animation.notes, *write_animation(target, swapped, animation.durations, animation.loop,
                                                          DigitalSource.COMPOSITE, alpha)]
-    return outcome
+    return result
 
 
-def _swap_frames(task, source, target, frames, write, progress, expected):
-    """Hand each frame, swapped where it has faces, to write(frame). Returns an Outcome."""
-    outcome, memories, chosen, preview_due = Outcome(frames=0), {}, set(), task.preview
-    for part in _batches(_frames_with_faces(task, source, frames), FRAMES_AT_ONCE):
+def _swap_frames(settings, source, target, frames, write, progress, expected):
+    """Swap the faces of each frame and pass every frame to write(frame). Returns a SwapResult."""
+    result, memories, chosen, preview_due = SwapResult(frames=0), {}, set(), settings.preview
+    for batch in _batches(_frames_with_faces(settings, source, frames), FRAMES_PER_BATCH):
         faces = []
-        for _, seen in part:
-            usable = [face for face in seen if not shape_fault(face.landmarks)]
-            picked = choose_faces(usable, task.faces, chosen)
-            chosen = {face.number for face in picked}
+        for _, tracked in batch:
+            usable = [face for face in tracked if not face_shape_problem(face.landmarks)]
+            picked = choose_faces(usable, settings.faces, chosen)
+            chosen = {face.track_id for face in picked}
             faces.append(picked)
-        images = [image for image, _ in part]
-        kept = [[memories.setdefault(face.number, ColourMemory()) for face in picked] for picked in faces]
-        made = task.swapper.swap_many(images, [[f.landmarks for f in picked] for picked in faces], task.direction, True, kept)
-        for image, picked, (swapped, mask) in zip(images, faces, made):
-            swapped = marked(swapped) if task.mark else swapped
+        images = [image for image, _ in batch]
+        landmarks = [[face.landmarks for face in picked] for picked in faces]
+        batch_memories = [[memories.setdefault(face.track_id, ColorMemory()) for face in picked] for picked in faces]
+        results = settings.swapper.swap_many(images, landmarks, settings.direction, True, batch_memories)
+        for image, picked, (swapped, mask) in zip(images, faces, results):
+            swapped = add_watermark(swapped) if settings.watermark else swapped
             write(swapped)
-            outcome.frames += 1
-            outcome.faces += len(picked)
-            outcome.with_faces += bool(picked)
+            result.frames += 1
+            result.faces += len(picked)
+            result.with_faces += bool(picked)
             if picked and preview_due:
                 _write_preview(target, image, [face.landmarks for face in picked], mask, swapped)
                 preview_due = False
-        progress.show(outcome.frames, expected)
-    return outcome
+        progress.show(result.frames, expected)
+    return result
 
 
-def _frames_with_faces(task, source, frames):
-    """Yield (frame, [TrackedFace]) of a clip: tracked, or as the user's table has them, the k-th of each frame as one face."""
-    if task.landmarks is None:
-        yield from track_faces(frames, Finder.load())
+def _frames_with_faces(settings, source, frames):
+    """Yield (frame, [TrackedFace]) of a video: tracked, or from the user's landmarks.
+
+    The k-th landmarks of every frame count as the same face.
+    """
+    if settings.landmarks is None:
+        yield from track_faces(frames, FaceAnalyzer.load())
         return
-    known = known_frames(task.landmarks, source)
+    known = lookup_frame_landmarks(settings.landmarks, source)
     if not known:
-        raise SwapError(f"{task.landmarks} names no frame of {source.name}; leave --landmarks out to have the faces found")
+        raise SwapError(f"{settings.landmarks} names no frame of {source.name}; omit --landmarks to detect the faces")
     for number, frame in enumerate(frames):
         yield frame, [TrackedFace(k, np.asarray(landmarks)) for k, landmarks in enumerate(known.get(number, []))]
 
 
 def _batches(items, size):
     items = iter(items)
-    while part := list(itertools.islice(items, size)):
-        yield part
+    while batch := list(itertools.islice(items, size)):
+        yield batch

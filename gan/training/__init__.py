@@ -1,2 +1,1 @@
-"""Losses, one training step of each player,
-and the state that training carries from step to step."""
+"""Losses, the training step of each network, and the state of a training."""

@@ -1,16 +1,17 @@
-"""What a step measures, and whether it may move the weights: read at once on the CPU, later from a GPU.
+"""Metrics of a training step: read immediately on the CPU, deferred on a GPU.
 
-A GPU works behind the program's back. To read a number from it is to wait until it has done all that it was given, and then it
-stands idle until it is given more. So on a GPU a step reads nothing. Its figures stay there, one row for each step, and leave by
-one copy for all the rows since the last time. Whether all was finite stays there too, in a flag that the optimizers look at
-themselves: from the first loss or slope that is not finite no weight moves any more, and whoever reads the rows learns which
-step that was.
+A GPU works asynchronously. Reading a number from it waits until it has finished all queued work,
+and then it is idle until it gets more. So on a GPU a step reads nothing. Its metrics stay on the
+device, one row for each step, and one copy reads back all rows since the last time. Whether
+everything was finite stays on the device as well, in a flag that the optimizers check themselves.
+From the first non-finite loss or gradient on, updates are skipped, and reading the rows back tells
+which step it was.
 
-    watch = AtOnce()                          or Later(xp), on a GPU
-    watch.check_loss(loss)                    NotFiniteError now, or when it is read
-    watch.check_gradients(model)              the same
-    optimizer.step(watch.unless)
-    losses = watch.measured(build, a, b)      build(a's number, b's number): that, or a Reading of what it will be
+    reader = ImmediateReader()                on the CPU; DeferredReader(cupy) on a GPU
+    reader.check_loss(loss)                   raises NotFiniteError, now or when read back
+    reader.check_gradients(model)             the same
+    optimizer.step(reader.skip)
+    losses = reader.record(build, x, y)       build(x, y) of plain numbers, or a DeferredMetric
 """
 import dataclasses
 import math
@@ -20,111 +21,124 @@ import nn
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or gradient became infinite or NaN; the weights are still those of the step before."""
+    """A loss or gradient is infinite or NaN; the weights are still those before the step."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-    """Something that follows from numbers in a step's row once that is read: build(*row[where])."""
+class DeferredMetric:
+    """A metric that can be computed as soon as the row of its step has been read back."""
 
     build: Callable
-    where: slice
+    columns: slice  # the part of the row that holds build's arguments
 
-    def of(self, row):
-        return self.build(*row[self.where])
+    def evaluate(self, row):
+        """Return the metric. row: list of the step's numbers."""
+        return self.build(*row[self.columns])
 
 
-class Watch:
-    """What both kinds share. unless: what optimizers are given; values: arrays or Tensors of one float32 number each."""
+class MetricReader:
+    """Base class of both readers.
 
-    unless = None
+    skip: for optimizers, an array that is non-zero from the first non-finite value on; or None
+    All values are arrays or Tensors of one float32 number each.
+    """
+
+    skip = None
 
     def check_loss(self, *losses):
-        """Raise NotFiniteError, now or when it is read, if one of the losses is not finite."""
-        self._check(_fault_of_loss, *losses)
+        """Raise NotFiniteError, now or when read back, if one of the losses is not finite."""
+        self._check(_loss_error, *losses)
 
     def check_gradients(self, model):
-        """Raise NotFiniteError, now or when it is read, if a gradient is not finite: a finite loss may have a slope that is not,
-        and Adam would carry it into every weight. Returns the square of the whole gradient's norm, an array of one number."""
+        """Raise NotFiniteError, now or when read back, if a gradient is not finite.
+
+        A finite loss may have a non-finite gradient, and Adam would carry it into every weight.
+        Returns the squared norm of the whole gradient, an array of one number.
+        """
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         squares = nn.kernels.select(gradients[0]).sum_squares(gradients)
-        self._check(_fault_of_gradient, squares)
+        self._check(_gradient_error, squares)
         return squares
 
 
-class AtOnce(Watch):
-    """For the CPU, and whoever can wait: everything is read as soon as it is there."""
+class ImmediateReader(MetricReader):
+    """Reads every value at once; for the CPU."""
 
-    def _check(self, fault, *values):
-        words = fault(*_numbers(values))
-        if words:
-            raise NotFiniteError(words)
+    def _check(self, find_error, *values):
+        error = find_error(*_numbers(values))
+        if error:
+            raise NotFiniteError(error)
 
-    def measured(self, build, *values):
-        """build of the values' numbers."""
+    def record(self, build, *values):
+        """Return build of the values as plain numbers."""
         return build(*_numbers(values))
 
     def end_step(self):
-        """What is left to be read of a step: nothing."""
+        """Return None: nothing is left to be read back."""
         return None
 
 
-class Later(Watch):
-    """For a GPU: nothing is read before `read`. xp: CuPy."""
+class DeferredReader(MetricReader):
+    """Reads nothing until `read_back`; for a GPU. xp: CuPy."""
 
     def __init__(self, xp):
         self._xp = xp
-        self.unless = xp.zeros((), "float32")  # 0, and not a number from the first fault on
+        self.skip = xp.zeros((), "float32")  # 0, and NaN from the first non-finite value on
         self._values, self._checks = [], []
 
-    def _check(self, fault, *values):
-        self._checks.append(self.measured(fault, *values))
+    def _check(self, find_error, *values):
+        self._checks.append(self.record(find_error, *values))
         for value in self._values[-len(values):]:
-            self.unless += 0 * value  # 0 * infinity is not a number either
+            self.skip += 0 * value  # 0 * infinity is NaN as well
 
-    def measured(self, build, *values):
-        """A Reading of build of the values' numbers."""
+    def record(self, build, *values):
+        """Return a DeferredMetric: build of the values as plain numbers."""
         self._values += [_array(value) for value in values]
-        return Reading(build, slice(len(self._values) - len(values), len(self._values)))
+        return DeferredMetric(build, slice(len(self._values) - len(values), len(self._values)))
 
     def end_step(self):
-        """What is left to be read of the step that ends here, for `read`: its row on the device, and its checks."""
+        """End a step: return its row on the device and its checks, for `read_back`."""
         row, checks = self._xp.stack(self._values), self._checks
         self._values, self._checks = [], []
         return row, checks
 
 
-def watch_on(device):
-    """The Watch for 'cpu' or 'cuda'."""
-    return AtOnce() if device == "cpu" else Later(nn.backend.load_cupy())
+def reader_for(device):
+    """Return the MetricReader for 'cpu' or 'cuda'."""
+    return ImmediateReader() if device == "cpu" else DeferredReader(nn.backend.load_cupy())
 
 
-def read(left):
-    """The rows of what several steps left to be read, by one copy from the device: for each a list of numbers, or the words of
-    what was not finite in it. From there on nothing is worth reading: so that is the last one."""
-    rows = [row for row, _ in left]
+def read_back(pending):
+    """Read the rows of several steps by one copy from the device.
+
+    pending: what end_step returned for each step
+    Returns for each step a list of numbers, or the message of its error if something was not
+    finite. An error is the last item, because the steps after it are meaningless.
+    """
+    rows = [row for row, _ in pending]
     numbers = nn.backend.array_module(*rows).concatenate(rows).get().tolist()
     found = []
-    for row, checks in left:
-        mine, numbers = numbers[:len(row)], numbers[len(row):]
-        faults = [words for words in (check.of(mine) for check in checks) if words]
-        found.append(faults[0] if faults else mine)
-        if faults:
+    for row, checks in pending:
+        values, numbers = numbers[:len(row)], numbers[len(row):]
+        errors = [error for error in (check.evaluate(values) for check in checks) if error]
+        found.append(errors[0] if errors else values)
+        if errors:
             break
     return found
 
 
-def filled(step, row):
-    """A dataclass with what its Readings tell of a row in their place."""
+def fill_metrics(step, row):
+    """Return a copy of a dataclass with its DeferredMetrics evaluated on a row of numbers."""
     values = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
-    return dataclasses.replace(step, **{name: value.of(row) for name, value in values.items() if isinstance(value, Reading)})
+    return dataclasses.replace(step, **{name: value.evaluate(row) for name, value in values.items()
+                                        if isinstance(value, DeferredMetric)})
 
 
-def _fault_of_loss(*losses):
+def _loss_error(*losses):
     return None if math.isfinite(sum(losses)) else f"the loss is {sum(losses)}"
 
 
-def _fault_of_gradient(squares):
+def _gradient_error(squares):
     return None if math.isfinite(squares) else "a gradient is not finite"
 
 
@@ -133,4 +147,4 @@ def _array(value):
 
 
 def _numbers(values):
-    return nn.backend.numbers(*map(_array, values))
+    return nn.backend.read_back(*map(_array, values))

@@ -1,17 +1,18 @@
-"""Figures of quality: each one short function of arrays. docs/figures.md says what each is for and what its numbers mean.
+"""Image quality metrics, each a short function of arrays. docs/metrics.md explains them.
 
-    psnr, masked_ssim, ms_ssim     one drawn face against the right one                          higher is better
-    sharpness                      energy of fine detail over a set, drawn / real                1: as sharp
-    variety                        spread of the faces over a set, drawn / real                  1: as varied, 0: all alike
-    colour_error                   distance of the mean colours, CIE Lab                         lower is better
-    seam_error                     edge that a paste leaves along its border, CIE Lab            lower is better
-    frechet                        distance of two sets of features                              lower is better
-    main_direction, likeness       cosine with a person's mean direction                         1: the same
-    pose_errors, expression_errors differences of the landmarks' poses and expressions           lower is better
-    hole_iou                       holes of the drawn masks and what hides the faces             1: the same
+    psnr, masked_ssim, ms_ssim      a generated face against the target             higher is better
+    sharpness                       fine detail of a set, generated / real          1: equal
+    variety                         spread of the faces of a set, generated / real  1: equal
+    color_error                     distance of the mean colors, CIE Lab            lower is better
+    seam_error                      edge along the border of a paste, CIE Lab       lower is better
+    frechet                         distance of two sets of features                lower is better
+    mean_embedding, similarity      cosine with a person's mean face embedding      1: the same
+    pose_errors, expression_errors  differences of landmarks' pose and expression   lower is better
+    hole_iou                        IoU of the generated mask's holes and occluders 1: the same
 
-Legend: n faces, S their side, D features. Faces are (n, S, S, 3), 0..1 sRGB; a mask (n, S, S, 1), 0..1, weighs the pixels.
-What cannot be told from so few faces is NaN.
+Legend: N faces, S side in pixels, D features. Faces are (N, S, S, 3), sRGB, 0..1. A mask
+(N, S, S, 1), 0..1, weights the pixels. A metric that is undefined, such as the spread of a single
+face, is NaN.
 """
 import numpy as np
 
@@ -20,137 +21,160 @@ from data.geometry.head_pose import head_pose
 from nn.functional.loss import ssim_map
 from nn.functional.resample import gaussian_blur
 
-WINDOW, SIGMA = 11, 1.5  # of SSIM, in pixels
+WINDOW, SIGMA = 11, 1.5  # SSIM's Gaussian window: side and standard deviation in pixels
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang 2003, the finest scale first
-_C1 = 0.01 ** 2  # keeps SSIM's luminance steady in the dark
-_INSIDE = (1, 2, 3)
+_C1 = 0.01 ** 2  # stabilizes SSIM's luminance term for dark images
+_IMAGE_AXES = (1, 2, 3)
 
 
 def psnr(x, y, mask):
-    """10 log10(1 / mean squared error) of each picture, in dB: x, y (n, S, S, 3), mask (n, S, S, 1) -> (n,)."""
-    error = ((x - y) ** 2 * mask).sum(_INSIDE) / (3 * mask.sum(_INSIDE))
+    """Return the PSNR of each image in dB, (N,): 10 log10(1 / mean squared error).
+
+    x, y: (N, S, S, 3), 0..1
+    mask: (N, S, S, 1), 0..1
+    """
+    error = ((x - y) ** 2 * mask).sum(_IMAGE_AXES) / (3 * mask.sum(_IMAGE_AXES))
     return -10 * np.log10(np.maximum(error, 1e-10))
 
 
 def masked_ssim(x, y, mask):
-    """SSIM (Wang 2004) of each picture, averaged where the mask is: x, y (n, S, S, 3), mask (n, S, S, 1) -> (n,)."""
-    return _mean_of_windows(ssim_map(x, y, WINDOW, SIGMA), mask)
+    """Return the SSIM (Wang 2004) of each image, (N,), averaged with the mask; see psnr."""
+    return _mean_over_windows(ssim_map(x, y, WINDOW, SIGMA), mask)
 
 
 def ms_ssim(x, y, mask):
-    """Multi-scale SSIM (Wang 2003) of each picture: x, y (n, S, S, 3), mask (n, S, S, 1) -> (n,), 0..1.
+    """Return the multi-scale SSIM (Wang 2003) of each image, (N,), 0..1. Arguments as in psnr.
 
-    At each scale SSIM's contrast and structure, at the coarsest its luminance too, averaged where the mask is; their
-    product, each to the power of SCALE_WEIGHTS. From scale to scale the pictures and the mask are halved. There are as
-    many scales, five at most, as have room for the window: 2 at 32 pixels, 3 at 64, 4 at 128; their weights are made to
-    sum to 1."""
+    It is the product over scales of SSIM's contrast-structure term, averaged with the mask and
+    raised to the power of SCALE_WEIGHTS; the coarsest scale includes luminance. Images and mask are
+    halved from scale to scale. The number of scales, at most five, is limited by the window: 2 at
+    32 pixels, 3 at 64, 4 at 128. The weights are normalized to sum to 1.
+    """
     scales = number_of_scales(min(x.shape[1:3]))
     weights = np.array(SCALE_WEIGHTS[:scales]) / sum(SCALE_WEIGHTS[:scales])
     result = np.ones(len(x))
     for scale, weight in enumerate(weights):
         similar = ssim_map(x, y, WINDOW, SIGMA)
         if scale < scales - 1:
-            similar = similar / _luminance(x, y)  # contrast and structure are left
-        result *= np.maximum(_mean_of_windows(similar, mask), 0) ** weight
-        x, y, mask = _halved(x), _halved(y), _halved(mask)
+            similar = similar / _luminance(x, y)  # leaves contrast and structure
+        result *= np.maximum(_mean_over_windows(similar, mask), 0) ** weight
+        x, y, mask = _downsample(x), _downsample(y), _downsample(mask)
     return result
 
 
 def number_of_scales(side):
-    """How many scales of ms_ssim a picture of that side has: at each the window must fit."""
+    """Return the number of ms_ssim's scales for that image side: the window must fit in each."""
     return max(1, sum(side >> k >= WINDOW for k in range(len(SCALE_WEIGHTS))))
 
 
 def _luminance(x, y):
-    """SSIM's first factor: how alike the means are in each window."""
+    """Return SSIM's luminance term, which compares the means in each window."""
     x, y = gaussian_blur(x, WINDOW, SIGMA), gaussian_blur(y, WINDOW, SIGMA)
     return (2 * x * y + _C1) / (x * x + y * y + _C1)
 
 
-def _mean_of_windows(values, mask):
-    """The mean of what was measured in windows (n, S - 10, S - 10, 3), weighted by the mask at their middles: (n,)."""
-    rim = WINDOW // 2
-    inner = mask[:, rim:-rim, rim:-rim]
-    return (values * inner).sum(_INSIDE) / (3 * inner.sum(_INSIDE))
+def _mean_over_windows(values, mask):
+    """Average (N, S - 10, S - 10, 3) values of windows, weighted by the mask at their centers."""
+    border = WINDOW // 2
+    inner = mask[:, border:-border, border:-border]
+    return (values * inner).sum(_IMAGE_AXES) / (3 * inner.sum(_IMAGE_AXES))
 
 
-def _halved(x):
-    """Means of 2 x 2 pixels: (n, H, W, C) -> (n, H // 2, W // 2, C)."""
+def _downsample(x):
+    """Average 2 x 2 pixels: (N, H, W, C) -> (N, H // 2, W // 2, C)."""
     n, height, width, channels = x.shape
     even = x[:, :height // 2 * 2, :width // 2 * 2]
     return even.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
 
 
-def sharpness(drawn, target, mask):
-    """How much fine detail was drawn: the Laplacian's energy over the set, drawn / real. One number, 0 and more.
+def sharpness(generated, target, mask):
+    """Return the ratio of fine detail, generated / real, of a set of faces: one number >= 0.
 
-    drawn, target: (n, S, S, 3); mask: (n, S, S, 1). The mean square of the grey picture's Laplacian inside the mask, first
-    averaged over the faces, then divided: a blurred real face in the set does not count for more than it holds. NaN where
-    the real faces are without any detail."""
+    generated, target: (N, S, S, 3), 0..1
+    mask: (N, S, S, 1), 0..1
+
+    Detail is the energy of the gray image's Laplacian within the mask. It is summed over the faces
+    before the division, so a blurred real face only has the weight of its own detail. NaN if the
+    real faces have no detail.
+    """
     weight = mask[:, 1:-1, 1:-1, 0]
-    energy = [(_laplacian(faces @ LUMA) ** 2 * weight).sum(dtype=np.float64) for faces in (drawn, target)]
+    energy = [(_laplacian(faces @ LUMA) ** 2 * weight).sum(dtype=np.float64) for faces in (generated, target)]
     return float(energy[0] / energy[1]) if energy[1] > 0 else float("nan")
 
 
-def variety(drawn, target, mask):
-    """How much the drawn faces differ from one another, against the real ones: spread / spread. One number, 0 and more.
+def variety(generated, target, mask):
+    """Return the ratio of the spread of a set of faces, generated / real: one number >= 0.
 
-    drawn, target: (n, S, S, 3); mask: (n, S, S, 1). The spread of a set: the root of its variance at each pixel and colour
-    over the n faces, each weighted by its mask, summed over pixels. 0: the same picture each time. NaN where the real
-    faces do not differ (one face alone never does)."""
-    spread = [np.sqrt((_deviation(faces, mask) ** 2 * mask).sum(dtype=np.float64)) for faces in (drawn, target)]
+    generated, target: (N, S, S, 3), 0..1
+    mask: (N, S, S, 1), 0..1
+
+    Spread is the root of the variance over the faces, weighted by their masks and summed over
+    pixels and colors. It is 0 if all faces are the same. NaN if the real faces do not differ, as
+    with a single face.
+    """
+    spread = [np.sqrt((_deviation(faces, mask) ** 2 * mask).sum(dtype=np.float64)) for faces in (generated, target)]
     return float(spread[0] / spread[1]) if len(mask) > 1 and spread[1] > 0 else float("nan")
 
 
-def _laplacian(grey):
-    """Sum of the four neighbours - 4 times the pixel: (n, S, S) -> (n, S - 2, S - 2)."""
-    middle = grey[:, 1:-1, 1:-1]
-    return grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * middle
+def _laplacian(gray):
+    """Return the four neighbors' sum minus 4 times the pixel: (N, S, S) -> (N, S - 2, S - 2)."""
+    middle = gray[:, 1:-1, 1:-1]
+    return gray[:, :-2, 1:-1] + gray[:, 2:, 1:-1] + gray[:, 1:-1, :-2] + gray[:, 1:-1, 2:] - 4 * middle
 
 
 def _deviation(faces, mask):
-    """What each face (n, S, S, 3) has more than the set's mean at that pixel, faces weighted by their masks (n, S, S, 1)."""
+    """Return the difference of each face (N, S, S, 3) from the set's mask-weighted mean."""
     mean = (faces * mask).sum(axis=0) / np.maximum(mask.sum(axis=0), 1e-6)
     return faces - mean
 
 
-def colour_error(drawn, target, mask):
-    """Distance of the mean CIE Lab colours inside the mask (Delta E 1976) of each face: (n,). 2 is just seen, 10 is
-    another light.
+def color_error(generated, target, mask):
+    """Return the distance of each face's mean CIE Lab colors within the mask (Delta E 1976), (N,).
 
-    drawn, target: (n, S, S, 3); mask: (n, S, S, 1)."""
-    difference = (rgb_to_lab(drawn) - rgb_to_lab(target)) * mask
+    generated, target: (N, S, S, 3), 0..1
+    mask: (N, S, S, 1), 0..1
+
+    A distance of 2 is just visible, 10 is like a different light.
+    """
+    difference = (rgb_to_lab(generated) - rgb_to_lab(target)) * mask
     return np.linalg.norm(difference.sum((1, 2)) / mask.sum((1, 2)), axis=1)
 
 
-def seam_error(pasted, original, share, side):
-    """The edge that a paste leaves along its border, of each picture: (n,), in CIE Lab units per hundredth of the crop's
-    side.
+def seam_error(pasted, original, alpha, side):
+    """Return the edge along each paste's border, (N,), in Lab units per 1/100 of the crop's side.
 
-    pasted, original: (n, H, W, 3), 0..1; share: (n, H, W), 0..1, how much of each pixel the paste replaced; side: of the
-    face's crop in these pixels. What the paste added is pasted - original: nothing outside, the other face inside. A seam
-    is where that changes fast across the border. So its slope is taken along the slope of `share`, and averaged, weighted
-    by the latter: the steeper the border, the more it counts. An edge that the original has there, of jaw or hair, does
-    not count. Everything is blurred before by a Gaussian of a hundredth of the side, so that grain does not pass for a
-    seam."""
+    pasted, original: (N, H, W, 3), 0..1
+    alpha: (N, H, W), 0..1, opacity of the paste at each pixel
+    side: side of the face's crop in these pixels
+
+    The paste added pasted - original: zero outside, the other face inside. A seam is a fast change
+    of that across the border. So its derivative along the gradient of alpha is averaged, weighted
+    by the norm of that gradient: a steep border has a large weight. Edges of the original, of jaw
+    or hair, cancel out. Everything is first blurred by a Gaussian of 1/100 of the side, so that
+    grain is not taken for a seam.
+    """
     sigma = side / 100
     window = 2 * int(np.ceil(3 * sigma)) + 1
     added = gaussian_blur(rgb_to_lab(pasted) - rgb_to_lab(original), window, sigma)
-    down, right = np.gradient(gaussian_blur(share[..., None], window, sigma), axis=(1, 2))  # the border's slope
+    down, right = np.gradient(gaussian_blur(alpha[..., None], window, sigma), axis=(1, 2))  # the border's gradient
     steep = np.sqrt(down ** 2 + right ** 2)
     added_down, added_right = np.gradient(added, axis=(1, 2))
     across = (added_down * down + added_right * right) / np.maximum(steep, 1e-9)
     step = np.linalg.norm(across, axis=-1, keepdims=True)
-    return (step * steep).sum(_INSIDE) / np.maximum(steep.sum(_INSIDE), 1e-9) * sigma
+    return (step * steep).sum(_IMAGE_AXES) / np.maximum(steep.sum(_IMAGE_AXES), 1e-9) * sigma
 
 
 def frechet(features, others):
-    """The Frechet distance of two sets of features (n, D), (m, D), taken for two Gaussians (Heusel 2017): 0 and more.
+    """Return the Frechet distance of two sets of features, as of two Gaussians (Heusel 2017), >= 0.
 
-    |mean - mean'|^2 + trace(C + C' - 2 (C^1/2 C' C^1/2)^1/2). The roots are those of symmetric matrices, by eigenvalues;
-    where there are fewer faces than features most of these are 0, and what rounding leaves below 0 counts as 0.
-    Covariances of few faces are uncertain, which makes the distance too large: compare only distances of equal numbers of
-    faces. NaN for sets of one."""
+    features, others: (N, D), (M, D)
+
+    It is |mean - mean'|^2 + trace(C + C' - 2 (C^1/2 C' C^1/2)^1/2). The square roots are of
+    symmetric matrices and computed from eigenvalues. With fewer faces than features most of these
+    are 0, and negative ones from rounding are set to 0. Covariances of few faces are uncertain,
+    which makes the distance too large. Compare only distances of equal numbers of faces. NaN if a
+    set has only one face.
+    """
     if min(len(features), len(others)) < 2:
         return float("nan")
     features, others = np.asarray(features, np.float64), np.asarray(others, np.float64)
@@ -162,56 +186,71 @@ def frechet(features, others):
     return float(max(apart + np.trace(first) + np.trace(second) - 2 * common, 0))
 
 
-def hole_iou(drawn, mask, whole):
-    """How well drawn masks leave out what hides the faces: the pixels of the whole face that both the drawn and the true
-    mask leave out, over those that either does. All (n, S, S, 1); inside is above 1/2. NaN where nothing is hidden."""
+def hole_iou(generated, mask, whole):
+    """Return the IoU of the holes in generated masks with the occluded parts of the faces.
+
+    generated: generated masks (N, S, S, 1), 0..1; pixels up to 1/2 are holes
+    mask: masks (N, S, S, 1) without the occluded parts
+    whole: masks (N, S, S, 1) of the whole faces
+    NaN if nothing is occluded.
+    """
     face = whole > 0.5
-    holes, hidden = face & (drawn <= 0.5), face & (mask <= 0.5)
-    return (holes & hidden).sum() / (holes | hidden).sum() if hidden.any() else np.nan
+    holes, occluded = face & (generated <= 0.5), face & (mask <= 0.5)
+    return (holes & occluded).sum() / (holes | occluded).sum() if occluded.any() else np.nan
 
 
-def main_direction(directions):
-    """A person's direction: the mean of those of their faces (n, D), scaled to length 1."""
-    mean = directions.mean(axis=0)
+def mean_embedding(embeddings):
+    """Return a person's embedding (D,): the mean of their faces' (N, D), scaled to length 1."""
+    mean = embeddings.mean(axis=0)
     return mean / np.linalg.norm(mean)
 
 
-def likeness(directions, person):
-    """Cosine of each face's direction (n, D), of length 1, with a person's (D,): (n,), -1..1."""
-    return directions @ person
+def similarity(embeddings, person):
+    """Return the cosine of face embeddings (N, D), of length 1, with a person's (D,): -1..1."""
+    return embeddings @ person
 
 
 def pose_errors(found, wanted):
-    """Mean difference of two sets of landmarks (n, 68, 2) in yaw, pitch and roll, degrees: a dictionary.
+    """Return the mean absolute differences in yaw, pitch and roll in degrees, as a dictionary.
 
-    Pitch is told from where the tip of the nose lies between eyes and mouth, which differs from person to person. So the
-    mean difference in pitch is taken out first: it tells two noses apart, not two poses. With one face nothing is left:
-    NaN."""
+    found, wanted: landmarks (N, 68, 2)
+
+    Pitch is estimated from the position of the nose tip between eyes and mouth, which differs
+    between people. So the mean difference in pitch is subtracted first: it compares noses, not
+    poses. The error in pitch is NaN for a single face.
+    """
     found, wanted = head_pose(found), head_pose(wanted)
     return {"yaw_error": float(np.abs(found.yaw - wanted.yaw).mean()),
-            "pitch_error": _changes_apart(found.pitch, wanted.pitch),
+            "pitch_error": _mean_change_error(found.pitch, wanted.pitch),
             "roll_error": float(np.abs(found.roll - wanted.roll).mean())}
 
 
 def expression_errors(found, wanted):
-    """Mean difference of two sets of landmarks (n, 68, 2) in the opening of eyes and mouth and the mouth's width, in per
-    cent of the distance between the outer eye corners: a dictionary.
+    """Return the mean absolute differences in the opening of eyes and mouth and the mouth's width.
 
-    Whose lips are wide is not an expression: the mean difference over the set is taken out, as in pose_errors."""
+    found, wanted: landmarks (N, 68, 2)
+    Returns a dictionary, in percent of the distance between the outer eye corners.
+
+    Wide lips are no expression. So the mean difference over the set is subtracted, as in
+    pose_errors.
+    """
     pairs = zip(("eyes_error", "mouth_error", "width_error"), expression(found).T, expression(wanted).T)
-    return {name: _changes_apart(one, other) for name, one, other in pairs}
+    return {name: _mean_change_error(one, other) for name, one, other in pairs}
 
 
 def expression(landmarks):
-    """Opening of the eyes, opening of the mouth, width of the mouth: (n, 68, 2) -> (n, 3), per cent of the distance
-    between the outer eye corners. Ratios of lengths: turned or enlarged, a face has the same."""
+    """Return opening of the eyes, opening of the mouth, width of the mouth: (N, 68, 2) -> (N, 3).
+
+    They are in percent of the distance between the outer eye corners, so rotation and scale of the
+    face do not matter.
+    """
     def between(i, j):
         return np.linalg.norm(landmarks[:, i] - landmarks[:, j], axis=-1)
     eyes = between([37, 38, 43, 44], [41, 40, 47, 46]).mean(axis=1)
     return 100 * np.stack([eyes, between(62, 66), between(48, 54)], axis=1) / between(36, 45)[:, None]
 
 
-def _changes_apart(values, others):
-    """Mean |difference| of two rows of values, their mean difference taken out."""
+def _mean_change_error(values, others):
+    """Return the mean |difference| of values (N,) after subtracting their mean difference."""
     difference = values - others
     return float(np.abs(difference - difference.mean()).mean()) if len(values) > 1 else float("nan")

@@ -1,11 +1,13 @@
-"""Networks in training, and all that is needed to continue: weights, averages, the optimizers' memory, the number of steps.
+"""The training state (networks, averages, optimizers, step), and one step of each stage.
 
-Pictures are drawn by the average of the weights over their recent past, not by the weights themselves. Trained for too long on
-few faces, a network learns these by heart and fails on all others. So the averages that drew held-out faces best are kept, from
-whichever step: the adversarial stage starts from them, and at last they draw the swaps.
+Images are generated with a moving average (EMA) of the weights, not with the weights themselves.
+Trained for too long on few faces, a network overfits: it reconstructs these and fails on all
+others. So the averages with the best held-out score are kept, whichever step they come from. The
+adversarial stage starts from them, and in the end they generate the swaps.
 
-"Best" is the least held-out loss. An adversary makes faces sharper and that loss a little worse, so in its stage what they lack
-or exceed in sharpness is added (HeldOut.fault).
+The model selection score is the held-out loss. An adversary makes faces sharper and that loss a
+little worse. So in the adversarial stage a penalty for too little or too much sharpness is added
+(HeldOut.selection_score).
 """
 import contextlib
 import math
@@ -17,24 +19,24 @@ import nn
 from gan.training import deferred, metrics, steps
 from nn.serialize import subset
 
-WARMUP_SHARE = 0.05  # of the adversarial stage: the adversary learns what it faces before it is listened to
-RAMP = 4  # warm-ups long, the adversary's weight then rises
-OPEN_STAGE = 1000  # steps that a stage of open length is taken to have, for this warm-up
-SHARPNESS_WEIGHT = 0.02  # of an error of sharpness by a factor of 2, beside a held-out loss of about 0.1
-COLLAPSED = 2.0  # times the best held-out loss of the stage
-LATEST = 20  # steps
+WARMUP_SHARE = 0.05  # fraction of the adversarial stage during which the adversarial loss is off
+RAMP_FACTOR = 4  # after the warmup, the adversarial weight rises linearly for this many times its length
+OPEN_STAGE = 1000  # assumed number of steps for the warmup while a stage's length is open
+SHARPNESS_WEIGHT = 0.02  # penalty for sharpness off by a factor of 2, relative to a held-out loss of about 0.1
+COLLAPSE_FACTOR = 2.0  # losses above this many times the best held-out loss of the stage are a collapse
+LATEST_STEPS = 20  # number of training losses that are averaged for the detection of a collapse
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How held-out faces are drawn by the averaged weights: Losses, and gan.training.metrics' sharpness and variety."""
+    """Metrics of the held-out faces, reconstructed with the averaged weights."""
 
     losses: steps.Losses
-    sharpness: float
-    variety: float
+    sharpness: float  # gan.training.metrics.sharpness, mean over the people
+    variety: float  # gan.training.metrics.variety, mean over the people
 
-    def fault(self, stage):
-        """What the best averages of a stage have least of."""
+    def selection_score(self, stage):
+        """Return the score that selects the best averages of a stage; lower is better."""
         if stage != "adversarial" or not self.sharpness > 0:
             return self.losses.loss
         return self.losses.loss + SHARPNESS_WEIGHT * abs(math.log2(self.sharpness))
@@ -42,199 +44,226 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step measured: its number, from 1; gan.training.steps.Losses of the autoencoder and Duel of the discriminator where they
-    learned, the push that a drawn face got from the adversary, the weight of it, and the learning rate. What a GPU measured is a
-    gan.training.deferred.Reading until it is read."""
+    """Metrics of one step; on a GPU DeferredMetrics until they are read back."""
 
-    number: int
+    number: int  # from 1
     stage: str
     learning_rate: float
-    losses: steps.Losses | None = None
-    duel: steps.Duel | None = None
-    gradient_made: float | None = None
-    weight: float | None = None
+    losses: steps.Losses | None = None  # if the autoencoder was trained
+    discriminator_metrics: steps.DiscriminatorMetrics | None = None  # if the discriminator was trained
+    fake_grad_norm: float | None = None  # norm of the adversarial loss's gradient with respect to a face
+    adversarial_weight: float | None = None
 
 
 class Trainer:
-    """A model in training: a FaceAutoencoder or ManyFaces, and its adversary as soon as there is one.
+    """A model in training, and its adversary as soon as a stage needs one.
 
-    new_adversary: function that makes the untrained gan.training.adversary.Adversary, called when a stage first needs it. inherited:
-    weights of a base's discriminator, {name: array}, with which it then begins if it is to teach: as a judge it would soon know
-    these few faces by heart."""
+    model: FaceAutoencoder or MultiPersonAutoencoder
+    hparams: gan.training.steps.Hyperparameters
+    new_adversary: function that returns an untrained gan.training.adversary.Adversary
+    pretrained_discriminator: weights {name: array} from which the adversary starts. One that is
+        trained only as a judge starts from random weights: it would soon overfit to few faces
+    """
 
-    def __init__(self, model, recipe, new_adversary=None, inherited=None):
-        self.model, self.recipe, self._new_adversary, self.inherited = model, recipe, new_adversary, inherited or {}
-        self.optimizer = nn.optim.Adam(model.parameters(), recipe.learning_rate, betas=recipe.betas)
-        self.average = nn.optim.ExponentialMovingAverage(model.parameters(), recipe.decay)
+    def __init__(self, model, hparams, new_adversary=None, pretrained_discriminator=None):
+        self.model, self.hparams, self._new_adversary = model, hparams, new_adversary
+        self.pretrained_discriminator = pretrained_discriminator or {}
+        self.optimizer = nn.optim.Adam(model.parameters(), hparams.learning_rate, betas=hparams.betas)
+        self.average = nn.optim.ExponentialMovingAverage(model.parameters(), hparams.decay)
         self.adversary = None
-        self.watch, self._unread = self._new_watch(), []
+        self.metric_reader, self._pending = self._new_reader(), []  # pending: [(Step, result of end_step)]
         self.step = 0
-        self.rate_scale = 1.0  # lowered by gan.session.session each time that training goes wrong
+        self.lr_scale = 1.0  # factor of all learning rates; gan.session.session lowers it at each rollback
         self.best = [array.copy() for array in self.average.averages]
-        self.best_fault, self.best_loss, self.best_step = math.inf, math.inf, 0
-        self.stage_number = 0  # of the stage in the plan that the best belong to
+        self.best_score, self.best_loss, self.best_step = math.inf, math.inf, 0
+        self.stage_number = 0  # the stage of the plan that `best` belongs to
 
-    def enter(self, place):
-        """Make ready for the stage of a gan.training.schedule.Place; to be called before each step. True at the first step of a stage."""
-        if place.stage != "autoencoder" and self.adversary is None:
+    def enter_stage(self, position):
+        """Prepare for the next step; call it before each one. Return whether a new stage begins.
+
+        position: gan.training.schedule.StagePosition of the next step
+        """
+        if position.stage != "autoencoder" and self.adversary is None:
             self.adversary = self._new_adversary()
-            if place.teaches():
-                self.adversary.inherit(self.inherited)
-            self.inherited = {}
-        if place.number == self.stage_number:
+            if position.leads_to_adversarial():
+                self.adversary.load_pretrained(self.pretrained_discriminator)
+            self.pretrained_discriminator = {}
+        if position.number == self.stage_number:
             return False
-        self.stage_number = place.number
-        if place.stage != "discriminator":  # there the autoencoder stays as it is
-            self.best_fault = self.best_loss = math.inf
+        self.stage_number = position.number
+        if position.stage != "discriminator":  # in that stage the autoencoder is frozen
+            self.best_score = self.best_loss = math.inf
             for p, best, average in zip(self.model.parameters(), self.best, self.average.averages):
                 p.data, average[...] = best.copy(), best
         return True
 
-    def train_step(self, place, batches):
-        """Take the next step, at `place` in its stage, on what `batches` (gan.training.prefetch.BatchMaker) makes for it. Returns a Step; on
-        a GPU with what has not been read yet: `read` does."""
-        rests = self.recipe.rest > place.progress() if place.stage == "autoencoder" else self.recipe.rest >= 1
-        for parameter in self.model.encoder.reading():
-            parameter.requires_grad = not rests
-        step = {"autoencoder": self._draw, "discriminator": self._judge, "adversarial": self._duel}[place.stage]
-        made = step(place, batches)
-        if place.stage != "discriminator":
-            self.average.update(self.watch.unless)
+    def train_step(self, position, batches):
+        """Take the next step and return a Step. On a GPU `fetch_metrics` reads its metrics back.
+
+        position: gan.training.schedule.StagePosition of the step
+        batches: gan.training.prefetch.BatchPrefetcher
+        """
+        # In the autoencoder stage the encoder is frozen for a fraction of it; later, only if that
+        # fraction is 1.
+        frozen = (self.hparams.freeze_encoder > position.progress() if position.stage == "autoencoder"
+                  else self.hparams.freeze_encoder >= 1)
+        for parameter in self.model.encoder.encoding_parameters():
+            parameter.requires_grad = not frozen
+        take_step = {"autoencoder": self._autoencoder_step, "discriminator": self._discriminator_step,
+                     "adversarial": self._adversarial_step}[position.stage]
+        step = take_step(position, batches)
+        if position.stage != "discriminator":
+            self.average.update(self.metric_reader.skip)
         self.step += 1
-        self._unread.append((made, self.watch.end_step()))
-        return made
+        self._pending.append((step, self.metric_reader.end_step()))
+        return step
 
-    def read(self):
-        """The Steps since the last reading, as numbers. From a GPU they come by one copy, which waits until it has taken them all.
+    def fetch_metrics(self):
+        """Return the Steps since the last call, as numbers.
 
-        Raises NotFiniteError if one of them was not finite. The weights are those of the step before that one, and `step` is its
-        number again; but the optimizers have counted on: the way on is from a state_dict."""
-        taken, left = zip(*self._unread) if self._unread else ((), ())
-        self._unread = []
-        if not taken or left[0] is None:
-            return list(taken)
-        rows = deferred.read(left)
+        On a GPU one copy reads them back, which waits until all these steps are done.
+
+        Raises NotFiniteError if one of the steps was not finite. Then the weights and `step` are
+        those before that step. But the optimizers have counted later steps, so training can only
+        continue from a state_dict.
+        """
+        steps_taken, pending = zip(*self._pending) if self._pending else ((), ())
+        self._pending = []
+        if not steps_taken or pending[0] is None:
+            return list(steps_taken)
+        rows = deferred.read_back(pending)
         if isinstance(rows[-1], str):
-            self.step = taken[len(rows) - 1].number - 1
+            self.step = steps_taken[len(rows) - 1].number - 1
             raise deferred.NotFiniteError(rows[-1])
-        return [deferred.filled(step, row) for step, row in zip(taken, rows)]
+        return [deferred.fill_metrics(step, row) for step, row in zip(steps_taken, rows)]
 
-    def reads_at_once(self):
-        """Whether each step's figures are there as soon as it is taken: on the CPU."""
-        return self.watch.unless is None
+    def reads_immediately(self):
+        """Return whether a step's metrics are available as soon as it is taken: on the CPU."""
+        return self.metric_reader.skip is None
 
-    def _new_watch(self):
-        return deferred.watch_on(self.model.parameters()[0].device)
+    def _new_reader(self):
+        return deferred.reader_for(self.model.parameters()[0].device)
 
-    def _draw(self, place, batches):
-        rate = self._rate(self.recipe.learning_rate, place)
-        self.optimizer.lr = rate
-        return self._step(place, rate, steps.train_autoencoder(self.model, self.optimizer, batches(self.step), self.watch))
+    def _autoencoder_step(self, position, batches):
+        lr = self._learning_rate(self.hparams.learning_rate, position)
+        self.optimizer.lr = lr
+        losses = steps.train_autoencoder(self.model, self.optimizer, batches(self.step), self.metric_reader)
+        return Step(self.step + 1, position.stage, lr, losses)
 
-    def _step(self, place, *measured, **more):
-        return Step(self.step + 1, place.stage, *measured, **more)
-
-    def _judge(self, place, batches):
-        rate = self._rate(self.recipe.critic_rate, place)
+    def _discriminator_step(self, position, batches):
+        lr = self._learning_rate(self.hparams.discriminator_learning_rate, position)
         with self.best_weights():
-            duel = self.adversary.learn_alone(self.model, batches(self.step), rate, self._noise(place), self.step, not place.teaches(),
-                                              self.watch)
-        return self._step(place, rate, duel=duel)
+            discriminator_metrics = self.adversary.train_on_frozen_model(
+                self.model, batches(self.step), lr, self._noise_strength(position), self.step,
+                not position.leads_to_adversarial(), self.metric_reader)
+        return Step(self.step + 1, position.stage, lr, discriminator_metrics=discriminator_metrics)
 
-    def _duel(self, place, batches):
-        rate = self._rate(self.recipe.adversarial_rate, place)
-        critic_rate, noise = self._rate(self.recipe.critic_rate, place), self._noise(place)
-        first = self.step * self.recipe.critic_turns  # the discriminator's steps have numbers of their own
-        for turn in range(1, self.recipe.critic_turns):
+    def _adversarial_step(self, position, batches):
+        lr = self._learning_rate(self.hparams.adversarial_learning_rate, position)
+        discriminator_lr = self._learning_rate(self.hparams.discriminator_learning_rate, position)
+        noise = self._noise_strength(position)
+        first = self.step * self.hparams.discriminator_steps  # the discriminator's steps are numbered separately
+        for substep in range(1, self.hparams.discriminator_steps):
             with nn.no_grad():
-                redrawn = self.model.redraw(*batches.extra(self.step, turn))
-            self.adversary.learn_against(redrawn, critic_rate, noise, first + turn, self.watch)
-        redrawn = self.model.redraw(*batches(self.step))
-        duel = self.adversary.learn_against(redrawn, critic_rate, noise, first, self.watch)
-        self.optimizer.lr, weight = rate, adversarial_weight(self.recipe, place)
-        losses, push = steps.train_generator(self.model, self.optimizer, self.recipe, redrawn, self.adversary.network, weight,
-                                                self.watch)
-        return self._step(place, rate, losses, duel, push, weight)
+                reconstructions = self.model.reconstruct(*batches.extra(self.step, substep))
+            self.adversary.train_on_reconstructions(reconstructions, discriminator_lr, noise, first + substep,
+                                                    self.metric_reader)
+        reconstructions = self.model.reconstruct(*batches(self.step))
+        discriminator_metrics = self.adversary.train_on_reconstructions(reconstructions, discriminator_lr, noise, first,
+                                                                        self.metric_reader)
+        self.optimizer.lr, weight = lr, adversarial_weight(self.hparams, position)
+        losses, fake_grad_norm = steps.train_generator(self.model, self.optimizer, self.hparams, reconstructions,
+                                                       self.adversary.network, weight, self.metric_reader)
+        return Step(self.step + 1, position.stage, lr, losses, discriminator_metrics, fake_grad_norm, weight)
 
-    def _rate(self, peak, place):
-        return self.rate_scale * steps.learning_rate(peak, place.step, place.progress())
+    def _learning_rate(self, peak, position):
+        return self.lr_scale * steps.learning_rate(peak, position.step, position.progress())
 
-    def _noise(self, place):
-        return self.recipe.noise * (1 - place.progress())
+    def _noise_strength(self, position):
+        return self.hparams.noise * (1 - position.progress())
 
-    def measure(self, source):
-        """How the averaged weights draw the held-out faces of gan.people.pair.Subjects or gan.people.many.Crowd: a HeldOut."""
+    def measure(self, dataset):
+        """Return HeldOut metrics of the averaged weights.
+
+        dataset: gan.people.pair.FacePair or gan.people.many.MultiPersonDataset
+        """
         with self.average_weights():
-            redrawn = source.redrawn(self.model)
-        _, losses = steps.reconstruction(redrawn)
-        measured = [[figure(drawn[..., :3], target, mask) for drawn, target, mask in redrawn]
-                    for figure in (metrics.sharpness, metrics.variety)]
-        return HeldOut(losses, *(float(np.mean(values)) for values in measured))
+            reconstructions = dataset.reconstructions(self.model)
+        _, losses = steps.reconstruction(reconstructions)
+        values = [[metric(generated[..., :3], target, mask) for generated, target, mask in reconstructions]
+                  for metric in (metrics.sharpness, metrics.variety)]
+        return HeldOut(losses, *(float(np.mean(each)) for each in values))
 
     def keep_if_best(self, held_out, stage):
-        """Keep the averages if they are the best of their stage by what `measure` found."""
+        """Keep a copy of the averages if their HeldOut metrics are the best of the stage."""
         self.best_loss = min(self.best_loss, held_out.losses.loss)
-        if held_out.fault(stage) < self.best_fault:
+        if held_out.selection_score(stage) < self.best_score:
             self.best = [array.copy() for array in self.average.averages]
-            self.best_fault, self.best_step = held_out.fault(stage), self.step
+            self.best_score, self.best_step = held_out.selection_score(stage), self.step
 
-    def collapsed(self, held_out, training_losses):
-        """Whether what was learned in this stage is lost: held-out faces, as `measure` found, and those of the latest steps
-        are both drawn far worse than held-out ones were at best. training_losses: of each step, NaN where there is none.
+    def has_collapsed(self, held_out, training_losses):
+        """Return whether held-out and latest training losses are far above the best held-out loss.
 
-        Where only held-out faces are drawn worse the network learns its faces by heart, which is another fault."""
-        latest = training_losses[-LATEST:]
+        held_out: HeldOut metrics of now
+        training_losses: (n,), the loss of each step, NaN where there is none
+
+        If only the held-out loss is worse, the network overfits, which is no collapse.
+        """
+        latest = training_losses[-LATEST_STEPS:]
         latest = latest[~np.isnan(latest)]
         if not len(latest) or not math.isfinite(self.best_loss):
             return False
-        return not min(held_out.losses.loss, latest.mean()) <= COLLAPSED * self.best_loss
+        return not min(held_out.losses.loss, latest.mean()) <= COLLAPSE_FACTOR * self.best_loss
 
     def average_weights(self):
-        """Context manager: within it the model has its averaged weights."""
-        return _exchanged(self.model, self.average.averages)
+        """Return a context manager within which the model has the averaged weights."""
+        return _temporary_weights(self.model, self.average.averages)
 
     def best_weights(self):
-        """Context manager: within it the model has the averages that drew the held-out faces best."""
-        return _exchanged(self.model, self.best)
+        """Return a context manager within which the model has the best averages of its stage."""
+        return _temporary_weights(self.model, self.best)
 
     def state_dict(self):
-        """Everything that changes in training, as a flat dictionary of arrays: copies, in host memory. RuntimeError while a GPU's
-        steps are unread: they may be none to save."""
-        if self._unread and not self.reads_at_once():
-            raise RuntimeError(f"state_dict: {len(self._unread)} steps have not been read; call read() first")
+        """Return the whole training state as a flat dictionary of arrays: copies in host memory.
+
+        Raises RuntimeError if a GPU's steps are not read back, because they may not be finite.
+        """
+        if self._pending and not self.reads_immediately():
+            raise RuntimeError(f"state_dict: the metrics of {len(self._pending)} steps are pending; "
+                               "call fetch_metrics() first")
         names = [name for name, _ in self.model.named_parameters()]
         copies = {f"{kind}.{name}": nn.backend.to_numpy(array).copy()
                   for kind, arrays in (("average", self.average.averages), ("best", self.best))
                   for name, array in zip(names, arrays)}
-        state = {"average_updates": np.array(self.average.updates), **{name: np.array(getattr(self, name)) for name in _NUMBERS},
-                 **copies}
+        state = {"average_updates": np.array(self.average.updates),
+                 **{name: np.array(getattr(self, name)) for name in _SCALARS}, **copies}
         for part, each in (("model", self.model), ("optimizer", self.optimizer), ("adversary", self.adversary)):
             if each is not None:
                 state |= {f"{part}.{name}": array for name, array in each.state_dict().items()}
-        state |= {f"inherited.{name}": array for name, array in self.inherited.items()}
+        state |= {f"pretrained_discriminator.{name}": array for name, array in self.pretrained_discriminator.items()}
         return state
 
     def load_state_dict(self, state):
-        """Continue from a state_dict. Raises ValueError that names what does not fit."""
-        missing = {"average_updates", *_NUMBERS} - state.keys()
+        """Restore a state_dict. Raises ValueError that names what does not match."""
+        missing = {"average_updates", *_SCALARS} - state.keys()
         if missing:
             raise ValueError(f"load_state_dict: missing in the file: {', '.join(sorted(missing))}")
-        average, best = self._arrays(state, "average"), self._arrays(state, "best")
-        self.watch, self._unread = self._new_watch(), []
+        average, best = self._checked_arrays(state, "average"), self._checked_arrays(state, "best")
+        self.metric_reader, self._pending = self._new_reader(), []
         self.model.load_state_dict(subset(state, "model"))
         self.optimizer.load_state_dict(subset(state, "optimizer"))
         adversary = subset(state, "adversary")
         self.adversary = self._new_adversary() if adversary else None
         if adversary:
             self.adversary.load_state_dict(adversary)
-        self.inherited = subset(state, "inherited")
+        self.pretrained_discriminator = subset(state, "pretrained_discriminator")
         self.average.averages, self.best = average, best
         self.average.updates = int(state["average_updates"])
-        for name, kind in _NUMBERS.items():
+        for name, kind in _SCALARS.items():
             setattr(self, name, kind(state[name]))
 
-    def _arrays(self, state, kind):
-        """Copies of the arrays `kind.NAME` in the parameters' order, checked, on the parameters' devices."""
+    def _checked_arrays(self, state, kind):
+        """Return copies of the arrays `kind.NAME` in the parameters' order and on their devices."""
         arrays, found = [], subset(state, kind)
         for name, parameter in self.model.named_parameters():
             if name not in found or found[name].shape != parameter.shape:
@@ -244,20 +273,25 @@ class Trainer:
         return arrays
 
 
-_NUMBERS = {"step": int, "rate_scale": float, "best_fault": float, "best_loss": float, "best_step": int, "stage_number": int}
+# The Trainer's attributes that a state_dict holds under their own names.
+_SCALARS = {"step": int, "lr_scale": float, "best_score": float, "best_loss": float, "best_step": int,
+            "stage_number": int}
 
 
-def adversarial_weight(recipe, place):
-    """Weight of the adversarial loss in a step: 0 in the stage's warm-up, then rising in a line to recipe.weight."""
-    warmup = recipe.warmup
+def adversarial_weight(hparams, position):
+    """Return the weight of the adversarial loss: 0 in the warmup, a linear ramp, then constant.
+
+    position: gan.training.schedule.StagePosition
+    """
+    warmup = hparams.adversarial_warmup
     if warmup is None:
-        warmup = WARMUP_SHARE * (place.total or OPEN_STAGE)
-    return recipe.weight * min(1.0, max(0.0, (place.step - warmup) / (RAMP * warmup or 1)))
+        warmup = WARMUP_SHARE * (position.total or OPEN_STAGE)
+    return hparams.adversarial_weight * min(1.0, max(0.0, (position.step - warmup) / (RAMP_FACTOR * warmup or 1)))
 
 
 @contextlib.contextmanager
-def _exchanged(model, arrays):
-    """Within it the model's parameters are `arrays`; afterwards they are what they were before."""
+def _temporary_weights(model, arrays):
+    """Exchange the model's parameters for `arrays` within the context."""
     parameters = model.parameters()
     before = [p.data for p in parameters]
     try:
