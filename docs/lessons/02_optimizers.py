@@ -1,8 +1,9 @@
-"""A network in twenty lines, and what each optimizer does on one and the same valley.
+"""Optimizers: five of them on the same function, and a network trained in twenty lines.
 
-A gradient says which way is downhill here, and nothing of how far. In a valley that is steep across and nearly level along,
-one step size cannot suit both: what suits the slopes creeps along the floor, what suits the floor is thrown from slope to slope.
-Momentum, and a step size for each weight, are two answers; Adam is both.
+A gradient gives the direction of descent, but not the length of the step. In a valley that is steep
+across and nearly level along, no single step size suits both directions: a small one is slow along
+the valley, a large one overshoots from side to side. Momentum and a step size for each weight are
+two remedies. Adam combines them.
 """
 import lesson  # first: it puts the project on the path
 
@@ -13,21 +14,23 @@ import nn.functional as F
 from gan.monitor import chart
 
 START, MINIMUM = (-1.5, 1.2), (1.0, 0.0)
-STEEP = 100.0  # times as steep across the valley as along it
-STEPS = 400  # down the valley
-NEAR = 0.05  # of the minimum: it has arrived
-OPTIMIZERS = {"SGD": lambda p: nn.optim.SGD(p, lr=0.018), "with momentum": lambda p: nn.optim.SGD(p, lr=0.018, momentum=0.8),
-              "RMSprop": lambda p: nn.optim.RMSprop(p, lr=0.03), "Adam": lambda p: nn.optim.Adam(p, lr=0.15, betas=(0.9, 0.99)),
+STEEP = 100.0  # curvature across the valley relative to that along it
+STEPS = 400  # for each optimizer
+NEAR = 0.05  # distance from the minimum at which an optimizer has converged
+OPTIMIZERS = {"SGD": lambda p: nn.optim.SGD(p, lr=0.018),
+              "with momentum": lambda p: nn.optim.SGD(p, lr=0.018, momentum=0.8),
+              "RMSprop": lambda p: nn.optim.RMSprop(p, lr=0.03),
+              "Adam": lambda p: nn.optim.Adam(p, lr=0.15, betas=(0.9, 0.99)),
               "AdaBelief": lambda p: nn.optim.AdaBelief(p, lr=0.15, betas=(0.9, 0.99))}
 
 
 def valley(along, across):
-    """Zero at MINIMUM; the floor bends upwards slowly along the valley and STEEP times as fast across it."""
+    """Return a quadratic that is 0 at MINIMUM and grows STEEP times as fast across as along."""
     return ((along - MINIMUM[0]) ** 2 + STEEP * (across - MINIMUM[1]) ** 2) / 2
 
 
 def walk(make, steps):
-    """The path (steps + 1, 2) of an optimizer down the valley."""
+    """Return the path (steps + 1, 2) of an optimizer, make(parameters), down the valley."""
     point = [nn.Parameter(np.array(v)) for v in START]
     optimizer, path = make(point), [START]
     for _ in range(steps):
@@ -39,13 +42,13 @@ def walk(make, steps):
 
 
 def arrival(path):
-    """The step from which on a path stays NEAR the minimum, or None."""
+    """Return the step after which a path stays NEAR the minimum, or None."""
     far = np.flatnonzero(np.hypot(*(path - MINIMUM).T) > NEAR)[-1]
     return None if far == len(path) - 1 else int(far + 1)
 
 
 def fit(make, steps):
-    """The loss at each step of a network that learns a curve: everything that training is, in a loop of four lines."""
+    """Train a network to fit a curve, in a loop of four lines; return losses, (x, y, output)."""
     nn.manual_seed(0)
     x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     y = np.sin(4 * x) * np.exp(-x)
@@ -61,35 +64,37 @@ def fit(make, steps):
 
 
 def experiment(fast=False):
-    """Each optimizer's path down the valley and its arrival; the losses of a network learned with plain SGD and with Adam."""
+    """Return each optimizer's path and arrival, and the losses of a network by SGD and Adam."""
     paths = {name: walk(make, STEPS) for name, make in OPTIMIZERS.items()}
     steps = 300 if fast else 2000
-    fits = {"SGD": fit(lambda p: nn.optim.SGD(p, lr=0.1), steps), "Adam": fit(lambda p: nn.optim.Adam(p, lr=0.01), steps)}
+    fits = {"SGD": fit(lambda p: nn.optim.SGD(p, lr=0.1), steps),
+            "Adam": fit(lambda p: nn.optim.Adam(p, lr=0.01), steps)}
     return {"paths": paths, "arrivals": {name: arrival(path) for name, path in paths.items()}, "fits": fits}
 
 
-def picture(found):
-    """A panel for each path, and the network's curves and losses."""
+def image(found):
+    """Plot each path, and the network's outputs and losses."""
     drawing = chart.figure(12, 6)
     above, below = drawing.subfigures(2)
     panels, (curves, losses) = above.subplots(1, 5, sharey=True), below.subplots(1, 2)
     along, across = np.meshgrid(np.linspace(-1.9, 1.9, 120), np.linspace(-1.6, 1.6, 100))
     for axes, (name, path) in zip(panels, found["paths"].items()):
-        axes.contour(along, across, valley(along, across), np.geomspace(0.02, 150, 12), colors=chart.GREY, linewidths=0.5)
+        axes.contour(along, across, valley(along, across), np.geomspace(0.02, 150, 12), colors=chart.GRAY,
+                     linewidths=0.5)
         axes.plot(*path.T, ".-", color=chart.BLUE, markersize=3, linewidth=0.8)
         axes.plot(*MINIMUM, "*", color=chart.ORANGE, markersize=12)
         when = found["arrivals"][name]
-        axes.set_title(f"{name}: " + (f"there after {when} steps" if when else f"not there after {STEPS}"), fontsize=9)
+        axes.set_title(f"{name}: " + (f"{when} steps" if when else f"more than {STEPS} steps"), fontsize=9)
         axes.set(xlim=(-1.9, 1.9), ylim=(-1.6, 1.6))
     x, y, _ = found["fits"]["SGD"][1]
-    curves.plot(x, y, color=chart.GREY, linewidth=4, alpha=0.4, label="to be learned")
-    for name, colour in (("SGD", chart.ORANGE), ("Adam", chart.BLUE)):
-        history, (x, _, drawn) = found["fits"][name]
-        curves.plot(x, drawn, color=colour, label=name)
-        losses.plot(history, color=colour, label=name)
+    curves.plot(x, y, color=chart.GRAY, linewidth=4, alpha=0.4, label="target")
+    for name, color in (("SGD", chart.ORANGE), ("Adam", chart.BLUE)):
+        history, (x, _, generated) = found["fits"][name]
+        curves.plot(x, generated, color=color, label=name)
+        losses.plot(history, color=color, label=name)
     losses.set(yscale="log", xlabel="step")
-    losses.set_title("its loss", fontsize=9)
-    curves.set_title("a network of three layers", fontsize=9)
+    losses.set_title("training loss", fontsize=9)
+    curves.set_title("a network of three layers fits a curve", fontsize=9)
     curves.legend(frameon=False, fontsize=8)
     losses.legend(frameon=False, fontsize=8)
     return chart.pixels(drawing)
@@ -99,7 +104,7 @@ def claim(found):
     arrivals = ", ".join(f"{name} {when or f'more than {STEPS}'}" for name, when in found["arrivals"].items())
     last = {name: history[-1] for name, (history, _) in found["fits"].items()}
     return (f"Steps to the bottom of a valley {STEEP:g} times as steep across as along: {arrivals}.\n"
-            f"The network's loss in the end: SGD {last['SGD']:.2g}, Adam {last['Adam']:.2g}.")
+            f"The network's final loss: SGD {last['SGD']:.2g}, Adam {last['Adam']:.2g}.")
 
 
 if __name__ == "__main__":

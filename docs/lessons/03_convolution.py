@@ -1,8 +1,9 @@
-"""Convolution: the definition, the same as one matrix product, and the fast kernel; its three derivatives; a layer of one's own.
+"""Convolution: its definition, a matrix product, the fast kernel; its derivatives; a new layer.
 
-Every output pixel is the sum of the input pixels around it, each times a weight: a loop over seven indices. All the rest is
-about doing those same multiplications in an order that suits the machine. And since the sum is linear in the picture and
-linear in the weights, its derivatives are sums of the same kind: the three ops of nn/functional/conv.py.
+Each output pixel is the sum of the input pixels around it, each times a weight: a loop over seven
+indices. Fast implementations do the same multiplications in an order that suits the machine. The
+sum is linear in the image and linear in the weights, so its derivatives are sums of the same kind:
+the three ops of nn/functional/conv.py.
 """
 import lesson  # first: it puts the project on the path
 
@@ -19,10 +20,10 @@ CLASSES = 4  # directions of stripes
 
 
 def by_definition(x, w):
-    """x (N, H, W, C), w (kh, kw, C, K) -> y (N, OH, OW, K), number by number."""
-    n, h, wide, c = x.shape
+    """Convolve x (N, H, W, C) with w (kh, kw, C, K) by seven loops: y (N, OH, OW, K)."""
+    n, height, width, c = x.shape
     kh, kw, _, k = w.shape
-    y = np.zeros((n, h - kh + 1, wide - kw + 1, k), x.dtype)
+    y = np.zeros((n, height - kh + 1, width - kw + 1, k), x.dtype)
     for b, i, j, f in np.ndindex(y.shape):
         for p, q, channel in itertools.product(range(kh), range(kw), range(c)):
             y[b, i, j, f] += x[b, i + p, j + q, channel] * w[p, q, channel, f]
@@ -30,29 +31,29 @@ def by_definition(x, w):
 
 
 def by_columns(x, w):
-    """The same as one matrix product (im2col): each output pixel's surroundings become a row."""
+    """Convolve by one matrix product (im2col): the window of each output pixel becomes a row."""
     kh, kw, c, k = w.shape
-    windows = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(1, 2))  # (N, OH, OW, C, kh, kw), no copy yet
-    rows = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kh * kw * c)           # here: each pixel is copied kh * kw times
+    windows = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(1, 2))  # (N, OH, OW, C, kh, kw), a view
+    rows = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kh * kw * c)           # copies each pixel kh * kw times
     return (rows @ w.reshape(-1, k)).reshape(*windows.shape[:3], k)
 
 
 class Maxout(nn.Function):
-    """y[..., k] = the larger of x[..., 2k] and x[..., 2k + 1] (Goodfellow 2013): half the channels. The worked exercise."""
+    """y[..., k] = max(x[..., 2k], x[..., 2k + 1]) (Goodfellow 2013), solves the exercise."""
 
     def forward(self, x):
         pairs = x.reshape(*x.shape[:-1], -1, 2)
         y = pairs.max(axis=-1)
-        self.largest = (pairs == y[..., None]).reshape(x.shape).astype(x.dtype)  # constant in backward: an attribute
+        self.largest = (pairs == y[..., None]).reshape(x.shape).astype(x.dtype)  # a constant in backward
         return y
 
     def backward(self, gy):
-        twice = F.concatenate([gy.reshape(*gy.shape, 1)] * 2, axis=-1)  # (..., K, 2), for arrays and Tensors alike
+        twice = F.concatenate([gy.reshape(*gy.shape, 1)] * 2, axis=-1)  # (..., K, 2); arrays and Tensors
         return twice.reshape(self.largest.shape) * self.largest
 
 
 def stripes(count, rng):
-    """Noisy pictures of stripes in one of CLASSES directions: (count, 16, 16, 1), (count,)."""
+    """Return noisy images of stripes (count, 16, 16, 1) and their directions (count,), integers."""
     label = rng.integers(CLASSES, size=count)
     angle, shift = np.pi * label / CLASSES, rng.uniform(0, 2 * np.pi, count)
     row, column = np.mgrid[:16, :16]
@@ -60,11 +61,15 @@ def stripes(count, rng):
     return (wave + rng.normal(0, 1.0, wave.shape))[..., None].astype(np.float32), label
 
 
-def trained(bend, channels, steps):
-    """Share of new stripes told rightly by a network with `bend` after its convolution, which has so many channels."""
+def accuracy(activation, channels, steps):
+    """Train a classifier of stripes and return its accuracy on new images.
+
+    activation: follows the convolution, which has `channels` output channels
+    """
     nn.manual_seed(0)
     rng = np.random.default_rng(0)
-    network = nn.Sequential(nn.Conv2d(1, channels, 5, padding=2), bend, nn.AvgPool2d(16), nn.Flatten(), nn.Linear(8, CLASSES))
+    network = nn.Sequential(nn.Conv2d(1, channels, 5, padding=2), activation, nn.AvgPool2d(16), nn.Flatten(),
+                            nn.Linear(8, CLASSES))
     optimizer = nn.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(steps):
         x, label = stripes(32, rng)
@@ -76,7 +81,7 @@ def trained(bend, channels, steps):
 
 
 def cost_of(function, x, w):
-    """Nanoseconds for each multiplication of function(x, w), in the shortest of three runs."""
+    """Return the time per multiplication of function(x, w) in ns, the shortest of three runs."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -86,49 +91,53 @@ def cost_of(function, x, w):
 
 
 def experiment(fast=False):
-    """Nanoseconds for each multiplication, how far the ways differ, the three adjoint sums, and the trained Maxout."""
+    """Return the time per multiplication of each implementation, their largest difference, the
+    three adjoint sums, and the accuracy with and without Maxout."""
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 12, 12, 4), (5, 5, 4, 8)))
-    big_x, big_w = (rng.standard_normal(shape).astype(np.float32) for shape in ((4 if fast else 16, 36, 36, 32), (5, 5, 32, 64)))
-    right = by_definition(x, w)
+    big_x, big_w = (rng.standard_normal(shape).astype(np.float32)
+                    for shape in ((4 if fast else 16, 36, 36, 32), (5, 5, 32, 64)))
+    expected = by_definition(x, w)
     cost = {"definition, in Python": cost_of(by_definition, x, w)}
-    far = {"columns": np.abs(by_columns(x, w) - right).max()}
+    errors = {"columns": np.abs(by_columns(x, w) - expected).max()}
     cost["columns (im2col)"] = cost_of(by_columns, big_x, big_w)
     for kernels in ("plain", "fast"):
         with nn.use_kernels(kernels):
-            far[kernels] = np.abs(F.conv2d(x, w) - right).max()
+            errors[kernels] = np.abs(F.conv2d(x, w) - expected).max()
             cost[f"{kernels} kernel"] = cost_of(F.conv2d, big_x, big_w)
-    y = rng.standard_normal(right.shape).astype(np.float32)
-    picture_gradient, weight_gradient = nn.grad(F.conv2d(a := nn.Tensor(x, True), b := nn.Tensor(w, True)), [a, b], y)
-    sums = {"<conv(x, w), y>": (right * y).sum(), "<x, conv_transpose(y, w)>": (x * F.conv_transpose2d(y, w)).sum(),
+    y = rng.standard_normal(expected.shape).astype(np.float32)
+    image_gradient, weight_gradient = nn.grad(F.conv2d(a := nn.Tensor(x, True), b := nn.Tensor(w, True)), [a, b], y)
+    sums = {"<conv(x, w), y>": (expected * y).sum(), "<x, conv_transpose(y, w)>": (x * F.conv_transpose2d(y, w)).sum(),
             "<w, weight gradient(x, y)>": (w * weight_gradient.numpy()).sum()}
     checked = nn.gradcheck(Maxout.apply, [rng.standard_normal((2, 3, 4))], order=2)
     steps = 60 if fast else 300
-    return {"cost": cost, "far": max(far.values()), "sums": {name: float(value) for name, value in sums.items()},
-            "transpose": float(np.abs(picture_gradient.numpy() - F.conv_transpose2d(y, w)).max()), "checked": checked,
-            "right": {"maxout": trained(Maxout.apply, 16, steps), "none": trained(lambda x: x, 8, steps)}}
+    return {"cost": cost, "error": max(errors.values()), "sums": {name: float(value) for name, value in sums.items()},
+            "transpose": float(np.abs(image_gradient.numpy() - F.conv_transpose2d(y, w)).max()), "checked": checked,
+            "accuracy": {"maxout": accuracy(Maxout.apply, 16, steps), "none": accuracy(lambda x: x, 8, steps)}}
 
 
-def picture(found):
-    """The cost of one multiplication, each way."""
+def image(found):
+    """Plot the time per multiplication of each implementation."""
     drawing = chart.figure(9, 3.2)
     axes = drawing.subplots()
-    bars = axes.barh(list(found["cost"]), list(found["cost"].values()), color=[chart.GREY, chart.ORANGE, chart.GREEN, chart.BLUE])
-    axes.bar_label(bars, [f"{value:,.0f} ns" if value > 100 else f"{value:.2g} ns" for value in found["cost"].values()], padding=4)
-    axes.set(xscale="log", xlabel="nanoseconds for each multiplication and addition", title="one convolution, four ways")
+    names, values = list(found["cost"]), list(found["cost"].values())
+    bars = axes.barh(names, values, color=[chart.GRAY, chart.ORANGE, chart.GREEN, chart.BLUE])
+    axes.bar_label(bars, [f"{value:,.0f} ns" if value > 100 else f"{value:.2g} ns" for value in values], padding=4)
+    axes.set(xscale="log", xlabel="nanoseconds per multiplication and addition", title="one convolution, four ways")
     axes.invert_yaxis()
     axes.margins(x=0.2)
     return chart.pixels(drawing)
 
 
 def claim(found):
-    cost, right = found["cost"], found["right"]
+    cost, correct = found["cost"], found["accuracy"]
     sums = ", ".join(f"{name} = {value:.3f}" for name, value in found["sums"].items())
-    return (f"The fast kernel needs {cost['fast kernel']:.3f} ns for each multiplication, the definition in Python "
-            f"{cost['definition, in Python'] / cost['fast kernel']:,.0f} times as much; they differ by {found['far']:.1e} at most.\n"
+    return (f"The fast kernel needs {cost['fast kernel']:.3f} ns per multiplication, the definition in Python "
+            f"{cost['definition, in Python'] / cost['fast kernel']:,.0f} times as much; they differ by "
+            f"{found['error']:.1e} at most.\n"
             f"One sum, three ways: {sums}.\n"
-            f"Maxout passes the gradient check and tells {right['maxout']:.0%} of the stripes rightly; without it the "
-            f"network tells {right['none']:.0%}.")
+            f"Maxout passes the gradient check and classifies {correct['maxout']:.0%} of the stripes correctly; "
+            f"without it the network classifies {correct['none']:.0%}.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The ring of eight Gaussians, two small players for it, and how to see and draw whether their game goes well.
+"""A ring of eight Gaussians, a small GAN for it, and a count of the modes that it finds.
 
-A point is a picture of one pixel, (N, 1, 1, D), its coordinates are the channels: so the objectives and penalties of
-gan/training/losses.py serve as they are, and a convolution of 1 x 1 is a linear layer.
+A point is an image of one pixel, (N, 1, 1, D), with the coordinates as channels. So the objectives
+and penalties of gan/training/losses.py apply unchanged, and a 1 x 1 convolution is a linear layer.
 """
 import numpy as np
 
@@ -9,121 +9,132 @@ import nn
 import nn.functional as F
 from gan.monitor import chart
 from gan.training import losses
-from gan.training.steps import told_right
+from gan.training.steps import count_correct
 
 MODES, RADIUS, SPREAD = 8, 2.0, 0.05
-NOISE = 4  # numbers that the generator starts from
+NOISE = 4  # latent size of the generator
 
 
 def ring(count, rng):
-    """Points of eight narrow Gaussians on a circle: (count, 1, 1, 2)."""
+    """Draw points (count, 1, 1, 2) from eight narrow Gaussians on a circle."""
     angle = 2 * np.pi * rng.integers(MODES, size=count) / MODES
     points = RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1) + rng.normal(0, SPREAD, (count, 2))
     return points.reshape(count, 1, 1, 2).astype(np.float32)
 
 
 def modes_found(points, within=4 * SPREAD):
-    """(how many of the eight get at least a fortieth of the points so near, the share of all points that are near one)."""
+    """Return (the number of modes with at least 1/40 of the points within a distance of `within`,
+    the fraction of points that near to any mode)."""
     angle = 2 * np.pi * np.arange(MODES) / MODES
-    centres = RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    near = np.linalg.norm(points.reshape(-1, 1, 2) - centres, axis=2) < within
+    centers = RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    near = np.linalg.norm(points.reshape(-1, 1, 2) - centers, axis=2) < within
     return int((near.mean(axis=0) > 1 / 40).sum()), float(near.any(axis=1).mean())
 
 
 def draw_points(axes, points):
-    """Made points (n, 2) in orange over real ones in green."""
-    for each, colour, size, alpha in ((ring(800, np.random.default_rng(1)).reshape(-1, 2), chart.GREEN, 2, 0.5),
-                                      (points[:800], chart.ORANGE, 1.5, 0.6)):
-        axes.plot(*each.T, ".", color=colour, markersize=size, alpha=alpha)
+    """Plot generated points (n, 2) in orange over real ones in green."""
+    real = ring(800, np.random.default_rng(1)).reshape(-1, 2)
+    axes.plot(*real.T, ".", color=chart.GREEN, markersize=2, alpha=0.5)
+    axes.plot(*points[:800].T, ".", color=chart.ORANGE, markersize=1.5, alpha=0.6)
     axes.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
 
 
-def player(inputs, outputs, hidden=64):
-    """A network of three linear layers."""
-    bend = nn.LeakyReLU(0.2)
-    return nn.Sequential(nn.Conv2d(inputs, hidden, 1), bend, nn.Conv2d(hidden, hidden, 1), bend, nn.Conv2d(hidden, outputs, 1))
+def network(inputs, outputs, hidden=64):
+    """Return a network of three linear layers."""
+    activation = nn.LeakyReLU(0.2)
+    return nn.Sequential(nn.Conv2d(inputs, hidden, 1), activation, nn.Conv2d(hidden, hidden, 1), activation,
+                         nn.Conv2d(hidden, outputs, 1))
 
 
-def with_weights(weights, x):
-    """What a player with these weights, [w, b, w, b, w, b], makes of x: the same as calling it, for weights that are not its own."""
+def apply_network(weights, x):
+    """Return the output of such a network for x, with the given weights [w, b, w, b, w, b]."""
     for k in (0, 2):
         x = F.leaky_relu(F.conv2d(x, *weights[k:k + 2]), 0.2)
     return F.conv2d(x, *weights[4:])
 
 
 class Game:
-    """A generator and a discriminator (or critic) in turns.
+    """A generator and a discriminator (or critic) that are trained in turns.
 
-    real: function (count, rng) -> points. objective: a name of gan.training.losses.OBJECTIVES. noise: standard deviation of the noise on
-    all that the discriminator sees. r1: weight of the penalty on its slope. penalty: weight of the gradient penalty, where the
-    objective has one; None: as usual. unrolled: steps of the discriminator that the
-    generator looks ahead. turns: the discriminator's steps for each of the generator's."""
+    real: function (count, rng) -> real points
+    objective: a name of gan.training.losses.OBJECTIVES
+    dimensions: number of coordinates of a point
+    lrs: learning rates of generator and discriminator
+    noise: standard deviation of the noise on the discriminator's inputs
+    r1: weight of the R1 penalty
+    penalty: weight of the gradient penalty; None: the objective's default
+    unrolled: number of discriminator steps that the generator's loss looks ahead
+    discriminator_steps: steps of the discriminator per step of the generator
+    """
 
-    def __init__(self, real, objective="non-saturating", dimensions=2, rates=(1e-3, 1e-3), batch=128, noise=0.0, r1=0.0, penalty=None,
-                 unrolled=0, turns=1, seed=0):
+    unrolled_lr = 0.1  # learning rate of the unrolled steps, which are plain gradient descent
+
+    def __init__(self, real, objective="non-saturating", dimensions=2, lrs=(1e-3, 1e-3), batch=128, noise=0.0, r1=0.0,
+                 penalty=None, unrolled=0, discriminator_steps=1, seed=0):
         nn.manual_seed(seed)
         self.random, self.real, self.batch = np.random.default_rng(seed), real, batch
-        self.objective, self.noise, self.r1, self.unrolled, self.turns = losses.OBJECTIVES[objective], noise, r1, unrolled, turns
+        self.objective, self.noise, self.r1 = losses.OBJECTIVES[objective], noise, r1
+        self.unrolled, self.discriminator_steps = unrolled, discriminator_steps
         self.penalty = self.objective.gradient_penalty if penalty is None else penalty
-        self.generator, self.critic = player(NOISE, dimensions), player(dimensions, 1)
-        self.optimizers = [nn.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.9))
-                           for network, rate in zip((self.generator, self.critic), rates)]
+        self.generator, self.discriminator = network(NOISE, dimensions), network(dimensions, 1)
+        self.optimizers = [nn.optim.Adam(each.parameters(), lr=lr, betas=(0.5, 0.9))
+                           for each, lr in zip((self.generator, self.discriminator), lrs)]
 
-    def made(self, count=None):
-        """Points of the generator, as a Tensor with its graph."""
+    def generate(self, count=None):
+        """Generate points; return a Tensor with its graph."""
         return self.generator(self.random.standard_normal((count or self.batch, 1, 1, NOISE)).astype(np.float32))
 
-    def blurred(self, points):
+    def add_noise(self, points):
         if not self.noise:
             return points
         return points + self.noise * self.random.standard_normal(points.shape).astype(np.float32)
 
-    def critic_loss(self, real, made, weights):
-        """The discriminator's loss for points, arrays or Tensors, with its penalties."""
-        critic = lambda x: [with_weights(weights, x)]  # noqa: E731  as gan.training.losses calls it: a list of maps
-        loss = self.objective.discriminator(critic(real), critic(made))
+    def discriminator_loss(self, real, fake, weights):
+        """Return the discriminator's loss with penalties, for points given as arrays or Tensors."""
+        def score(x):
+            return [apply_network(weights, x)]  # a list of maps, as gan.training.losses expects
+        loss = self.objective.discriminator(score(real), score(fake))
         if self.penalty:
             mix = self.random.random((len(real), 1, 1, 1)).astype(np.float32)
-            loss = loss + self.penalty * losses.gradient_penalty(critic, real, made, mix)
+            loss = loss + self.penalty * losses.gradient_penalty(score, real, fake, mix)
         if self.r1:
-            loss = loss + self.r1 / 2 * losses.r1_penalty(critic, real)
+            loss = loss + self.r1 / 2 * losses.r1_penalty(score, real)
         return loss
 
-    def critic_step(self):
-        """Only the discriminator's weights move: the generator's points come without their graph. Returns its accuracy, 0..1."""
-        real, made = self.blurred(self.real(self.batch, self.random)), self.blurred(self.made().data)
-        _move(self.optimizers[1], self.critic_loss(real, made, self.critic.parameters()))
+    def discriminator_step(self):
+        """Update only the discriminator, on detached fake points; return its accuracy, 0..1."""
+        real, fake = self.add_noise(self.real(self.batch, self.random)), self.add_noise(self.generate().data)
+        _step(self.optimizers[1], self.discriminator_loss(real, fake, self.discriminator.parameters()))
         if self.objective.clip is not None:
-            losses.clip_weights(self.critic.parameters(), self.objective.clip)
-        scores = [with_weights(self.critic.parameters(), points).data for points in (real, made)]
-        right = told_right(*scores, self.objective.threshold)
-        return float(sum(count / len(points) for count, points in zip(right, scores))) / 2
+            losses.clip_weights(self.discriminator.parameters(), self.objective.clip)
+        scores = [apply_network(self.discriminator.parameters(), points).data for points in (real, fake)]
+        correct = count_correct(*scores, self.objective.threshold)
+        return float(sum(count / len(points) for count, points in zip(correct, scores))) / 2
 
     def generator_step(self):
-        """Only the generator's weights move; the gradient comes through the discriminator, or through what that would be after
-        `unrolled` steps of its own (Metz 2017): then its answer to the generator is part of the generator's slope."""
-        made, weights = self.made(), self.critic.parameters()
+        """Update only the generator. The gradient passes through the discriminator, or through the
+        discriminator after `unrolled` further steps of its own (Metz 2017)."""
+        fake, weights = self.generate(), self.discriminator.parameters()
         for _ in range(self.unrolled):
-            loss = self.critic_loss(self.real(self.batch, self.random), made, weights)
-            slopes = nn.grad(loss, weights, create_graph=True)
-            weights = [w - self.look_ahead * slope for w, slope in zip(weights, slopes)]
-        _move(self.optimizers[0], self.objective.generator([with_weights(weights, self.blurred(made))]))
+            loss = self.discriminator_loss(self.real(self.batch, self.random), fake, weights)
+            gradients = nn.grad(loss, weights, create_graph=True)
+            weights = [w - self.unrolled_lr * g for w, g in zip(weights, gradients)]
+        _step(self.optimizers[0], self.objective.generator([apply_network(weights, self.add_noise(fake))]))
 
-    look_ahead = 0.1  # step size of the unrolled steps: plain gradient descent
-
-    def play(self, steps, watch=None):
-        """So many turns of both; watch(step, game, accuracy) sees each."""
+    def play(self, steps, callback=None):
+        """Train for `steps` generator steps; callback(step, game, accuracy) is called after
+        each."""
         for step in range(steps):
-            for _ in range(self.turns):
-                right = self.critic_step()
+            for _ in range(self.discriminator_steps):
+                accuracy = self.discriminator_step()
             self.generator_step()
-            if watch:
-                watch(step, self, right)
+            if callback:
+                callback(step, self, accuracy)
         return self
 
 
-def _move(optimizer, loss):
-    """One step of an optimizer, along the slope by its own weights alone."""
-    for weight, slope in zip(optimizer.params, nn.grad(loss, optimizer.params)):
-        weight.grad = slope.data
+def _step(optimizer, loss):
+    """Take a step of an optimizer, with the gradient of its own parameters only."""
+    for parameter, gradient in zip(optimizer.params, nn.grad(loss, optimizer.params)):
+        parameter.grad = gradient.data
     optimizer.step()
