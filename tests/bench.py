@@ -1,23 +1,26 @@
-"""Measure speed. One JSON line for each measurement, to be set against other programs that do the same work.
+"""Measure speed. Each measurement prints one JSON line, to compare with other programs.
 
     python tests/bench.py step --preset classic --width 32 --batch 16 --json
     python tests/bench.py layers --preset classic --width 32
     python tests/bench.py forward --preset classic --width 32 --batch 100
     python tests/bench.py compare --peer 'python other.py --width 32' -- --preset classic --width 32
-    python tests/bench.py compare --peer 'python other.py --batch 100' -- forward --preset classic --width 32 --batch 100
+    python tests/bench.py compare --peer 'python other.py' -- forward --preset classic --batch 100
     python tests/bench.py growth
     python tests/bench.py train --preset small --steps 300
     python tests/bench.py batches --batch 16
     python tests/bench.py find --size 1920x1080
 
-`step` is one training step of the arrangement alone: random pictures, mean absolute error, Adam. The data's share, DSSIM and
-the masks are left out, so that any library can be asked to do exactly this. `layers` says where its time goes, layer by layer.
-`forward` draws faces as a swap does, by the encoder and one decoder, without gradients. `compare` runs either and another program's in
-turns, for machines waver, and prints the ratio. `growth` is a Markdown table of the step's time, memory and arithmetic against the batch,
-the width and the side of the faces. `train` runs train.py with the options that it is given, and then the steps of its stages on
-ready-made batches: the ratio is the share of their rate that the whole run reaches, once all faces are rendered and of all steps; and it
-says how long the first step takes to come (bench_runs.py). `batches` is the making of one batch of each person, in milliseconds of one core. `find` is the search for faces in a
-picture with two rendered people on a landscape.
+step      one training step of the network alone: random images, mean absolute error, Adam. Data,
+          DSSIM and masks are left out, so that any library can do exactly the same.
+layers    the time of each layer in that step
+forward   generating faces as a swap does, with the encoder and one decoder, without gradients
+compare   step or forward, alternating with another program because machine speed varies; the ratio
+growth    a Markdown table of time, memory and arithmetic of a step for different sizes
+train     train.py with the given options, then its steps on ready-made batches. The ratio is the
+          fraction of the steps' own speed that the whole run reaches, after rendering and for all
+          steps. It also prints the time until the first step (tests/helpers/bench_runs.py).
+batches   preparing one batch of each person, in milliseconds of one core
+find      the face analyzer on an image of two rendered people in a landscape
 """
 import argparse
 import json
@@ -31,22 +34,22 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import nn  # noqa: E402  the root has to be on the path first
+import nn  # noqa: E402  needs the root on the path
 import nn.functional as F  # noqa: E402
 from data.datasets.augmentation import make_batch  # noqa: E402
 from data.datasets.face_set import from_renders  # noqa: E402
-from data.detection.face_analyzer import Finder  # noqa: E402
+from data.detection.face_analyzer import FaceAnalyzer  # noqa: E402
 from data.detection.training.scenes import Layer, compose, landscape  # noqa: E402
 from data.synthetic import Person, random_pose, render
 from gan.networks.autoencoder import FaceAutoencoder  # noqa: E402
 from gan.networks.presets import PRESETS  # noqa: E402
 from tests.helpers import bench_runs  # noqa: E402
 
-WARM_UP = 5
+WARMUP_STEPS = 5
 
 
 def make_step(model, batch, device):
-    """A function that takes one training step on ready-made pictures."""
+    """Return a function that runs one training step on fixed random images."""
     random = np.random.default_rng(0)
     a, b = (nn.backend.to_device(random.random((batch, model.size, model.size, 3), dtype=np.float32), device)
             for _ in "ab")
@@ -54,8 +57,8 @@ def make_step(model, batch, device):
 
     def step():
         optimizer.zero_grad()
-        drawn_a, drawn_b = model(a, b)
-        loss = F.l1_loss(drawn_a[..., :3], a) + F.l1_loss(drawn_b[..., :3], b)
+        generated_a, generated_b = model(a, b)
+        loss = F.l1_loss(generated_a[..., :3], a) + F.l1_loss(generated_b[..., :3], b)
         loss.backward()
         optimizer.step()
         return loss.item()  # on a GPU: waits until the step is done
@@ -64,8 +67,8 @@ def make_step(model, batch, device):
 
 
 def measure(step, count):
-    """Milliseconds of each of `count` steps, after a warm-up."""
-    for _ in range(WARM_UP):
+    """Return the milliseconds of each of `count` steps, after a warmup."""
+    for _ in range(WARMUP_STEPS):
         step()
     times = []
     for _ in range(count):
@@ -76,42 +79,44 @@ def measure(step, count):
 
 
 def batch_milliseconds(size, batch, count):
-    """Milliseconds of one core for each of `count` pairs of batches of rendered faces."""
-    faces = from_renders("faces", [render(Person(0), random_pose(np.random.default_rng(k)), 96) for k in range(32)], size)
+    """Return the CPU milliseconds of each of `count` pairs of batches of rendered faces."""
+    faces = from_renders("faces", [render(Person(0), random_pose(np.random.default_rng(k)), 96) for k in range(32)],
+                         size)
     times = []
-    for k in range(WARM_UP + count):
+    for k in range(WARMUP_STEPS + count):
         start = time.thread_time()
         for side in (0, 1):
             make_batch(faces, batch, 0, side, k)
         times.append((time.thread_time() - start) * 1e3)
-    return times[WARM_UP:]
+    return times[WARMUP_STEPS:]
 
 
-def picture_with_faces(width, height):
-    """A landscape with two rendered people, (height, width, 3) uint8."""
+def image_with_faces(width, height):
+    """Return a landscape with two rendered people, (height, width, 3) uint8."""
     people = [render(Person(k), random_pose(np.random.default_rng(k)), 256) for k in range(2)]
-    layers = [Layer(np.rint(np.clip(p.image, 0, 1) * 255).astype(np.uint8), p.landmarks.astype(np.float64)) for p in people]
+    layers = [Layer(np.rint(np.clip(p.image, 0, 1) * 255).astype(np.uint8), p.landmarks.astype(np.float64))
+              for p in people]
     rng = np.random.default_rng(0)
     return compose(rng, landscape(rng, height, width), layers, [height / 5, height / 8]).image
 
 
 def bench_find(options):
-    """Measure the search for faces and print its line."""
+    """Measure the face analyzer and print the result."""
     if options.threads:
-        nn.kernels.cpu.parallel.set_threads(options.threads)
+        nn.set_threads(options.threads)
     width, height = options.size
-    picture, finder = picture_with_faces(width, height), Finder.load()
-    times = measure(lambda: finder.find(picture), options.steps)
-    print(json.dumps({"ms_per_picture": round(statistics.median(times), 1), "min_ms": round(min(times), 1),
-                      "size": f"{width}x{height}", "faces": len(finder.find(picture)),
+    image, analyzer = image_with_faces(width, height), FaceAnalyzer.load()
+    times = measure(lambda: analyzer.detect(image), options.steps)
+    print(json.dumps({"ms_per_image": round(statistics.median(times), 1), "min_ms": round(min(times), 1),
+                      "size": f"{width}x{height}", "faces": len(analyzer.detect(image)),
                       "peak_mb": peak_megabytes()}))
 
 
 def reference_model(options):
-    """The network of the reference step, on its device, with kernels and threads as asked for. Raises nn.DeviceError."""
+    """Return (network of the reference step, device) for the options. Raises nn.DeviceError."""
     nn.use_kernels(options.kernels)
     if options.threads:
-        nn.kernels.cpu.parallel.set_threads(options.threads)
+        nn.set_threads(options.threads)
     preset, device = PRESETS[options.preset], nn.choose_device(options.device)
     nn.kernels.check_precision(options.precision, device)
     nn.kernels.use_precision(options.precision)
@@ -119,14 +124,14 @@ def reference_model(options):
     return FaceAutoencoder(options.size or preset.size, options.width or preset.width, preset.mask).to(device), device
 
 
-def described(options, model):
-    """What is measured, in words."""
+def describe(options, model):
+    """Return a description of the measurement."""
     return (f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces of each person, "
-            f"{options.kernels} kernels, {options.precision}, {nn.kernels.cpu.parallel.thread_count()} threads")
+            f"{options.kernels} kernels, {options.precision}, {nn.thread_count()} threads")
 
 
 def bench_step(options):
-    """Measure the training step and print its line."""
+    """Measure the training step and print the result."""
     model, device = reference_model(options)
     step = make_step(model, options.batch, device)
     times = measure(step, options.steps)
@@ -134,55 +139,59 @@ def bench_step(options):
             "params": sum(p.size for p in model.parameters()), "device": device,
             "peak_mb": peak_megabytes()}
     if options.arithmetic:
-        line["gflop"] = bench_runs.rounded(arithmetic(step))
+        line["gflop"] = bench_runs.rounded(count_gflop(step))
     if not options.json:
-        print(described(options, model))
+        print(describe(options, model))
     print(json.dumps(line))
 
 
 def bench_layers(options):
-    """Print what each layer costs in one training step, the mean over so many."""
+    """Print the cost of each layer in a training step, the mean over several steps."""
     model, device = reference_model(options)
     step = make_step(model, options.batch, device)
-    for _ in range(WARM_UP):
+    for _ in range(WARMUP_STEPS):
         step()
     start = time.perf_counter()
     with nn.profile() as found:
         for _ in range(options.steps):
             step()
-    whole = (time.perf_counter() - start) / options.steps
-    print(described(options, model))
+    seconds = (time.perf_counter() - start) / options.steps
+    print(describe(options, model))
     print("\n".join(found.table(options.steps)))
-    print(f"in layers {1e3 * found.seconds() / options.steps:.1f} ms, the step as a whole {1e3 * whole:.1f} ms")
+    print(f"in layers {1e3 * found.total_seconds() / options.steps:.1f} ms, the step as a whole {1e3 * seconds:.1f} ms")
 
 
 def bench_forward(options):
-    """Measure the drawing of faces, as a swap does it, and print its line."""
+    """Measure generating faces as in a swap and print the result."""
     model, device = reference_model(options)
     faces = np.random.default_rng(0).random((options.batch, model.size, model.size, 3), dtype=np.float32)
-    times = measure(lambda: model.draw(faces, "a", "b"), options.steps)
+    times = measure(lambda: model.generate(faces, "a", "b"), options.steps)
     if not options.json:
-        print(f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces, {options.kernels} kernels, "
-              f"{nn.kernels.cpu.parallel.thread_count()} threads")
-    print(json.dumps({"ms_per_pass": round(statistics.median(times), 2), "min_ms": round(min(times), 2), "device": device,
-                      "faces_per_second": round(1e3 * options.batch / statistics.median(times)), "peak_mb": peak_megabytes()}))
+        print(f"preset {options.preset}, {model.size} px, width {model.width}, {options.batch} faces, "
+              f"{options.kernels} kernels, {nn.thread_count()} threads")
+    print(json.dumps({"ms_per_pass": round(statistics.median(times), 2), "min_ms": round(min(times), 2),
+                      "device": device,
+                      "faces_per_second": round(1e3 * options.batch / statistics.median(times)),
+                      "peak_mb": peak_megabytes()}))
 
 
-def arithmetic(step):
-    """Billions of floating-point operations of a step, in convolutions and matrix products by their definitions: a multiplication
-    and its addition are two."""
+def count_gflop(step):
+    """Return the GFLOP of a step in convolutions and matrix products, by definition.
+
+    A multiplication and its addition count as two operations.
+    """
     with nn.profile() as found:
         step()
     return 2e-9 * sum(cost.forward_multiplications + cost.backward_multiplications for cost in found.costs.values())
 
 
 def peak_megabytes():
-    """The most memory that this process has had."""
+    """Return the peak memory of this process in MB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def bench_batches(options):
-    """Measure the making of batches and print its line."""
+    """Measure preparing batches and print the result."""
     times = batch_milliseconds(options.size, options.batch, options.steps)
     print(json.dumps({"core_ms_per_step": round(statistics.median(times), 2), "min_ms": round(min(times), 2)}))
 
@@ -192,8 +201,8 @@ def _size(text):
     return int(width), int(height)
 
 
-def _of_the_step(command):
-    """The arguments that say which training step is measured."""
+def _add_step_arguments(command):
+    """Add the arguments that choose the measured training step."""
     command.add_argument("--preset", choices=PRESETS, default="classic")
     command.add_argument("--width", type=int, help="channels after the first convolution (default: the preset's)")
     command.add_argument("--size", type=int, help="side of the faces (default: the preset's)")
@@ -201,24 +210,28 @@ def _of_the_step(command):
     command.add_argument("--steps", type=int, default=15, help="measured steps")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     command.add_argument("--kernels", choices=("fast", "plain"), default="fast")
-    command.add_argument("--precision", choices=nn.kernels.PRECISIONS, default="float32", help="of a GPU's convolutions")
+    command.add_argument("--precision", choices=nn.kernels.PRECISIONS, default="float32",
+                         help="of convolutions on a GPU")
     command.add_argument("--threads", type=int)
 
 
-def _of_runs(commands):
-    """The commands of bench_runs.py."""
-    compare = commands.add_parser("compare", help="one training step, or forward pass, and another program's, in turns")
-    compare.add_argument("--peer", required=True, metavar="COMMAND", help="prints a JSON line with ms_per_step (forward: ms_per_pass)")
+def _add_run_commands(commands):
+    """Add the commands of tests/helpers/bench_runs.py."""
+    compare = commands.add_parser("compare", help="step or forward, alternating with another program")
+    compare.add_argument("--peer", required=True, metavar="COMMAND",
+                         help="a program that prints a JSON line with ms_per_step (forward: ms_per_pass)")
     compare.add_argument("--rounds", type=int, default=5, metavar="N")
-    compare.add_argument("ours", nargs=argparse.REMAINDER, metavar="...", help="arguments of step, or forward and its own, behind --")
-    growth = commands.add_parser("growth", help="a table of what the step costs as it grows")
+    compare.add_argument("ours", nargs=argparse.REMAINDER, metavar="...",
+                         help="after --: arguments of step, or forward and its arguments")
+    growth = commands.add_parser("growth", help="a table of the cost of the step for different sizes")
     growth.add_argument("--preset", choices=PRESETS, default="classic")
     growth.add_argument("--batches", type=int, nargs="*", default=(4, 8, 16, 32), metavar="N")
     growth.add_argument("--widths", type=int, nargs="*", default=(16, 32, 64), metavar="W")
     growth.add_argument("--sizes", type=int, nargs="*", default=(64, 96, 128, 192, 256), metavar="PX")
-    growth.add_argument("--steps", type=int, default=5, help="measured steps of each row")
+    growth.add_argument("--steps", type=int, default=5, help="measured steps in each row")
     growth.add_argument("--threads", type=int)
-    train = commands.add_parser("train", help="train.py, with the options that it is given, against its own steps", allow_abbrev=False)
+    train = commands.add_parser("train", help="train.py with the given options, compared with its own steps",
+                                allow_abbrev=False)
     train.add_argument("--rounds", type=int, default=1, metavar="N")
     train.add_argument("--threads", type=int)
     ready = commands.add_parser("ready", help="the steps of a run on ready-made batches")
@@ -227,26 +240,27 @@ def _of_runs(commands):
 
 
 def parse(arguments=None):
-    """The command line as a namespace."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     step = commands.add_parser("step", help="one training step")
-    _of_the_step(step)
+    _add_step_arguments(step)
     step.add_argument("--json", action="store_true", help="print the JSON line alone")
-    step.add_argument("--arithmetic", action="store_true", help="count its floating-point operations as well")
-    forward = commands.add_parser("forward", help="faces drawn as in a swap")
-    _of_the_step(forward)
+    step.add_argument("--arithmetic", action="store_true", help="also count its floating-point operations")
+    forward = commands.add_parser("forward", help="generate faces as in a swap")
+    _add_step_arguments(forward)
     forward.add_argument("--json", action="store_true", help="print the JSON line alone")
     layers = commands.add_parser("layers", help="each layer of one training step")
-    _of_the_step(layers)
-    _of_runs(commands)
-    batches = commands.add_parser("batches", help="a batch of each person")
+    _add_step_arguments(layers)
+    _add_run_commands(commands)
+    batches = commands.add_parser("batches", help="prepare a batch of each person")
     batches.add_argument("--size", type=int, default=64, help="side of the faces")
     batches.add_argument("--batch", type=int, default=16, help="faces of each person")
     batches.add_argument("--steps", type=int, default=30, help="measured batches")
-    find = commands.add_parser("find", help="the faces of a picture")
-    find.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="of the picture (default: 640x480)")
-    find.add_argument("--steps", type=int, default=15, help="measured searches")
+    find = commands.add_parser("find", help="find the faces in an image")
+    find.add_argument("--size", type=_size, default=(640, 480), metavar="WxH",
+                      help="size of the image (default: 640x480)")
+    find.add_argument("--steps", type=int, default=15, help="number of measurements")
     find.add_argument("--threads", type=int)
     options, others = parser.parse_known_args(arguments)
     if options.command == "train":
@@ -258,16 +272,18 @@ def parse(arguments=None):
     return options
 
 
-COMMANDS = {"step": bench_step, "layers": bench_layers, "forward": bench_forward, "batches": bench_batches, "find": bench_find,
-            "compare": bench_runs.compare, "growth": bench_runs.growth, "train": bench_runs.train, "ready": bench_runs.ready}
+COMMANDS = {"step": bench_step, "layers": bench_layers, "forward": bench_forward, "batches": bench_batches,
+            "find": bench_find,
+            "compare": bench_runs.compare, "growth": bench_runs.growth, "train": bench_runs.train,
+            "ready": bench_runs.ready}
 
 
 def main(arguments=None):
-    """Command line. Returns the exit code."""
+    """Run the command line. Return the exit code."""
     options = parse(arguments)
     try:
         COMMANDS[options.command](options)
-    except (nn.DeviceError, bench_runs.Failed) as error:
+    except (nn.DeviceError, bench_runs.BenchError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     return 0

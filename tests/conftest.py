@@ -1,5 +1,5 @@
-"""What tests of data/ and gan/ share: rendered people as pictures, and a finder that knows where their faces are, so that
-no trained weights are needed."""
+"""Fixtures of the tests of data/ and gan/: rendered people as images, and a stand-in for the face
+networks that knows their faces, so that no trained weights are needed."""
 
 from types import SimpleNamespace
 
@@ -15,20 +15,24 @@ SIDE = 144
 
 @pytest.fixture(scope="session")
 def renders():
-    """{(person, k): (pixels (144, 144, 3) uint8, landmarks (68, 2))}: two people in eight poses each."""
-    made = {}
+    """Two people in eight poses each: {(person, k): (pixels (144, 144, 3) uint8, landmarks (68,
+    2))}."""
+    images = {}
     for person in (0, 1):
         for k in range(8):
             rendering = render(Person(person), random_pose(np.random.default_rng([person, k])), SIDE)
             pixels = np.rint(np.clip(rendering.image, 0, 1) * 255).astype(np.uint8)
-            made[person, k] = pixels, rendering.landmarks.astype(np.float64)
-    return made
+            images[person, k] = pixels, rendering.landmarks.astype(np.float64)
+    return images
 
 
 class Known:
-    """Stands for finder and likeness: knows the faces of the pictures that it learned, by their pixels. Others hold none.
+    """A stand-in for FaceAnalyzer and FaceEmbedder that knows the faces of the images given to
+    `learn`.
 
-    looked: how many pictures it was asked about."""
+    Images are recognized by their pixels. Other images have no face. looked: number of calls of
+    detect.
+    """
 
     def __init__(self):
         self._faces, self.looked = {}, 0
@@ -36,12 +40,12 @@ class Known:
     def learn(self, pixels, landmarks, score=0.95, person=0):
         self._faces.setdefault(pixels.tobytes(), []).append((landmarks, score, person))
 
-    def find(self, pixels):
+    def detect(self, pixels):
         self.looked += 1
         found = [Face(landmarks, score) for landmarks, score, _ in self._faces.get(pixels.tobytes(), [])]
         return sorted(found, key=lambda face: -face.size)
 
-    def follow(self, pixels, landmarks):
+    def refine(self, pixels, landmarks):
         nearest = self._nearest(pixels, landmarks)
         return Face(nearest[0], 0.9) if nearest else Face(landmarks, 0.0)
 
@@ -50,26 +54,29 @@ class Known:
         return np.eye(8, dtype=np.float32)[nearest[2] if nearest else 7]
 
     def _nearest(self, pixels, landmarks):
-        return min(self._faces.get(pixels.tobytes(), []), key=lambda face: np.abs(face[0] - landmarks).max(), default=None)
+        known = self._faces.get(pixels.tobytes(), [])
+        return min(known, key=lambda face: np.abs(face[0] - landmarks).max(), default=None)
 
 
 @pytest.fixture
 def known(monkeypatch):
-    """A Known in the place of finder and likeness, wherever faces are extracted or read."""
-    finder = Known()
-    loaded = SimpleNamespace(load=lambda: finder)
-    for name in ("data.extract.Finder", "data.extract.Identity", "data.datasets.aligned_reader.Finder"):
+    """Replace FaceAnalyzer and FaceEmbedder by a Known, wherever faces are extracted or read."""
+    faces = Known()
+    loaded = SimpleNamespace(load=lambda: faces)
+    for name in ("data.extract.pipeline.FaceAnalyzer", "data.extract.pipeline.FaceEmbedder",
+                 "data.datasets.aligned_reader.FaceAnalyzer"):
         monkeypatch.setattr(name, loaded)
-    return finder
+    return faces
 
 
 @pytest.fixture
 def write_photos(known, renders):
-    """write_photos(folder, {name: (person, k)}): a folder of photographs of rendered people, known to the finder."""
+    """write_photos(folder, {name: (person, k)}) writes photos of rendered people that `known`
+    recognizes."""
 
-    def write(folder, pictures):
+    def write(folder, images):
         folder.mkdir(exist_ok=True)
-        for name, key in pictures.items():
+        for name, key in images.items():
             pixels, landmarks = renders[key]
             Image.fromarray(pixels).save(folder / name)
             known.learn(pixels, landmarks, person=key[0])

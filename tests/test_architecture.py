@@ -1,5 +1,6 @@
-"""The house's rules, read from the sources: what may import what, and that nothing is unpickled or written unlabelled."""
+"""The rules of the architecture, checked from the sources: rooms, imports, and what may run or write files."""
 import ast
+import collections
 import functools
 import pathlib
 import sys
@@ -12,12 +13,24 @@ SOURCES += [ROOT / "train.py", ROOT / "swap.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MAY_IMPORT = {"nn": {"nn"}, "data": {"data", "nn"}, "gan": {"gan", "data", "nn"}, "train.py": {"gan", "data", "nn"},
               "swap.py": {"gan", "data", "nn"}}
+# The rooms of a package, and files at its top that are rooms by themselves. Each may import those before it.
+ROOMS = {
+    "data": ["support", "media", "geometry", "synthetic", "interchange", "detection", "blending", "extract", "datasets",
+             "detection.training"],
+    "gan": ["networks", "people", "training", "run", "monitor", "swapper", "swapping", "evaluation", "session",
+            "evaluate", "judge", "sweep"],
+}
+FOLDER_SIZE = 12  # most Python files in a folder beside __init__.py
+EXPORTING = {"nn", "nn.functional"}  # their __init__.py documents the library; all others are two lines and exports
+LINE_LENGTH = 120
 DOCS = sorted((ROOT / "docs").rglob("*.py"))
 UNPICKLERS = {"pickle", "_pickle", "dill", "shelve", "marshal", "joblib", "code", "runpy", "imp"}
 CODE = {"eval", "exec", "compile", "__import__", "importlib.import_module"}
 SHELLS = {"system", "popen", "startfile", "getoutput", "getstatusoutput"}
-PICTURE_WRITERS = {"save", "savefig", "imsave", "imwrite", "print_png", "print_jpg", "print_figure", "write_png"}
-ENCODERS = {"data/media/image_io.py": ["image.save", "image.save"], "data/media/animation.py": ["image.save"]}  # into memory
+IMAGE_WRITERS = {"save", "savefig", "imsave", "imwrite", "print_png", "print_jpg", "print_figure", "write_png"}
+# Encode into memory.
+ENCODERS = {"data/media/image_io.py": ["image.save", "image.save"], "data/media/animation.py": ["image.save"]}
+FILE_WRITERS = {"write_bytes", "write_text", "tofile", "savez", "savetxt", "memmap"}
 OUTSIDE = {"numpy", "PIL", "matplotlib"}
 
 
@@ -55,17 +68,18 @@ def runs_as_code(code):
             continue
         called, options = ast.unparse(node.func), {option.arg: ast.unparse(option.value) for option in node.keywords}
         owner, _, method = called.rpartition(".")
-        unpickles = (owner in ("np", "numpy", "xp") and method == "load" or method == "read_array") and options.get("allow_pickle") != "False"
+        loads = owner in ("np", "numpy", "xp") and method == "load" or method == "read_array"
+        unpickles = loads and options.get("allow_pickle") != "False"
         if called in CODE or method in SHELLS and owner in ("os", "subprocess") or "shell" in options or unpickles:
             found.append(ast.unparse(node))
     return found
 
 
-def writes_pictures(code):
-    """What in a tree writes a picture by Pillow, matplotlib or OpenCV, or is such a method that may be called later: [method]."""
+def writes_images(code):
+    """Return the methods in a tree that write an image by Pillow, matplotlib or OpenCV, now or when called later."""
     found = [node for node in ast.walk(code) if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store)]
     names = [ast.unparse(node) for node in found
-             if node.attr in PICTURE_WRITERS or node.attr == "VideoWriter" and ast.unparse(node.value) == "cv2"]
+             if node.attr in IMAGE_WRITERS or node.attr == "VideoWriter" and ast.unparse(node.value) == "cv2"]
     return [each for each in names if each not in ("nn.save", "self.folder.save", "self.save")]  # arrays
 
 
@@ -78,10 +92,14 @@ def opens_to_write(code):
         called = ast.unparse(node.func)
         method = called.rpartition(".")[2]
         modes = [option.value for option in node.keywords if option.arg == "mode"]
-        modes += node.args[1:2] if called == "open" or method == "open" and len(node.args) > 1 else node.args[:1] if method == "open" else []
+        if called == "open" or method == "open" and len(node.args) > 1:
+            modes += node.args[1:2]
+        elif method == "open":
+            modes += node.args[:1]
         to_write = method == "open" and called != "Image.open" and any(
-            not isinstance(mode, ast.Constant) or isinstance(mode.value, str) and set(mode.value) & set("wax+") for mode in modes)
-        if to_write or method in ("write_bytes", "write_text", "tofile", "savez", "savetxt", "memmap") or called in ("np.save", "numpy.save"):
+            not isinstance(mode, ast.Constant) or isinstance(mode.value, str) and set(mode.value) & set("wax+")
+            for mode in modes)
+        if to_write or method in FILE_WRITERS or called in ("np.save", "numpy.save"):
             found.append(ast.unparse(node))
     return found
 
@@ -91,6 +109,72 @@ def test_imports_point_down(path):
     allowed = MAY_IMPORT[path.relative_to(ROOT).parts[0]]
     own = set(imported(path)) & {"nn", "data", "gan", "train", "swap", "tests"}
     assert own <= allowed
+
+
+def module(path):
+    """The dotted name of a source file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module(path): path for path in SOURCES}
+
+
+def imported_modules(path):
+    """The project's own modules that a file imports, imports in functions included."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                if submodule in MODULES or node.module in MODULES:
+                    yield submodule if submodule in MODULES else node.module
+
+
+def room(name):
+    """The room that a module belongs to; for a package itself, and for nn, its own name."""
+    package, *rest = name.split(".")
+    fitting = [each for each in ROOMS.get(package, []) if ".".join(rest).startswith(each)]
+    return f"{package}.{max(fitting, key=len)}" if fitting else name
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_module_is_in_a_room(package):
+    found = {room(name) for name in MODULES if name.startswith(package + ".")}
+    assert found == {f"{package}.{each}" for each in ROOMS[package]}
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_imports_between_rooms_point_down(package):
+    order = {f"{package}.{each}": number for number, each in enumerate(ROOMS[package])}
+    upwards = [f"{name} imports {target}" for name, path in MODULES.items() if room(name) in order
+               for target in imported_modules(path) if order.get(room(target), -1) > order[room(name)]]
+    assert upwards == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    left = {name: {target for target in imported_modules(path) if target != name and not name.startswith(target + ".")}
+            for name, path in MODULES.items()}
+    while free := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in free:
+            del left[name]
+    assert left == {}
+
+
+def test_folders_are_small():
+    files = collections.Counter(path.parent for path in SOURCES if path.name != "__init__.py" and path.parent != ROOT)
+    assert {name(folder): count for folder, count in files.items() if count > FOLDER_SIZE} == {}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=name)
+def test_an_init_file_is_two_lines_and_exports(path):
+    docstring, *others = tree(path).body
+    assert module(path) in EXPORTING or len(ast.get_docstring(tree(path)).splitlines()) <= 2
+    assert module(path) in EXPORTING or all(isinstance(node, ast.ImportFrom) for node in others)
+
+
+def test_cupy_is_imported_in_one_file():
+    assert [name(path) for path in SOURCES if "cupy" in imported(path)] == ["nn/backend.py"]
 
 
 @pytest.mark.parametrize("path", SOURCES + TESTS, ids=name)
@@ -109,58 +193,73 @@ def test_nothing_that_is_read_can_run(path):
 
 
 @pytest.mark.parametrize("path", SOURCES + DOCS, ids=name)
-def test_pictures_leave_by_the_one_writer_that_labels(path):
-    """data/media/image_io.py encodes and labels, data/media/animation.py and data/media/video.py with its label; all others hand it pixels."""
-    assert writes_pictures(tree(path)) == ENCODERS.get(name(path), [])
+def test_images_leave_by_the_one_writer_that_labels(path):
+    """image_io encodes and labels; animation and video use its label; all other files hand it pixels."""
+    assert writes_images(tree(path)) == ENCODERS.get(name(path), [])
 
 
 def test_files_are_written_in_a_few_places():
-    """So a picture cannot come to the disk by another way: these write arrays, tables and notes, or what was labelled before."""
+    """So no image reaches the disk in another way: these write arrays, tables, notes, or labeled images."""
     opened = {name(path): len(found) for path in SOURCES + DOCS if (found := opens_to_write(tree(path)))}
     assert opened == {
-        "data/media/image_io.py": 1,  # write_whole
+        "data/media/image_io.py": 1,  # write_atomically
         "data/media/video.py": 1,  # VideoWriter appends the label's box
-        "data/synthetic/renderer.py": 1,  # landmarks.csv
+        "data/synthetic/folder.py": 1,  # landmarks.csv
         "nn/serialize.py": 2,  # save, and the members of its archive
         "gan/monitor/metrics_log.py": 1,  # metrics.csv and timing.csv, to append to
         "gan/run/lock.py": 1,
         "gan/sweep.py": 1,  # the null device
         "train.py": 1,  # the null device
     }
-    handed_on = {name(path) for path in SOURCES + DOCS for call in calls(path) if ast.unparse(call.func) == "write_whole"}
-    assert handed_on == {
-        "data/media/image_io.py", "data/media/animation.py",  # labelled pictures
-        "data/interchange/dfl_faceswap.py",  # DeepFaceLab's, as encode_picture labelled them; alignments
-        "data/extract/face_folder.py", "data/datasets/person.py", "data/datasets/aligned_reader.py", "data/detection/training/train_networks.py",  # lists and notes
-        "gan/run/checkpoint.py", "gan/monitor/metrics_log.py", "gan/evaluation/sweep_results.py",  # of a run; history/ has copies of preview.png
-        "gan/swapping/files.py",  # a file in which no face was found, as it came
+    atomic = {name(path) for path in SOURCES + DOCS
+              for call in calls(path) if ast.unparse(call.func) == "write_atomically"}
+    assert atomic == {
+        "data/media/image_io.py", "data/media/animation.py",  # labeled images
+        "data/interchange/dfl_faceswap.py",  # DeepFaceLab's, as encode_image labeled them; alignments
+        "data/extract/face_folder.py", "data/datasets/person.py", "data/datasets/aligned_reader.py",  # lists and notes
+        "data/detection/training/train_networks.py",  # settings and metrics of the shipped networks
+        "gan/run/checkpoint.py", "gan/monitor/metrics_log.py", "gan/evaluation/sweep_results.py",
+        "gan/monitor/preview.py",  # history/ has copies of preview.png
+        "gan/swapping/files.py",  # a copy of a file in which no face was found
     }
 
 
-@pytest.mark.parametrize("rule, code", [
-    ("runs_as_code", "eval(text)"), ("runs_as_code", "exec(text)"), ("runs_as_code", "compile(text, '', 'exec')"),
-    ("runs_as_code", "__import__(name)"), ("runs_as_code", "importlib.import_module(name)"), ("runs_as_code", "os.system(text)"),
-    ("runs_as_code", "os.popen(text)"), ("runs_as_code", "os.startfile(text)"), ("runs_as_code", "subprocess.run(text, shell=True)"),
-    ("runs_as_code", "subprocess.getoutput(text)"), ("runs_as_code", "np.load(path)"), ("runs_as_code", "numpy.load(path, allow_pickle=True)"),
-    ("runs_as_code", "numpy.lib.format.read_array(file)"), ("runs_as_code", "from os import system"),
-    ("writes_pictures", "image.save(path)"), ("writes_pictures", "Image.fromarray(pixels).save(path)"), ("writes_pictures", "figure.savefig(path)"),
-    ("writes_pictures", "plt.imsave(path, pixels)"), ("writes_pictures", "cv2.imwrite(path, pixels)"), ("writes_pictures", "canvas.print_png(path)"),
-    ("writes_pictures", "cv2.VideoWriter(path)"), ("writes_pictures", "write = image.save"),
-    ("opens_to_write", "open(path, 'wb')"), ("opens_to_write", "open(path, mode='a')"), ("opens_to_write", "path.open('x')"),
-    ("opens_to_write", "open(path, mode)"), ("opens_to_write", "path.write_bytes(pixels)"), ("opens_to_write", "path.write_text('a')"),
-    ("opens_to_write", "pixels.tofile(path)"), ("opens_to_write", "np.save(path, pixels)"), ("opens_to_write", "os.open(path, flags)")])
-def test_what_breaks_a_rule_is_seen(rule, code):
+BROKEN = {
+    "runs_as_code": [
+        "eval(text)", "exec(text)", "compile(text, '', 'exec')", "__import__(name)", "importlib.import_module(name)",
+        "os.system(text)", "os.popen(text)", "os.startfile(text)", "subprocess.run(text, shell=True)",
+        "subprocess.getoutput(text)", "np.load(path)", "numpy.load(path, allow_pickle=True)",
+        "numpy.lib.format.read_array(file)", "from os import system"],
+    "writes_images": [
+        "image.save(path)", "Image.fromarray(pixels).save(path)", "figure.savefig(path)", "plt.imsave(path, pixels)",
+        "cv2.imwrite(path, pixels)", "canvas.print_png(path)", "cv2.VideoWriter(path)", "write = image.save"],
+    "opens_to_write": [
+        "open(path, 'wb')", "open(path, mode='a')", "path.open('x')", "open(path, mode)", "path.write_bytes(pixels)",
+        "path.write_text('a')", "pixels.tofile(path)", "np.save(path, pixels)", "os.open(path, flags)"],
+}
+KEPT = {
+    "runs_as_code": "model.eval(); re.compile(x); ast.literal_eval(x); np.load(path, allow_pickle=False)",
+    "writes_images": "nn.save(path, arrays); self.folder.save(state); save_image(path, pixels, source)",
+    "opens_to_write": "open(path); open(path, 'rb'); open(path, newline='', encoding='utf-8'); Image.open(path)",
+}
+
+
+@pytest.mark.parametrize("rule, code", [(rule, code) for rule, codes in BROKEN.items() for code in codes])
+def test_code_that_breaks_a_rule_is_found(rule, code):
     assert len(globals()[rule](ast.parse(code))) == 1
 
 
-@pytest.mark.parametrize("rule, code", [
-    ("runs_as_code", "model.eval(); re.compile(x); ast.literal_eval(x); np.load(path, allow_pickle=False); nn.load(path)"),
-    ("writes_pictures", "nn.save(path, arrays); self.folder.save(state); save_picture(path, pixels, source)"),
-    ("opens_to_write", "open(path); open(path, 'rb'); open(path, newline='', encoding='utf-8'); Image.open(path); clip.open()")])
-def test_what_keeps_the_rules_is_let_be(rule, code):
+@pytest.mark.parametrize("rule, code", KEPT.items())
+def test_code_that_keeps_a_rule_is_accepted(rule, code):
     assert globals()[rule](ast.parse(code)) == []
 
 
-def test_every_file_says_its_idea():
+@pytest.mark.parametrize("path", SOURCES + TESTS + DOCS, ids=name)
+def test_lines_are_not_too_long(path):
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    assert [number for number, line in lines if len(line) > LINE_LENGTH] == []
+
+
+def test_every_file_has_a_docstring():
     silent = [name(path) for path in SOURCES + TESTS if not ast.get_docstring(tree(path))]
     assert silent == []

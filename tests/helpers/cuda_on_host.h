@@ -1,9 +1,12 @@
-// CUDA C on the CPU, one thread at a time: what the kernels of nn/kernels/cuda/ use of CUDA, in plain C++.
+// CUDA C on the CPU, one thread at a time: the parts of CUDA that the kernels of nn/kernels/cuda/
+// use, in plain C++.
 //
-// A grid's blocks run one after the other. Where threads wait for each other, each is a fiber with a stack of its own, and runs
-// until it waits: so who writes what another reads, with no __syncthreads() between, is seen, always and the same way. After
-// each wait the threads run in the opposite order, so that both are seen: reading too early, and writing too early. Shared
-// memory begins as NaN in each block. A kernel whose threads do not all come to the same wait aborts.
+// The blocks of a grid run one after the other. If threads wait for each other, each is a fiber
+// with its own stack and runs until it waits. So a race, where one thread writes what another reads
+// with no __syncthreads() between, shows every time and in the same way. After each wait the
+// threads run in the opposite order, so both reading too early and writing too early show. Shared
+// memory is NaN at the start of each block. If the threads do not all come to the same wait, the
+// program aborts.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -37,7 +40,7 @@ struct Fiber {
     std::vector<char> stack;
     Dim index;
     State state;
-    const unsigned *a, *b;  // what it brings to a product of its warp
+    const unsigned *a, *b;  // its operands for a product of its warp
     float* c;
 };
 
@@ -69,9 +72,9 @@ inline void resume(Fiber& fiber) {
     swapcontext(&scheduler, &fiber.context);
 }
 
-static void multiply(Fiber* lanes);  // below, where the warps' products are defined
+static void multiply(Fiber* lanes);  // defined below, with the products of warps
 
-// Every fiber of a warp up to its next wait for the block, or to its end.
+// Run every fiber of a warp up to its next wait for the block, or to its end.
 inline void run_warp(Fiber* lanes, int count, bool backwards) {
     for (;;) {
         int at_warp = 0;
@@ -81,7 +84,7 @@ inline void run_warp(Fiber* lanes, int count, bool backwards) {
             at_warp += fiber.state == AT_WARP;
         }
         if (at_warp == 0) return;
-        if (at_warp != 32) fail("a warp's product without all of its threads");
+        if (at_warp != 32) fail("a product of a warp lacks some of its threads");
         multiply(lanes);
         for (int k = 0; k < count; k++) lanes[k].state = READY;
     }
@@ -108,7 +111,7 @@ inline void run_block_in_step() {
         }
         for (int k = 0; k < count; k++) done += fibers[k].state == DONE;
         if (done == count) return;
-        if (done) fail("some threads have ended, others wait for them");
+        if (done) fail("some threads have ended while others wait for them");
         for (int k = 0; k < count; k++) fibers[k].state = READY;
     }
 }
@@ -119,7 +122,8 @@ inline void run_block_freely() {
             for (threadIdx.x = 0; threadIdx.x < blockDim.x; threadIdx.x++) body(arguments);
 }
 
-// Run kernel() for every thread of a grid; dims: the grid's three sizes, then a block's.
+// Run kernel() for every thread of a grid. dims: the three sizes of the grid, then those of a
+// block.
 template <class Kernel> void launch(const unsigned* dims, bool in_step, Kernel kernel) {
     gridDim = {dims[0], dims[1], dims[2]};
     blockDim = {dims[3], dims[4], dims[5]};
@@ -128,7 +132,8 @@ template <class Kernel> void launch(const unsigned* dims, bool in_step, Kernel k
     for (blockIdx.z = 0; blockIdx.z < gridDim.z; blockIdx.z++)
         for (blockIdx.y = 0; blockIdx.y < gridDim.y; blockIdx.y++)
             for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {
-                if (__start_shared_memory) memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
+                if (__start_shared_memory)
+                    memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
                 in_step ? run_block_in_step() : run_block_freely();
             }
 }
@@ -137,8 +142,9 @@ template <class Kernel> void launch(const unsigned* dims, bool in_step, Kernel k
 
 inline void __syncthreads() { host::wait(host::AT_BLOCK); }
 
-// The tensor cores' part, by its definition: which thread holds which numbers is that of the PTX manual, of the instructions
-// mma.m16n8k8 for TF32 and mma.m16n8k16 for bfloat16.
+// The tensor cores' instructions by their definition. Which thread holds which numbers is defined
+// in the PTX
+// manual: mma.m16n8k8 for TF32 and mma.m16n8k16 for bfloat16.
 
 inline uint32_t bits_of(float v) {
     uint32_t bits;
@@ -153,7 +159,7 @@ inline float float_of(uint32_t bits) {
 }
 
 #ifdef BFLOAT16
-inline unsigned short rounded(float v) {  // to the nearest with 8 binary digits, ties to the even one
+inline unsigned short rounded(float v) {  // to the nearest with 8 binary digits, ties to even
     if (v != v) return 0x7fff;
     uint32_t bits = bits_of(v);
     return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;

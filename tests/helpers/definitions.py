@@ -1,11 +1,12 @@
-"""What the ops mean, as slow loops and textbook formulas over NumPy arrays; they share no code with nn/."""
+"""Reference definitions of the ops: slow loops and textbook formulas on NumPy arrays, without code
+from nn/."""
 import math
 
 import numpy as np
 
 
 def each(formula):
-    """The function that applies a formula for one number to every element."""
+    """Return a function that applies a formula of numbers to every element of arrays."""
     return lambda *arrays: np.vectorize(formula, otypes=[float])(*arrays)
 
 
@@ -20,7 +21,7 @@ def softmax(x, axis=-1):
 
 
 def matmul(x, w):
-    """Two matrices."""
+    """Multiply two matrices."""
     y = np.zeros((x.shape[0], w.shape[1]))
     for i, j, k in np.ndindex(x.shape[0], w.shape[1], x.shape[1]):
         y[i, j] += x[i, k] * w[k, j]
@@ -28,7 +29,7 @@ def matmul(x, w):
 
 
 def conv2d(x, w, b=None, stride=(1, 1), padding=(0, 0)):
-    """Each output pixel is the sum of the products under the kernel; pixels outside the picture are zero."""
+    """Sum the products of each window with the kernel; pixels outside the image are zero."""
     (n, h, wd, _), (kh, kw, _, f) = x.shape, w.shape
     oh, ow = (h + 2 * padding[0] - kh) // stride[0] + 1, (wd + 2 * padding[1] - kw) // stride[1] + 1
     y = np.zeros((n, oh, ow, f))
@@ -40,7 +41,7 @@ def conv2d(x, w, b=None, stride=(1, 1), padding=(0, 0)):
 
 
 def conv_transpose2d(y, w, b=None, stride=(1, 1), padding=(0, 0), output_padding=(0, 0)):
-    """Each input pixel stamps the kernel, times its value, on the output; what falls outside is cut off."""
+    """Add the kernel times each input pixel to the output; cut off what falls outside."""
     (n, oh, ow, _), (kh, kw, c, _) = y.shape, w.shape
     h, wd = ((length - 1) * s - 2 * p + k + e
              for length, s, p, k, e in zip((oh, ow), stride, padding, (kh, kw), output_padding))
@@ -83,7 +84,7 @@ def upsample_nearest(x, factor):
 
 
 def upsample_bilinear(x, factor):
-    """Pixel centres lie at k + 1/2; beyond the outermost ones their value holds."""
+    """Interpolate between pixel centers, which are at k + 1/2; clamp at the borders."""
     n, h, w, c = x.shape
     y = np.zeros((n, h * factor, w * factor, c))
     for i, j in np.ndindex(y.shape[1:3]):
@@ -98,7 +99,7 @@ def upsample_bilinear(x, factor):
 
 
 def gaussian_window(size, sigma):
-    """(size, size) weights that sum to 1."""
+    """Return weights (size, size) that sum to 1."""
     middle = (size - 1) / 2
     weights = [[math.exp(-((i - middle) ** 2 + (j - middle) ** 2) / (2 * sigma ** 2)) for j in range(size)]
                for i in range(size)]
@@ -119,10 +120,10 @@ def reflect_pad(x, border):
         return k if k < length else 2 * (length - 1) - k
     rows = [mirror(k, h) for k in range(-top, h + bottom)]
     columns = [mirror(k, w) for k in range(-left, w + right)]
-    return np.array([[[picture[i, j] for j in columns] for i in rows] for picture in x])
+    return np.array([[[image[i, j] for j in columns] for i in rows] for image in x])
 
 
-def normalise(x, axes, weight, bias, eps=1e-5):
+def normalize(x, axes, weight, bias, eps=1e-5):
     mean = x.mean(axis=axes, keepdims=True)
     variance = ((x - mean) ** 2).mean(axis=axes, keepdims=True)
     return (x - mean) / np.sqrt(variance + eps) * weight + bias
@@ -134,12 +135,12 @@ def cross_entropy(logits, labels):
 
 
 def ssim(x, y, window=11, sigma=1.5):
-    """Wang 2004, equation 13, window by window."""
+    """Compute equation 13 of Wang 2004, window by window."""
     weights, c1, c2 = gaussian_window(window, sigma), 0.01 ** 2, 0.03 ** 2
     n, h, w, channels = x.shape
     values = []
-    for picture, i, j, c in np.ndindex(n, h - window + 1, w - window + 1, channels):
-        a, b = (z[picture, i:i + window, j:j + window, c] for z in (x, y))
+    for image, i, j, c in np.ndindex(n, h - window + 1, w - window + 1, channels):
+        a, b = (z[image, i:i + window, j:j + window, c] for z in (x, y))
         mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
         var_a, var_b = (weights * (a - mean_a) ** 2).sum(), (weights * (b - mean_b) ** 2).sum()
         covariance = (weights * (a - mean_a) * (b - mean_b)).sum()

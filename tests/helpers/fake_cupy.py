@@ -1,9 +1,11 @@
-"""A stand-in for CuPy on a machine without a GPU: what would fail there on a misplaced NumPy array fails here.
+"""A fake CuPy for machines without a GPU: a NumPy array in the wrong place fails here as it would
+fail in CuPy.
 
-A StrictArray holds a NumPy array and refuses what CuPy's arrays refuse: to turn into a NumPy array unasked, and to
-meet one in an operator, an index or a function. Only `asarray` and `array` take NumPy arrays, only `.get()` gives them
-back. The module has no functions but those of CuPy that are named here, and reductions give arrays, never numbers. Kernels in
-CUDA C run on the CPU (cuda_on_host.py).
+A FakeArray holds a NumPy array and refuses what CuPy's arrays refuse: an implicit conversion to a
+NumPy array, and a NumPy array in an operator, an index or a function. Only `asarray` and `array`
+take NumPy arrays; only `.get()` returns them. The module has only the CuPy functions that are
+listed here, and reductions return arrays, never Python numbers. Kernels in CUDA C run on the CPU
+(cuda_on_host.py).
 """
 import operator
 from types import SimpleNamespace
@@ -12,11 +14,12 @@ import numpy
 
 from tests.helpers.cuda_on_host import HostModule
 
-# Functions that nn/ uses and CuPy has (docs.cupy.dev, "Comparison table"). Another one must be looked up there first.
+# Functions that nn/ uses and CuPy has. Before you add one, look it up in docs.cupy.dev, "Comparison
+# table".
 FUNCTIONS = {
     "abs", "add", "arange", "array", "asarray", "ascontiguousarray", "broadcast_to", "clip", "concatenate", "divmod",
-    "dot", "empty", "exp", "expm1", "eye", "kron", "log", "log1p", "maximum", "minimum", "ones_like", "pad", "result_type",
-    "sign", "sqrt", "stack", "tanh", "where", "zeros", "zeros_like",
+    "dot", "empty", "exp", "expm1", "eye", "kron", "log", "log1p", "maximum", "minimum", "ones_like", "pad",
+    "result_type", "sign", "sqrt", "stack", "tanh", "where", "zeros", "zeros_like",
 }
 METHODS = {
     "all", "any", "argmax", "astype", "clip", "copy", "fill", "max", "mean", "min", "ravel", "repeat", "reshape", "sum",
@@ -26,31 +29,33 @@ PROPERTIES = {"dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "
 
 
 def unwrap(value):
-    """The NumPy arrays inside `value`; a NumPy array of its own in it is the mistake this file is here to find."""
-    if isinstance(value, StrictArray):
+    """Return `value` with its FakeArrays replaced by their NumPy arrays; a NumPy array in it is an
+    error."""
+    if isinstance(value, FakeArray):
         return value.host
     if isinstance(value, numpy.ndarray):
         raise TypeError(f"Unsupported type {type(value)}")
     if isinstance(value, (tuple, list)):
-        return type(value)(unwrap(part) for part in value)
+        return type(value)(unwrap(item) for item in value)
     return value
 
 
 def wrap(result, sources=()):
-    """`result` as StrictArrays; one that shares its memory with a source names that source's owner as its base."""
+    """Return `result` as FakeArrays; an array that shares memory with a source has that source's
+    owner as its base."""
     if isinstance(result, tuple):
-        return tuple(wrap(part, sources) for part in result)
+        return tuple(wrap(item, sources) for item in result)
     if not isinstance(result, (numpy.ndarray, numpy.generic)):
         return result
-    array = StrictArray(numpy.asarray(result))
+    array = FakeArray(numpy.asarray(result))
     for source in sources:
-        if isinstance(source, StrictArray) and numpy.may_share_memory(source.host, array.host):
+        if isinstance(source, FakeArray) and numpy.may_share_memory(source.host, array.host):
             array.base = source if source.base is None else source.base
     return array
 
 
-class StrictArray:
-    """A NumPy array behind the manners of a CuPy one."""
+class FakeArray:
+    """A NumPy array with the interface and the restrictions of a CuPy array."""
 
     def __init__(self, host):
         self.host, self.base = host, None
@@ -62,7 +67,7 @@ class StrictArray:
             method = getattr(self.host, name)
             return lambda *args, **settings: wrap(
                 method(*unwrap(args), **{key: unwrap(value) for key, value in settings.items()}), (self,))
-        raise AttributeError(f"StrictArray has no {name}")
+        raise AttributeError(f"FakeArray has no {name}")
 
     def __array__(self, *args, **settings):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
@@ -76,11 +81,11 @@ class StrictArray:
 
     @property
     def data(self):
-        """Where the first number lies."""
+        """The address of the first element, as `data.ptr`."""
         return SimpleNamespace(ptr=self.host.ctypes.data)
 
     def get(self):
-        """A copy in host memory."""
+        """Return a copy in host memory."""
         return self.host.copy()
 
     def item(self):
@@ -109,7 +114,7 @@ def _binary(name):
     function = getattr(operator, name)
 
     def method(self, other):
-        if getattr(other, "__array_ufunc__", method) is None:  # a Tensor: its own operator is to answer
+        if getattr(other, "__array_ufunc__", method) is None:  # a Tensor: its own operator takes over
             return NotImplemented
         return wrap(function(self.host, unwrap(other)))
     return method
@@ -135,25 +140,25 @@ def _unary(name):
 
 
 for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "mod", "floordiv"):
-    setattr(StrictArray, f"__{_name}__", _binary(_name))
-    setattr(StrictArray, f"__r{_name}__", _reflected(_name))
-    setattr(StrictArray, f"__i{_name}__", _in_place("i" + _name))
+    setattr(FakeArray, f"__{_name}__", _binary(_name))
+    setattr(FakeArray, f"__r{_name}__", _reflected(_name))
+    setattr(FakeArray, f"__i{_name}__", _in_place("i" + _name))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor"):
-    setattr(StrictArray, f"__{_name.strip('_')}__", _binary(_name))
+    setattr(FakeArray, f"__{_name.strip('_')}__", _binary(_name))
 for _name in ("neg", "abs", "invert"):
-    setattr(StrictArray, f"__{_name}__", _unary(_name))
-StrictArray.__hash__ = None
+    setattr(FakeArray, f"__{_name}__", _unary(_name))
+FakeArray.__hash__ = None
 
 
 class _Call:
-    """One function of the module: takes StrictArrays, numbers and lists of them, gives StrictArrays."""
+    """A function of the module: takes FakeArrays, numbers and lists of them; returns FakeArrays."""
 
     def __init__(self, function, take_numpy=False):
         self.function, self.take_numpy = function, take_numpy
 
     def __call__(self, *args, **settings):
         if self.take_numpy:
-            hosts = [value.host if isinstance(value, StrictArray) else value for value in args]
+            hosts = [value.host if isinstance(value, FakeArray) else value for value in args]
         else:
             hosts = unwrap(args)
         return wrap(self.function(*hosts, **{key: unwrap(value) for key, value in settings.items()}), args)
@@ -162,14 +167,14 @@ class _Call:
         self.function.at(array.host, unwrap(key), unwrap(value))
 
 
-class StrictModule:
-    """What backend.load_cupy() gives in the tests."""
+class FakeCupy:
+    """The module that backend.load_cupy() returns in the tests."""
 
-    ndarray = StrictArray
+    ndarray = FakeArray
     RawModule = HostModule
     cuda = SimpleNamespace(Device=lambda: SimpleNamespace(compute_capability="80"))
 
     def __getattr__(self, name):
         if name not in FUNCTIONS:
-            raise AttributeError(f"strict array module: is {name} in CuPy? Then add it to FUNCTIONS")
+            raise AttributeError(f"fake_cupy.py has no {name}; if CuPy has it, add it to FUNCTIONS")
         return _Call(getattr(numpy, name), take_numpy=name in ("array", "asarray"))

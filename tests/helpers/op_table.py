@@ -1,6 +1,8 @@
-"""The table of ops: for each public function of nn.functional its inputs, its settings and its plain definition.
+"""The table of ops: the inputs, options and reference definition of each public function of
+nn.functional.
 
-Inputs lie away from kinks, where differences would not tell a gradient; what holds at kinks has tests of its own.
+Inputs are away from kinks, where a finite difference is not the gradient; kinks have their own
+tests.
 """
 import dataclasses
 import math
@@ -17,12 +19,12 @@ from tests.helpers.definitions import each
 @dataclasses.dataclass
 class Op:
     name: str  # in nn.functional
-    label: str  # which variant
-    inputs: tuple  # arrays: float64 ones are differentiated, whole numbers and booleans are passed on
-    definition: Callable  # of the inputs
-    function: Callable  # of the inputs
-    order: int = 2  # up to which derivative the gradient is checked
-    lists: bool = True  # whether nested lists may stand for the arrays
+    label: str  # variant
+    inputs: tuple  # arrays; float64 ones are differentiated, integers and booleans are not
+    definition: Callable  # reference, called with the inputs
+    function: Callable  # called with the inputs
+    order: int = 2  # order up to which derivatives are checked
+    lists: bool = True  # whether nested lists are accepted in place of arrays
 
 
 TABLE = []
@@ -42,7 +44,8 @@ def unit(*shape):
 
 
 def distinct(*shape):
-    """Numbers from -2 to 2, none twice and none at zero, with gaps far wider than a difference step."""
+    """Return distinct numbers from -2 to 2, none at zero, with gaps far wider than a difference
+    step."""
     count = math.prod(shape)
     return (_random.permutation(count).reshape(shape) - count / 2 + 0.3) * (4 / count)
 
@@ -61,7 +64,7 @@ def binary(name, make, formula):
     row(name, (make(2, 3),), each(lambda a: formula(1.7, a)), "number_left", lambda x: op(1.7, x))
 
 
-def extreme(name, choose):
+def extremum(name, choose):
     row(name, (distinct(2, 3),), lambda x: choose(x.reshape(-1).tolist()))
     row(name, (distinct(2, 3, 2),), lambda x: np.array([choose(z.reshape(-1).tolist()) for z in x]),
         "axes", axis=(1, 2))
@@ -86,8 +89,8 @@ def arithmetic():
     row("sqrt", (positive(2, 3),), each(math.sqrt))
     row("abs", (distinct(2, 3),), each(abs))
     row("clip", (distinct(3, 4),), each(lambda a: min(max(a, -0.7), 0.9)), low=-0.7, high=0.9)
-    row("clip", (distinct(3, 4),), each(lambda a: max(a, -0.7)), "low_alone", low=-0.7)
-    row("clip", (distinct(3, 4),), each(lambda a: min(a, 0.9)), "high_alone", high=0.9)
+    row("clip", (distinct(3, 4),), each(lambda a: max(a, -0.7)), "low_only", low=-0.7)
+    row("clip", (distinct(3, 4),), each(lambda a: min(a, 0.9)), "high_only", high=0.9)
     row("matmul", (normal(2, 3), normal(3, 4)), D.matmul)
     row("matmul", (normal(3), normal(3, 4)), lambda x, w: D.matmul(x[None], w)[0], "row")
     row("matmul", (normal(2, 3), normal(3)), lambda x, w: D.matmul(x, w[:, None])[:, 0], "column")
@@ -112,8 +115,8 @@ def reductions():
     row("mean", (normal(2, 3),), lambda x: total(x) / 6)
     row("mean", (normal(2, 3, 2),), lambda x: np.array([total(z) / 6 for z in x]), "axes", axis=(-2, 2))
     row("mean", (normal(2, 3),), lambda x: (x[:1] + x[1:]) / 2, "keepdims", axis=0, keepdims=True)
-    extreme("max", max)
-    extreme("min", min)
+    extremum("max", max)
+    extremum("min", min)
     row("broadcast_to", (normal(2, 1),), lambda x: np.array([[[x[i, 0]] * 3 for i in range(2)]] * 2), shape=(2, 2, 3))
     row("broadcast_to", (normal(2, 3),), lambda x: x, "same", shape=(2, 3))
     row("sum_to", (normal(2, 2, 3),), lambda x: np.array([[total(x[:, i])] for i in range(2)]), shape=(2, 1))
@@ -123,7 +126,7 @@ def reductions():
 def shapes():
     row("reshape", (normal(2, 3),), lambda x: np.array([[x[0, 0], x[0, 1]], [x[0, 2], x[1, 0]], [x[1, 1], x[1, 2]]]),
         function=lambda x: F.reshape(x, (3, 2)))
-    row("reshape", (normal(2, 3),), lambda x: np.array([*x[0], *x[1]]), "rest", lambda x: F.reshape(x, -1))
+    row("reshape", (normal(2, 3),), lambda x: np.array([*x[0], *x[1]]), "inferred", lambda x: F.reshape(x, -1))
     row("transpose", (normal(2, 3),), lambda x: np.array([[x[i, j] for i in range(2)] for j in range(3)]))
     row("transpose", (normal(2, 3, 4),), lambda x: np.einsum("abc->cab", x),
         "order", lambda x: F.transpose(x, 2, 0, -2))
@@ -134,23 +137,23 @@ def shapes():
     row("getitem", (normal(3, 4),), lambda x: x[-1].tolist()[2], "number", key=(-1, 2))
     row("getitem", (normal(3, 4),), lambda x: x.reshape(3, 1, 4), "new_axis", key=(slice(None), None))
     row("getitem", (normal(3, 2), np.array([2, 0, 2, 2])), lambda x, k: np.stack([x[2], x[0], x[2], x[2]]),
-        "taken_twice", lists=False)
+        "repeated_index", lists=False)
     row("getitem", (normal(3, 2), np.array([True, False, True])), lambda x, k: np.stack([x[0], x[2]]),
         "mask", lists=False)
     row("put_item", (normal(2, 2),), lambda x: np.array([[0, 0, 0], [x[0, 0], 0, x[0, 1]], [x[1, 0], 0, x[1, 1]]]),
         key=(slice(1, 3), slice(None, None, 2)), shape=(3, 3))
     row("put_item", (normal(3, 2), np.array([1, 3, 1])), lambda x, k: np.stack([0 * x[0], x[0] + x[2], 0 * x[0], x[1]]),
-        "added_twice", lambda x, k: F.put_item(x, k, (4, 2)), lists=False)
+        "repeated_index", lambda x, k: F.put_item(x, k, (4, 2)), lists=False)
     row("concatenate", (normal(2, 3), normal(1, 3)), lambda a, b: np.array([*a, *b]),
         function=lambda *xs: F.concatenate(xs))
     row("concatenate", (normal(2, 1, 2), normal(2, 2, 2), normal(2, 1, 2)),
         lambda *xs: np.array([[*a, *b, *c] for a, b, c in zip(*xs)]), "axis", lambda *xs: F.concatenate(xs, axis=-2))
 
-    def framed(x):
+    def padded(x):
         y = np.full((1, 5, 6, 2), 0.5)
         y[:, 1:3, 3:5] = x
         return y
-    row("pad", (normal(1, 2, 2, 2),), framed, border=(1, 2, 3, 1), value=0.5)
+    row("pad", (normal(1, 2, 2, 2),), padded, border=(1, 2, 3, 1), value=0.5)
     row("pad", (normal(2, 3, 4, 2),), lambda x: D.reflect_pad(x, (2, 1, 0, 3)),
         "reflect", border=(2, 1, 0, 3), mode="reflect")
 
@@ -158,7 +161,7 @@ def shapes():
 def activations():
     row("relu", (distinct(3, 4),), each(lambda a: a if a > 0 else 0))
     row("leaky_relu", (distinct(3, 4),), each(lambda a: a if a > 0 else 0.01 * a))
-    row("leaky_relu", (distinct(3, 4),), each(lambda a: a if a > 0 else 0.2 * a), "slope", negative_slope=0.2)
+    row("leaky_relu", (distinct(3, 4),), each(lambda a: a if a > 0 else 0.2 * a), "negative_slope", negative_slope=0.2)
     row("elu", (distinct(3, 4),), each(lambda a: a if a > 0 else math.exp(a) - 1))
     row("elu", (distinct(3, 4),), each(lambda a: a if a > 0 else 0.7 * (math.exp(a) - 1)), "alpha", alpha=0.7)
     row("gelu", (2 * normal(3, 4),), each(lambda a: a * math.erfc(-a / math.sqrt(2)) / 2))
@@ -179,7 +182,7 @@ def convolutions():
     row("conv2d", (x, w, b), lambda x, w, b: D.conv2d(x, w, b, (2, 1), (1, 2)),
         "stride_padding", stride=(2, 1), padding=(1, 2))
     row("conv2d", (x, w, b), lambda x, w, b: each(lambda a: a if a > 0 else 0.1 * a)(D.conv2d(x, w, b)),
-        "slope", slope=0.1)
+        "negative_slope", negative_slope=0.1)
     row("conv2d", (normal(1, 3, 3, 8), normal(2, 2, 8, 1)), D.conv2d, "thin")
     y, b = normal(2, 3, 2, 3), normal(2)
     row("conv_transpose2d", (y, w, b), D.conv_transpose2d)
@@ -207,13 +210,13 @@ def resampling():
 
 def normalizations():
     weight, bias = positive(3), normal(3)
-    row("batch_norm", (normal(3, 2, 2, 3), weight, bias), lambda x, w, b: D.normalise(x, (0, 1, 2), w, b),
+    row("batch_norm", (normal(3, 2, 2, 3), weight, bias), lambda x, w, b: D.normalize(x, (0, 1, 2), w, b),
         function=lambda x, w, b: F.batch_norm(x, weight=w, bias=b, training=True))
-    row("batch_norm", (normal(5, 3),), lambda x: D.normalise(x, 0, 1, 0, 0.01), "vectors", training=True, eps=0.01)
+    row("batch_norm", (normal(5, 3),), lambda x: D.normalize(x, 0, 1, 0, 0.01), "vectors", training=True, eps=0.01)
     row("batch_norm", (normal(2, 2, 1, 3), normal(3), positive(3), weight, bias),
         lambda x, m, v, w, b: (x - m) / np.sqrt(v + 1e-5) * w + b, "running", lists=False)
-    row("instance_norm", (normal(2, 2, 3, 2),), lambda x: D.normalise(x, (1, 2), 1, 0))
-    row("instance_norm", (normal(2, 3, 2, 3), weight, bias), lambda x, w, b: D.normalise(x, (1, 2), w, b, 0.1),
+    row("instance_norm", (normal(2, 2, 3, 2),), lambda x: D.normalize(x, (1, 2), 1, 0))
+    row("instance_norm", (normal(2, 3, 2, 3), weight, bias), lambda x, w, b: D.normalize(x, (1, 2), w, b, 0.1),
         "affine", eps=0.1)
 
     def dropped(x):

@@ -1,6 +1,6 @@
-"""What the tests of gan/ and the two programs share: calling a program, a few rendered faces, photographs, one small run.
+"""Shared by the tests of gan/ and of both programs: calling a program, rendered faces, a small run.
 
-The small run is trained once by train.py itself; a test that changes a run folder takes a copy of it.
+train.py itself trains the small run once. A test that changes a run folder takes a copy of it.
 """
 import contextlib
 import functools
@@ -21,9 +21,9 @@ import pytest
 import nn
 import train
 from data.synthetic.folder import write_people
-from gan import evaluate
-from gan.monitor import latent_plot, metrics_log, plots
-from gan.people import many, pair
+from gan.evaluation import held_out
+from gan.monitor import latent_plot, plots
+from gan.people import many, pair, preview_sheet
 from gan.session import session
 from gan.training.trainer import Trainer
 
@@ -32,7 +32,7 @@ SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
 
 
 class Outcome(NamedTuple):
-    """What a program left: its exit code and the lines it printed."""
+    """The exit code of a program and the lines it printed."""
 
     code: int
     out: list
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 def call(main, *arguments):
-    """Run a program's main() on arguments, as the shell would."""
+    """Run a program's main() with arguments, as the shell would."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -52,60 +52,65 @@ def call(main, *arguments):
 
 @pytest.fixture(scope="session", autouse=True)
 def _rendered_once():
-    """The same people are rendered once for all tests: it is most of a small run's time, and gives the same each time."""
-    rendered, truths, truth = functools.cache(pair.rendered), {}, pair.Subjects.truth
+    """Render the same people only once for all tests: it is most of a small run's time."""
+    rendered, ground_truths, ground_truth = functools.cache(pair.rendered_pair), {}, pair.FacePair.ground_truth
 
     def truth_once(self, count):
         key = self.people, self.seed, self.a.size, count
-        if key not in truths:
-            truths[key] = truth(self, count)
-        return truths[key]
+        if key not in ground_truths:
+            ground_truths[key] = ground_truth(self, count)
+        return ground_truths[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair, "rendered", lambda people, count, size, seed: rendered(tuple(people), count, size, seed))
-        patch.setattr(pair.Subjects, "truth", truth_once)
-        patch.setattr(many, "rendered_crowd", functools.cache(many.rendered_crowd))
+        patch.setattr(pair, "rendered_pair",
+                      lambda people, count, size, seed: rendered(tuple(people), count, size, seed))
+        patch.setattr(pair.FacePair, "ground_truth", truth_once)
+        patch.setattr(many, "rendered_people", functools.cache(many.rendered_people))
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_pictures():
-    """Figures over 8 swaps instead of 64, previews of 4 faces, crowds of few poses, and the first run's plots and map of codes
-    for all: pictures are most of a small run's time."""
-    drawn = {}
+def _few_images():
+    """Make images rare, because they are most of a small run's time.
+
+    Metrics use 8 swaps instead of 64, previews 4 faces, many people few poses. All runs have the
+    plots and the map of latent codes of the first run.
+    """
+    generated = {}
 
     def save_plots(run, curves, best_step):
-        names = ("loss.png", "players.png") if np.isfinite(curves["critic"]).any() else ("loss.png",)
-        if not drawn.keys() >= set(names):
+        names = ("loss.png", "players.png") if np.isfinite(curves["discriminator_loss"]).any() else ("loss.png",)
+        if not generated.keys() >= set(names):
             plots.save_plots(run, curves, best_step)
-            drawn.update((name, (run.path / name).read_bytes()) for name in names)
+            generated.update((name, (run.path / name).read_bytes()) for name in names)
         for name in names:
-            (run.path / name).write_bytes(drawn[name])
+            (run.path / name).write_bytes(generated[name])
 
     def latent_map(model, source):
-        if "map" not in drawn:
-            drawn["map"] = draw_map(model, source)
-        return drawn["map"]
+        if "map" not in generated:
+            generated["map"] = draw_map(model, source)
+        return generated["map"]
 
     draw_map = latent_plot.latent_map
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "plots", types.SimpleNamespace(save_plots=save_plots))
         patch.setattr(latent_plot, "latent_map", latent_map)
-        patch.setattr(many, "POSES", 1)
-        patch.setattr(many, "render_each", functools.partial(many.render_each, workers=1))  # so few need no other processes
-        patch.setattr(evaluate, "TRUTH_FACES", 8)
-        patch.setattr(metrics_log, "PREVIEW_FACES", 4)
+        patch.setattr(many, "POSES_PER_PERSON", 1)
+        patch.setattr(many, "render_each",
+                      functools.partial(many.render_each, workers=1))  # so few need no process pool
+        patch.setattr(held_out, "GROUND_TRUTH_FACES", 8)
+        patch.setattr(preview_sheet, "PREVIEW_FACES", 4)
         yield
 
 
 @pytest.fixture(autouse=True)
 def _fast_kernels():
-    """A test that chooses kernels or threads does not choose them for the next one; sums differ in the last digit."""
-    threads = nn.kernels.cpu.parallel.thread_count()
+    """Restore kernels and thread count, because they affect sums in the last digit."""
+    threads = nn.thread_count()
     yield
     nn.use_kernels("fast")
-    if nn.kernels.cpu.parallel.thread_count() != threads:
-        nn.kernels.cpu.parallel.set_threads(threads)
+    if nn.thread_count() != threads:
+        nn.set_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -128,26 +133,26 @@ def train_small():
 
 @pytest.fixture(scope="session")
 def faces():
-    """Subjects: 12 rendered faces each of two people, 32 pixels."""
-    return pair.rendered((0, 1), 12, 32, seed=0)
+    """FacePair: 12 rendered faces each of two people, 32 pixels."""
+    return pair.rendered_pair((0, 1), 12, 32, seed=0)
 
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory, train_small):
-    """(folder of a finished small run of 12 steps, the Outcome of the program that made it); not to be changed."""
+    """(folder of a finished small run of 12 steps, the Outcome of the program); read-only."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     return folder, train_small(folder, "--steps", "12")
 
 
 @pytest.fixture
 def run_copy(small_run, tmp_path):
-    """A copy of the small run, to be changed."""
+    """A copy of the small run, which tests may change."""
     return shutil.copytree(small_run[0], tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory):
-    """A folder with person_000, person_001 (8 pictures of 96 pixels each) and landmarks.csv; not to be changed."""
+    """A folder with person_000, person_001 (8 images of 96 pixels) and landmarks.csv; read-only."""
     folder = tmp_path_factory.mktemp("people")
     write_people(folder, 2, 8, 96, seed=0)
     return folder
@@ -155,7 +160,7 @@ def people(tmp_path_factory):
 
 @pytest.fixture
 def photographs(people, tmp_path):
-    """A copy of the people, to be spoiled, and the options that train on it."""
+    """A copy of the people, which tests may damage, and the options that train on it."""
     folder = shutil.copytree(people, tmp_path / "photographs")
     return folder, ("--preset", "tiny", "--width", "4", "--batch", "2", "--a", folder / "person_000",
                     "--b", folder / "person_001", "--landmarks", folder / "landmarks.csv")
@@ -163,8 +168,10 @@ def photographs(people, tmp_path):
 
 @pytest.fixture(scope="session")
 def start():
-    """start(*arguments) -> context manager: a process of the real program, with its text streams piped and a group of its own,
-    which ends with the context."""
+    """start(*arguments) -> context manager: a process of the real program.
+
+    Its text streams are piped. It has its own process group, which is killed at the end.
+    """
     @contextlib.contextmanager
     def begin(*arguments):
         with subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, start_new_session=True,
@@ -172,14 +179,14 @@ def start():
             try:
                 yield process
             finally:
-                with contextlib.suppress(ProcessLookupError):  # nothing is left of a program that has ended well
+                with contextlib.suppress(ProcessLookupError):  # the program has already ended
                     os.killpg(process.pid, signal.SIGKILL)
     return begin
 
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """at_step(k, action): the action is taken within step k, before its end."""
+    """at_step(k, action): call action(trainer) at the start of step k."""
     take = Trainer.train_step
 
     def arrange(k, action):
@@ -194,6 +201,6 @@ def at_step(monkeypatch):
 
 @pytest.fixture
 def save_each_step(monkeypatch):
-    """A checkpoint after each step, not once a minute."""
+    """Save a checkpoint after each step instead of once a minute."""
     monkeypatch.setattr(session, "SAVE_SECONDS", -1)
-    monkeypatch.setattr(session, "SAVE_SHARE", math.inf)
+    monkeypatch.setattr(session, "SAVE_FRACTION", math.inf)

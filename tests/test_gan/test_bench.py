@@ -1,4 +1,4 @@
-"""tests/bench.py: the line of the reference step, to be set against other programs."""
+"""tests/bench.py: the reference step and other benchmarks."""
 import importlib.util
 import json
 import pathlib
@@ -36,13 +36,13 @@ def test_one_json_line_with_five_keys(bench, program):
     assert line["params"] == sum(p.size for p in FaceAutoencoder(32, 4, True).parameters())
 
 
-def test_for_reading_it_says_what_was_measured(bench, program):
+def test_readable_output(bench, program):
     outcome = program(bench.main, *SMALL, "--kernels", "plain")
     assert "32 px, width 4, 2 faces" in outcome.out[0] and "plain" in outcome.out[0] and len(outcome.out) == 2
 
 
-def test_the_step_is_a_training_step(bench):
-    """All weights move, and the loss falls."""
+def test_step_is_a_training_step(bench):
+    """All weights change, and the loss falls."""
     model = FaceAutoencoder(32, 4, False)
     step = bench.make_step(model, 2, "cpu")
     before = [p.data.copy() for p in model.parameters()]
@@ -57,30 +57,30 @@ def test_cuda_without_cupy(bench, program, monkeypatch):
     assert outcome.code == 1 and len(outcome.err) == 1 and "CuPy is not installed" in outcome.err[0]
 
 
-def test_a_precision_that_only_a_gpu_has_is_refused(bench, program):
+def test_gpu_precision_is_refused_on_the_cpu(bench, program):
     outcome = program(bench.main, *SMALL, "--precision", "tf32")
     assert (outcome.code, outcome.out) == (1, [])
-    assert outcome.err == ["bench: tf32: only a GPU computes so; use --precision float32, or --device cuda"]
+    assert outcome.err == ["bench: tf32: supported only on a GPU; use --precision float32, or --device cuda"]
 
 
-def test_finding_faces(bench, program):
+def test_face_detection_benchmark(bench, program):
     outcome = program(bench.main, "find", "--size", "160x120", "--steps", "1")
     line = json.loads(outcome.out[0])
-    assert list(line) == ["ms_per_picture", "min_ms", "size", "faces", "peak_mb"]
-    assert line["size"] == "160x120" and 0 < line["min_ms"] <= line["ms_per_picture"]
+    assert list(line) == ["ms_per_image", "min_ms", "size", "faces", "peak_mb"]
+    assert line["size"] == "160x120" and 0 < line["min_ms"] <= line["ms_per_image"]
 
 
-def test_the_cost_of_each_layer(bench, program):
+def test_layers_benchmark(bench, program):
     outcome = program(bench.main, "layers", *SMALL[1:])
     assert outcome.code == 0
     shares = [float(line.split()[-1].rstrip("%")) for line in outcome.out[2:-1]]
     assert shares == sorted(shares, reverse=True) and abs(sum(shares) - 100) < 1
     calls = {line.split()[0]: int(line.split()[1]) for line in outcome.out[2:-1]}
-    assert calls["encoder.convs.0"] == 1 and calls["encoder.squeeze"] == 2  # a product and a bias
+    assert calls["encoder.convs.0"] == 1 and calls["encoder.squeeze"] == 2  # matrix product and bias
     assert "the step as a whole" in outcome.out[-1]
 
 
-def test_a_comparison_in_turns(bench, program, tmp_path):
+def test_comparison_in_turns(bench, program, tmp_path):
     peer = tmp_path / "peer.py"
     peer.write_text('print("warming up")\nprint(\'{"ms_per_step": 1000000, "peak_mb": 7}\')\n')
     outcome = program(bench.main, "compare", "--rounds", 2, "--peer", f"{sys.executable} {peer}", "--", *SMALL[1:])
@@ -90,15 +90,16 @@ def test_a_comparison_in_turns(bench, program, tmp_path):
     assert line["rounds"] == 2 == len(outcome.out) - 1 and line["peak_mb"]["peer"] == 7 and "of_quickest" not in line
 
 
-def test_the_quickest_steps_of_all_rounds_are_compared(bench, tmp_path, monkeypatch, capsys):
-    lines = iter([{"ms_per_step": 9, "min_ms": 6}, {"ms_per_step": 9, "min_ms": 5}, {"ms_per_step": 9, "min_ms": 7}, {"ms_per_step": 9, "min_ms": 4}])
+def test_comparison_of_the_fastest_steps(bench, tmp_path, monkeypatch, capsys):
+    lines = iter([{"ms_per_step": 9, "min_ms": 6}, {"ms_per_step": 9, "min_ms": 5}, {"ms_per_step": 9, "min_ms": 7},
+                  {"ms_per_step": 9, "min_ms": 4}])
     monkeypatch.setattr(bench.bench_runs, "last_line", lambda command, key: next(lines))
     assert bench.main(["compare", "--rounds", "2", "--peer", "peer"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["of_quickest"] == 1.5
 
 
 @pytest.mark.parametrize("content", ["print('no line')", "raise SystemExit('broken')", "print('[1]')", "print('{}')"])
-def test_a_peer_that_does_not_answer(bench, program, tmp_path, content):
+def test_peer_without_a_result(bench, program, tmp_path, content):
     (tmp_path / "peer.py").write_text(content)
     outcome = program(bench.main, "compare", "--peer", f"{sys.executable} {tmp_path / 'peer.py'}", "--", *SMALL[1:])
     assert outcome.code == 1 and len(outcome.err) == 1 and "peer.py failed" in outcome.err[0]
@@ -107,18 +108,18 @@ def test_a_peer_that_does_not_answer(bench, program, tmp_path, content):
 FORWARD = ("forward", *SMALL[1:])
 
 
-def test_a_forward_pass_is_a_swaps_drawing(bench, program, monkeypatch):
+def test_forward_pass_is_that_of_a_swap(bench, program, monkeypatch):
     seen = []
 
-    def draw(self, faces, person, side):
+    def generate(self, faces, person, side):
         seen.append((faces.shape, person != side))
-        return drawn(self, faces, person, side)
+        return generated(self, faces, person, side)
 
-    drawn = FaceAutoencoder.draw
-    monkeypatch.setattr(FaceAutoencoder, "draw", draw)
+    generated = FaceAutoencoder.generate
+    monkeypatch.setattr(FaceAutoencoder, "generate", generate)
     outcome = program(bench.main, *FORWARD, "--json")
     line = json.loads(outcome.out[0])
-    assert outcome.code == 0 and len(outcome.out) == 1 and seen == [((2, 32, 32, 3), True)] * (bench.WARM_UP + 2)
+    assert outcome.code == 0 and len(outcome.out) == 1 and seen == [((2, 32, 32, 3), True)] * (bench.WARMUP_STEPS + 2)
     assert 0 < line["min_ms"] <= line["ms_per_pass"] and line["peak_mb"] > 10
     assert line["faces_per_second"] == pytest.approx(2000 / line["ms_per_pass"], abs=0.51, rel=1e-2)
     assert "2 faces" in program(bench.main, *FORWARD).out[0]
@@ -129,22 +130,23 @@ def test_forward_passes_in_turns(bench, program, tmp_path):
     peer.write_text('print(\'{"ms_per_pass": 1000000}\')')
     outcome = program(bench.main, "compare", "--rounds", 1, "--peer", f"{sys.executable} {peer}", "--", *FORWARD)
     assert outcome.code == 0 and 0 < json.loads(outcome.out[-1])["ratio"] < 0.1
-    peer.write_text('print(\'{"ms_per_step": 1000000}\')')  # of another measurement
+    peer.write_text('print(\'{"ms_per_step": 1000000}\')')  # from another benchmark
     outcome = program(bench.main, "compare", "--rounds", 1, "--peer", f"{sys.executable} {peer}", "--", *FORWARD)
     assert outcome.code == 1 and "no JSON line with ms_per_pass" in outcome.err[0]
 
 
-def test_the_arithmetic_of_a_step_is_that_of_its_definition(bench):
+def test_counted_flops_follow_the_definition(bench):
     layer = nn.Conv2d(3, 5, 3)
     layer.weight.name = "conv.weight"
     x = nn.Tensor(np.ones((2, 8, 8, 3), np.float32))
-    forward = 2 * 6 * 6 * 3 * 3 * 3 * 5  # pictures, places, taps, channels in and out
-    assert bench.arithmetic(lambda: layer(x).sum().backward()) == pytest.approx(2e-9 * 2 * forward)  # and the weights' gradient
+    forward = 2 * 6 * 6 * 3 * 3 * 3 * 5  # images, positions, taps, channels in and out
+    # forward, and the gradient of the weights
+    assert bench.count_gflop(lambda: layer(x).sum().backward()) == pytest.approx(2e-9 * 2 * forward)
     x = nn.Tensor(np.ones((2, 8, 8, 3), np.float32), requires_grad=True)
-    assert bench.arithmetic(lambda: layer(x).sum().backward()) == pytest.approx(2e-9 * 3 * forward)
+    assert bench.count_gflop(lambda: layer(x).sum().backward()) == pytest.approx(2e-9 * 3 * forward)
 
 
-def test_growth_varies_one_thing_at_a_time(bench, program, monkeypatch):
+def test_growth_varies_one_parameter_at_a_time(bench, program, monkeypatch):
     def last_line(command, key):
         options = dict(zip(command[3::1], command[4::1]))
         batch, width, size = (int(options[f"--{name}"]) for name in ("batch", "width", "size"))
@@ -160,12 +162,13 @@ def test_growth_varies_one_thing_at_a_time(bench, program, monkeypatch):
 
 def test_growth_runs_the_step(bench, program):
     outcome = program(bench.main, "growth", "--preset", "tiny", "--batches", 2, "--widths", "--sizes", "--steps", 1)
-    cells = outcome.out[2].split("|")
+    cells = outcome.out[2].replace(",", "").split("|")  # a second has 1,000 ms
     assert outcome.code == 0 and len(outcome.out) == 3 and [int(cell) for cell in cells[1:4]] == [2, 32, 64]
     assert float(cells[4]) > 0 and float(cells[5]) > 0 and int(cells[7]) > 10
 
 
-def test_a_run_against_its_own_steps(bench, program, small_options):
+@pytest.mark.slow
+def test_training_run_against_its_steps_alone(bench, program, small_options):
     outcome = program(bench.main, "train", *small_options, "--steps", 12, "--threads", 1)
     assert outcome.code == 0, outcome.err
     line = json.loads(outcome.out[-1])
@@ -173,10 +176,11 @@ def test_a_run_against_its_own_steps(bench, program, small_options):
     assert line["ratio"] == pytest.approx(line["ready_seconds"] / line["seconds"], rel=0.01)
 
 
-def test_ready_made_steps_are_those_of_each_stage(bench, program, small_run, monkeypatch):
+@pytest.mark.slow
+def test_steps_on_ready_batches_of_each_stage(bench, program, small_run, monkeypatch):
     taken, steps, gathered, gather = [], bench_runs.Trainer.train_step, [], bench_runs.pair.load_pair
 
-    def subjects_of(config, folder):  # whose faces nobody has asked for yet
+    def load_pair(config, folder):  # with faces that are not rendered yet
         gathered.append(gather(config | {"seed": config["seed"] + 1}, folder))
         return gathered[0]
 
@@ -186,35 +190,38 @@ def test_ready_made_steps_are_those_of_each_stage(bench, program, small_run, mon
         return steps(self, place, batches)
 
     times = iter(np.cumsum([0] + [5, 5] * 1000))
-    monkeypatch.setattr(bench_runs.evaluate, "subjects_of", subjects_of)
+    monkeypatch.setattr(bench_runs.pair, "load_pair", load_pair)
     monkeypatch.setattr(bench_runs.Trainer, "train_step", train_step)
     monkeypatch.setattr(bench_runs.time, "perf_counter", lambda: float(next(times)))
     outcome = program(bench.main, "ready", small_run[0])
-    assert outcome.code == 0 and json.loads(outcome.out[0])["seconds"] == 5 * 11  # of twelve steps, all but the first
-    assert [stage for stage, _ in taken[::14]] == ["autoencoder", "discriminator", "adversarial"] and len(taken) == 3 * 14
+    assert outcome.code == 0 and json.loads(outcome.out[0])["seconds"] == 5 * 11  # all but the first of twelve steps
+    assert [stage for stage, _ in taken[::14]] == ["autoencoder", "discriminator", "adversarial"]
+    assert len(taken) == 3 * 14
     assert {step for stage, step in taken if stage == "autoencoder"} == set(range(7))
 
 
 @pytest.mark.parametrize("step, seconds", [(1, 2.75), (2, 2.25)])
-def test_the_time_of_a_run_begins_after_a_step(tmp_path, step, seconds):
+def test_time_of_a_run_after_a_step(tmp_path, step, seconds):
     (tmp_path / "timing.csv").write_text("step,seconds\r\n1,1.500\r\n2,2.000\r\n3,4.250\r\n")
     assert bench_runs._seconds_after(tmp_path / "timing.csv", step) == seconds
 
 
-@pytest.mark.parametrize("words, step", [("", 1), ("all faces are rendered, after 5 steps", 5), ("all faces are rendered, after 7 steps", 1)])
-def test_the_step_after_which_all_faces_were_there_is_read_from_what_was_said(small_run, tmp_path, monkeypatch, words, step):
-    """The small run's first stage has 7 steps."""
+@pytest.mark.parametrize("words, step", [("", 1), ("all faces are rendered, after 5 steps", 5),
+                                         ("all faces are rendered, after 7 steps", 1)])
+def test_step_after_which_all_faces_were_rendered_is_read_from_the_output(small_run, tmp_path, monkeypatch, words,
+                                                                          step):
+    """The first stage of the small run has 7 steps."""
     program = tmp_path / "train.py"
     program.write_text(f"import sys; print('rendering'); print({words!r}); print('step 1/12', file=sys.stderr)")
     monkeypatch.setattr(bench_runs, "ROOT", tmp_path)
     shutil.copytree(small_run[0], tmp_path / "run")
-    assert bench_runs._trained(tmp_path / "run", [])[1] == step
+    assert bench_runs._run_training(tmp_path / "run", [])[1] == step
 
 
-def test_a_run_that_fails(bench, program):
+def test_failing_run(bench, program):
     outcome = program(bench.main, "train", "--size", 17)
     assert outcome.code == 1 and len(outcome.err) == 1 and "--size should be a multiple of 16" in outcome.err[0]
 
 
-def test_other_measurements_know_their_options(bench, program):
+def test_unknown_option_of_a_benchmark(bench, program):
     assert program(bench.main, *SMALL, "--faces", 3).code == 2

@@ -1,4 +1,4 @@
-"""train.py as it is met at the command line: arguments, folders of photographs, and one line for whatever is wrong."""
+"""train.py at the command line: arguments, folders of photos, and one line for each error."""
 import contextlib
 import csv
 import errno
@@ -16,8 +16,8 @@ import pytest
 
 import nn
 import train
-from data.extract import pipeline
-from data.media.image_io import save_picture
+from data.extract import __main__ as extract
+from data.media.image_io import save_image
 from data.media.provenance import DigitalSource
 from gan import evaluate
 from gan.monitor import metrics_log
@@ -26,7 +26,7 @@ from gan.run.checkpoint import RunFolder
 
 
 def one_error(outcome, code, *words):
-    """The program ended with the code, and one line on stderr that has the words."""
+    """Check the exit code, and that stderr is one line with these words."""
     assert (outcome.code, len(outcome.err)) == (code, 1), outcome
     for word in words:
         assert str(word) in outcome.err[0], outcome.err[0]
@@ -35,22 +35,23 @@ def one_error(outcome, code, *words):
 @pytest.mark.parametrize("arguments, word", [
     (["--steps", "0"], "--steps"), (["--steps", "many"], "whole number"), (["--steps", "1.5"], "whole number"),
     (["--minutes", "inf"], "--minutes"), (["--minutes", "nan"], "--minutes"),
-    (["--steps", "5", "--minutes", "1"], "not allowed"),
-    (["--preset", "huge"], "--preset"), (["--size", "40"], "multiple of 16"), (["--size", "0"], "--size"),
-    (["--width", "5"], "even"), (["--batch", "0"], "--batch"), (["--learning-rate", "-1"], "--learning-rate"),
-    (["--learning-rate", "inf"], "--learning-rate"), (["--device", "tpu"], "--device"), (["--people", "1"], "--people"),
-    (["--a", "x"], "belong together"), (["--b", "y", "--landmarks", "z"], "belong together"),
-    (["--landmarks", "x"], "belongs together"),
-    (["--a", "x", "--b", "y", "--landmarks", "z", "--faces", "9"], "rendered people"), (["--frob"], "--frob"), (["x"], "x"),
-    (["--people", "1", "2", "3"], "--people"), (["--people", "3"], "at least 4 people"), (["--people", "0", "anna"], "--people"),
-    (["--a", "x", "--b", "y", "--people", "folder"], "--people"), (["--people", "6", "--base", "run"], "--base"),
-    (["--people", "6", "--faces", "9"], "--faces"), (["--people", "6", "--landmarks", "x"], "--landmarks"),
-    (["--stage", "critic"], "--stage"),
+    (["--steps", "5", "--minutes", "1"], "not allowed"), (["--preset", "huge"], "--preset"),
+    (["--size", "40"], "multiple of 16"), (["--size", "0"], "--size"), (["--width", "5"], "even"),
+    (["--batch", "0"], "--batch"), (["--learning-rate", "-1"], "--learning-rate"),
+    (["--learning-rate", "inf"], "--learning-rate"), (["--device", "tpu"], "--device"),
+    (["--people", "1"], "--people"), (["--a", "x"], "belong together"),
+    (["--b", "y", "--landmarks", "z"], "belong together"), (["--landmarks", "x"], "--landmarks is for photos"),
+    (["--a", "x", "--b", "y", "--landmarks", "z", "--faces", "9"], "rendered people"), (["--frob"], "--frob"),
+    (["x"], "x"), (["--people", "1", "2", "3"], "--people"), (["--people", "3"], "at least 4 people"),
+    (["--people", "0", "anna"], "--people"), (["--a", "x", "--b", "y", "--people", "folder"], "--people"),
+    (["--people", "6", "--pretrained", "run"], "--pretrained"), (["--people", "6", "--faces", "9"], "--faces"),
+    (["--people", "6", "--landmarks", "x"], "--landmarks"), (["--stage", "critic"], "--stage"),
     (["--objective", "maximin"], "--objective"), (["--adversarial-weight", "-1"], "--adversarial-weight"),
-    (["--critic-turns", "0"], "--critic-turns"), (["--noise", "nan"], "--noise"), (["--discriminator", "oracle"], "--discriminator"),
-    (["--occluded", "1.5"], "--occluded"), (["--activation", "softsign"], "--activation"), (["--latent", "0"], "--latent"),
+    (["--discriminator-steps", "0"], "--discriminator-steps"), (["--noise", "nan"], "--noise"),
+    (["--discriminator", "oracle"], "--discriminator"), (["--occlusion-prob", "1.5"], "--occlusion-prob"),
+    (["--activation", "softsign"], "--activation"), (["--latent", "0"], "--latent"),
 ])
-def test_wrong_arguments_end_with_2_and_one_line(program, tmp_path, arguments, word):
+def test_wrong_arguments_exit_with_2_and_one_line(program, tmp_path, arguments, word):
     one_error(program(train.main, "--run", tmp_path / "run", *arguments), 2, word)
     assert not (tmp_path / "run").exists()
 
@@ -74,20 +75,20 @@ def without_gpu(patch):
 
 
 @pytest.mark.parametrize("missing, word", [(without_cupy, "CuPy is not installed"), (without_gpu, "no CUDA GPU")])
-def test_cuda_says_which_of_the_two_is_missing(train_small, tmp_path, monkeypatch, missing, word):
+def test_cuda_without_cupy_or_gpu(train_small, tmp_path, monkeypatch, missing, word):
     missing(monkeypatch)
     one_error(train_small(tmp_path / "run", "--steps", 1, "--device", "cuda"), 1, word)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_is_a_file(train_small, tmp_path):
+def test_run_folder_that_is_a_file(train_small, tmp_path):
     (tmp_path / "file").write_text("mine")
     for run in (tmp_path / "file", tmp_path / "file" / "run"):
         one_error(train_small(run, "--steps", 1), 1, run, "--run")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_run_folder_that_may_not_be_made(train_small, tmp_path, monkeypatch):
+def test_run_folder_that_cannot_be_created(train_small, tmp_path, monkeypatch):
     def refused(*arguments, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -96,16 +97,16 @@ def test_a_run_folder_that_may_not_be_made(train_small, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_is_full_for_the_metrics(run_copy, train_small, monkeypatch):
-    """The files open, but what is written to them does not arrive."""
-    monkeypatch.setattr(metrics_log, "_rewritten", lambda path, columns, rows: open("/dev/full", "a", newline=""))
+def test_disk_full_for_the_metrics(run_copy, train_small, monkeypatch):
+    """The files can be opened, but not written."""
+    monkeypatch.setattr(metrics_log, "_rewrite", lambda path, columns, rows: open("/dev/full", "a", newline=""))
     before = (run_copy / "checkpoint.npz").stat().st_size
     outcome = train_small(run_copy, "--steps", 13)
     assert outcome.code == 1 and "No space left" in outcome.err[-1] and "Traceback" not in "".join(outcome.err)
     assert (run_copy / "checkpoint.npz").stat().st_size == before and RunFolder(run_copy).load() is not None
 
 
-def test_a_disk_that_is_full_for_anything(run_copy, train_small, monkeypatch):
+def test_disk_full_for_all_files(run_copy, train_small, monkeypatch):
     names = ("checkpoint.npz", "config.json", "metrics.csv", "preview.png")
     before = {name: (run_copy / name).read_bytes() for name in names}
 
@@ -117,11 +118,11 @@ def test_a_disk_that_is_full_for_anything(run_copy, train_small, monkeypatch):
     assert {name: (run_copy / name).read_bytes() for name in before} == before
 
 
-def test_a_machine_without_the_memory(train_small, tmp_path, monkeypatch):
+def test_out_of_memory(train_small, tmp_path, monkeypatch):
     def too_much(*arguments):
         raise MemoryError("Unable to allocate 7.45 TiB")
 
-    monkeypatch.setattr(pair, "rendered", too_much)
+    monkeypatch.setattr(pair, "rendered_pair", too_much)
     one_error(train_small(tmp_path / "run", "--steps", 1), 1, "7.45 TiB", "--batch")
 
 
@@ -129,17 +130,18 @@ def run_on(program, photographs, tmp_path, *arguments):
     return program(train.main, *photographs[1], "--run", tmp_path / "run", "--steps", 1, *arguments)
 
 
-def test_photographs_train_and_their_sets_are_described(program, photographs, tmp_path):
+def test_photos_train_and_the_datasets_are_described(program, photographs, tmp_path):
     outcome = run_on(program, photographs, tmp_path)
     text = "\n".join(outcome.out)
-    assert outcome.code == 0 and "reading the faces" in text and "A drawn as A" in text
-    assert "swapped" not in text  # photographs have no exact truth
+    assert outcome.code == 0 and "reading the faces" in text and "A reconstructed" in text
+    assert "against ground truth" not in text  # photos have no ground truth
     assert "8 faces" in text or "8 usable" in text
-    assert {"checkpoint.npz", "preview.png", "loss.png", "metrics.csv"} <= {p.name for p in (tmp_path / "run").iterdir()}
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"checkpoint.npz", "preview.png", "loss.png", "metrics.csv"} <= names
 
 
 def enormous_png():
-    """A PNG header that claims 60,000 x 60,000 pixels."""
+    """Return a PNG whose header claims 60,000 x 60,000 pixels."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
@@ -147,7 +149,7 @@ def enormous_png():
 
 
 def edit(folder, change):
-    """Rewrite the landmarks file: change(rows) edits its rows, the header first, in place."""
+    """Rewrite the landmarks file: change(rows) edits its rows in place, the header first."""
     table = folder / "landmarks.csv"
     with open(table, newline="") as file:
         rows = list(csv.reader(file))
@@ -156,10 +158,10 @@ def edit(folder, change):
         csv.writer(file).writerows(rows)
 
 
-def test_bad_files_among_good_ones_are_skipped_counted_and_named(program, photographs, tmp_path):
+def test_bad_files_are_skipped_counted_and_named(program, photographs, tmp_path):
     a = photographs[0] / "person_000"
     content = (a / "00000.png").read_bytes()
-    spoiled = {"00000.png": content[:len(content) // 2], "00001.png": b"", "00002.png": b"not a picture at all",
+    spoiled = {"00000.png": content[:len(content) // 2], "00001.png": b"", "00002.png": b"not an image at all",
                "00003.png": enormous_png()}
     for name, data in spoiled.items():
         (a / name).write_bytes(data)
@@ -168,11 +170,11 @@ def test_bad_files_among_good_ones_are_skipped_counted_and_named(program, photog
     assert outcome.code == 0 and "person_000: 4 skipped" in text
     for name in spoiled:
         assert any(name in line for line in outcome.out), name
-    for word in ("cut short", "0 bytes", "not a picture", "million pixels"):
+    for word in ("cut short", "0 bytes", "not an image", "million pixels"):
         assert word in text, word
 
 
-def test_bad_rows_among_good_ones_are_skipped_counted_and_named(program, photographs, tmp_path):
+def test_bad_landmark_rows_are_skipped_counted_and_named(program, photographs, tmp_path):
     def spoil(rows):
         rows[1][5] = "left"
         rows[2][0] = "person_000/none.png"
@@ -182,8 +184,8 @@ def test_bad_rows_among_good_ones_are_skipped_counted_and_named(program, photogr
     edit(photographs[0], spoil)
     outcome = run_on(program, photographs, tmp_path)
     text = "\n".join(outcome.out)
-    assert outcome.code == 0 and "person_000: 5 skipped" in text  # the picture without its row is one more
-    for word in ("not a number", "none.png", "does not exist", "outside the picture", "no row"):
+    assert outcome.code == 0 and "person_000: 5 skipped" in text  # one more: the image without a row
+    for word in ("not a number", "none.png", "does not exist", "outside the image", "no row"):
         assert word in text, word
 
 
@@ -196,9 +198,9 @@ def empty(folder):
     (folder / "person_001").mkdir()
 
 
-def without_pictures(folder):
+def without_images(folder):
     empty(folder)
-    (folder / "person_001" / "notes.txt").write_text("no pictures here")
+    (folder / "person_001" / "notes.txt").write_text("no images here")
 
 
 def too_few(folder):
@@ -211,9 +213,9 @@ def a_file(folder):
     (folder / "person_001").write_text("a file")
 
 
-@pytest.mark.parametrize("spoil, word", [(missing, "does not exist"), (empty, "no"), (without_pictures, "no"),
+@pytest.mark.parametrize("spoil, word", [(missing, "does not exist"), (empty, "no"), (without_images, "no"),
                                          (too_few, "3 usable faces, at least 4"), (a_file, "does not exist")])
-def test_folders_that_cannot_be_used(program, photographs, tmp_path, spoil, word):
+def test_unusable_folders(program, photographs, tmp_path, spoil, word):
     spoil(photographs[0])
     one_error(run_on(program, photographs, tmp_path), 1, photographs[0] / "person_001", word)
     assert not (tmp_path / "run").exists()
@@ -234,7 +236,7 @@ def only_nonsense(folder):
     (drop_columns, "x67, y67"), (only_nonsense, "not a number"),
     (lambda folder: edit(folder, lambda rows: rows.__delitem__(slice(1, None))), "no usable row"),
 ])
-def test_landmarks_that_cannot_be_used(program, photographs, tmp_path, spoil, word):
+def test_unusable_landmarks(program, photographs, tmp_path, spoil, word):
     spoil(photographs[0])
     one_error(run_on(program, photographs, tmp_path), 1, "landmarks.csv", word)
 
@@ -243,18 +245,19 @@ def read_until(stream, part):
     for line in stream:
         if part in line:
             return
-    raise AssertionError(f"the program ended without saying {part!r}")
+    raise AssertionError(f"the program ended without printing {part!r}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_program_itself_stops_at_a_signal_and_goes_on(start, small_options, tmp_path, number, code):
+def test_program_stops_at_a_signal_and_resumes(start, small_options, tmp_path, number, code):
     run = tmp_path / "run"
     arguments = ["train.py", *small_options, "--run", run, "--steps", 1_000_000]
     steps = [0]
-    for word in ("expected time", "continuing after step"):
+    for word in ("expected time", "resuming after step"):
         with start(*arguments) as process:
             read_until(process.stdout, word)
-            os.killpg(process.pid, number)  # as a terminal does: to the program and all it started
+            os.killpg(process.pid, number)  # to the process group, as a terminal does
             out, err = process.communicate(timeout=120)
         assert process.returncode == code and "Traceback" not in out + err
         steps.append(int(RunFolder(run).load()["step"]))
@@ -265,8 +268,7 @@ def test_the_program_itself_stops_at_a_signal_and_goes_on(start, small_options, 
 
 
 def children_of(pid):
-    """The command line of each child that a process has now, and what files it has loaded. Threads and children that end
-    while they are looked at are left out."""
+    """Yield (command line, mapped files) of each child process that is still running."""
     children = []
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -277,7 +279,7 @@ def children_of(pid):
 
 
 def wait_for_child(process, is_awaited):
-    """Until the program has a child of which is_awaited(its command line, the files that it has loaded)."""
+    """Wait until the program has a child with is_awaited(command line, mapped files)."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if any(is_awaited(*child) for child in children_of(process.pid)):
@@ -286,18 +288,21 @@ def wait_for_child(process, is_awaited):
 
 
 def wait_for_any_child(process):
-    """Until the pool of processes is being made: its first child, which keeps account of semaphores, is still being started."""
+    """Wait until the process pool starts: its first child, the resource tracker, is starting."""
     wait_for_child(process, lambda command, loaded: True)
 
 
 def wait_for_workers(process):
-    """Until processes to render with load their modules. (Not earlier: then Python would not yet print a trace.)"""
+    """Wait until the rendering workers load their modules; before, Python prints no traceback."""
     wait_for_child(process, lambda command, loaded: "multiprocessing-fork" in command and "numpy" in loaded)
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists() or os.cpu_count() < 2, reason="needs /proc and two cores")
-@pytest.mark.parametrize("wait", [lambda process: read_until(process.stdout, "rendering"), wait_for_any_child, wait_for_workers])
-def test_a_signal_while_people_are_rendered_is_one_line(start, tmp_path, wait):
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists() or os.cpu_count() < 2,
+                    reason="needs /proc and two cores")
+@pytest.mark.parametrize("wait", [lambda process: read_until(process.stdout, "rendering"), wait_for_any_child,
+                                  wait_for_workers])
+def test_signal_during_rendering_gives_one_line(start, tmp_path, wait):
     with start("train.py", "--run", tmp_path / "run", "--faces", 5000) as process:
         wait(process)
         os.killpg(process.pid, signal.SIGINT)
@@ -306,13 +311,13 @@ def test_a_signal_while_people_are_rendered_is_one_line(start, tmp_path, wait):
     assert not (tmp_path / "run").exists()
 
 
-def test_threads_are_set(train_small, tmp_path):
-    before = nn.kernels.cpu.parallel.thread_count()
+def test_threads_option(train_small, tmp_path):
+    before = nn.thread_count()
     try:
         assert train_small(tmp_path / "run", "--steps", 1, "--threads", 1).code == 0
-        assert nn.kernels.cpu.parallel.thread_count() == 1
+        assert nn.thread_count() == 1
     finally:
-        nn.kernels.cpu.parallel.set_threads(before)
+        nn.set_threads(before)
 
 
 TINY = ("--preset", "tiny", "--width", "4", "--batch", "2")
@@ -320,69 +325,70 @@ TINY = ("--preset", "tiny", "--width", "4", "--batch", "2")
 
 @pytest.fixture
 def raw(write_photos, tmp_path):
-    """Two folders of photographs without landmarks, as options; the finder knows their faces."""
+    """Options with two folders of photos without landmarks; the face analyzer is a fake."""
     folders = [write_photos(tmp_path / name, {f"{name}{chr(97 + k)}.png": (person, k) for k in range(5)})
                for person, name in enumerate(("anna", "ben"))]
     return (*TINY, "--a", folders[0], "--b", folders[1])
 
 
-def test_photographs_without_landmarks_train_and_their_faces_are_kept(program, raw, known, tmp_path):
+def test_photos_without_landmarks_are_extracted_once(program, raw, known, tmp_path):
     run = tmp_path / "run"
     first = program(train.main, *raw, "--run", run, "--steps", 3)
     assert (first.code, known.looked) == (0, 10), first
-    assert any("cutting the faces of" in line and "anna" in line for line in first.out)
+    assert any("extracting the faces of" in line and "anna" in line for line in first.out)
     assert {"faces.png", "faces.csv"} < {p.name for p in (run / "faces" / "b").iterdir()}
     config = RunFolder(run).read_config()
     assert (config["a"], config["b"], config["landmarks"]) == (str(raw[-3]), str(raw[-1]), None)
     assert config["learned_from"]["a"]["train"] + config["learned_from"]["a"]["held_out"] == 5
     again = program(train.main, "--run", run, "--steps", 4)
     assert (again.code, known.looked) == (0, 10), again
-    assert any("before are taken" in line for line in again.out) and "not the same pictures" not in "\n".join(again.out)
+    assert any("using the faces extracted from" in line for line in again.out)
+    assert "not the same images" not in "\n".join(again.out)
     for folder in (raw[-3], raw[-1]):
         shutil.rmtree(folder)
-    figures = program(evaluate.main, run)
-    start = again.out.index(figures.out[0])
-    assert figures.code == 0 and figures.err == [] and again.out[start:start + len(figures.out)] == figures.out
+    table = program(evaluate.main, run)
+    start = again.out.index(table.out[0])
+    assert table.code == 0 and table.err == [] and again.out[start:start + len(table.out)] == table.out
 
 
-def test_pictures_added_between_two_sessions_are_said_to_be_other_ones(program, raw, known, renders, tmp_path):
+def test_images_added_between_sessions_are_reported(program, raw, known, renders, tmp_path):
     run = tmp_path / "run"
     assert program(train.main, *raw, "--run", run, "--steps", 3).code == 0
-    save_picture(raw[-1] / "more.png", renders[1, 6][0], DigitalSource.ALGORITHMIC)
+    save_image(raw[-1] / "more.png", renders[1, 6][0], DigitalSource.ALGORITHMIC)
     known.learn(*renders[1, 6], person=1)
     outcome = program(train.main, "--run", run, "--steps", 4)
     text = "\n".join(outcome.out)
-    assert outcome.code == 0 and "have changed" in text and "not the same pictures" in text
+    assert outcome.code == 0 and "have changed" in text and "not the same images" in text
 
 
 def test_extracted_faces_train(program, raw, known, tmp_path):
     for folder in (raw[-3], raw[-1]):
-        assert program(pipeline.main, folder, tmp_path / f"{folder.name} cut").code == 0
+        assert program(extract.main, folder, tmp_path / f"{folder.name} cut").code == 0
     options = (*TINY, "--a", tmp_path / "anna cut", "--b", tmp_path / "ben cut")
     assert program(train.main, *options, "--run", tmp_path / "run", "--steps", 1).code == 0
     assert known.looked == 10 and not (tmp_path / "run" / "faces").exists()
 
 
-def test_a_person_without_a_face(program, raw, known, tmp_path):
+def test_person_without_a_face(program, raw, known, tmp_path):
     for path in raw[-1].iterdir():
-        save_picture(path, np.full((60, 60, 3), 100, np.uint8), DigitalSource.ALGORITHMIC)
+        save_image(path, np.full((60, 60, 3), 100, np.uint8), DigitalSource.ALGORITHMIC)
     outcome = program(train.main, *raw, "--run", tmp_path / "run", "--steps", 1)
-    one_error(outcome, 1, "no face found", raw[-1], "5 pictures looked at")
+    one_error(outcome, 1, "no face found", raw[-1], "5 images searched")
     empty = tmp_path / "empty"
     empty.mkdir()
-    cases = ((tmp_path / "nowhere", "does not exist"), (empty, "no pictures"), (raw[-1] / "bena.png", "no face found"))
+    cases = ((tmp_path / "nowhere", "does not exist"), (empty, "no images"), (raw[-1] / "bena.png", "no face found"))
     for given, word in cases:
         one_error(program(train.main, *raw[:-1], given, "--run", tmp_path / "new", "--steps", 1), 1, given, word)
 
 
-def test_an_interruption_while_faces_are_cut_out_leaves_nothing(program, raw, known, tmp_path, monkeypatch):
-    monkeypatch.setattr(known, "find", lambda pixels: signal.raise_signal(signal.SIGINT))
+def test_interruption_during_extraction_leaves_no_folder(program, raw, known, tmp_path, monkeypatch):
+    monkeypatch.setattr(known, "detect", lambda pixels: signal.raise_signal(signal.SIGINT))
     one_error(program(train.main, *raw, "--run", tmp_path / "run", "--steps", 1), 130, "interrupted")
     assert not (tmp_path / "run").exists()
 
 
-def test_landmarks_do_not_come_or_go_within_a_run(program, raw, photographs, tmp_path):
+def test_landmarks_option_is_fixed_within_a_run(program, raw, photographs, tmp_path):
     assert program(train.main, *raw, "--run", tmp_path / "run", "--steps", 1).code == 0
     table = photographs[0] / "landmarks.csv"
     outcome = program(train.main, *raw, "--landmarks", table, "--run", tmp_path / "run", "--steps", 2)
-    one_error(outcome, 1, "without landmarks", "--run")
+    one_error(outcome, 1, "without --landmarks", "--run")

@@ -1,4 +1,4 @@
-"""What tests of nn/ share."""
+"""Fixtures shared by the tests of nn/."""
 import pytest
 
 from nn.kernels.cpu import parallel
@@ -6,7 +6,7 @@ from nn.kernels.cpu import parallel
 
 @pytest.fixture
 def two_threads():
-    """Kernels work on two threads, however many the machine has."""
+    """Run kernels on two threads, whatever the number of cores."""
     before = parallel.thread_count()
     parallel.set_threads(2)
     yield

@@ -1,4 +1,4 @@
-"""The gradient check accepts right backwards and names the fault of each wrong one."""
+"""gradcheck accepts correct backward functions and rejects wrong ones with a clear message."""
 import numpy as np
 import pytest
 
@@ -8,14 +8,14 @@ from nn.tensor import Function
 
 
 class Product(Function):
-    """y = x * w; subclasses get one thing wrong."""
+    """y = x * w; subclasses have one error in backward."""
 
     def forward(self, x, w):
-        self.keep(x, w)
+        self.save_for_backward(x, w)
         return x * w
 
     def backward(self, gy):
-        x, w = self.kept
+        x, w = self.saved
         return gy * w, gy * x
 
 
@@ -37,8 +37,8 @@ class NotANumber(Product):
         return gx, gw * np.nan
 
 
-class SwappedSign(Product):
-    """In one element of six."""
+class WrongSign(Product):
+    """One element of six has the wrong sign."""
 
     def backward(self, gy):
         gx, gw = super().backward(gy)
@@ -48,19 +48,20 @@ class SwappedSign(Product):
 
 
 class Square(Function):
-    """y = x * x without the 2 of its derivative: x is met twice, and one term is missing."""
+    """y = x * x; the derivative lacks the factor 2."""
 
     def forward(self, x):
-        self.keep(x)
+        self.save_for_backward(x)
         return x * x
 
     def backward(self, gy):
-        (x,) = self.kept
+        (x,) = self.saved
         return gy * x
 
 
-class Frozen(Function):
-    """y = x ** 3 with a right gradient that forgets that it depends on x."""
+class ConstantGradient(Function):
+    """y = x ** 3 with a correct gradient in which x is a constant, so the second derivative is
+    wrong."""
 
     def forward(self, x):
         self.x = x
@@ -70,8 +71,9 @@ class Frozen(Function):
         return gy * (3 * self.x ** 2)
 
 
-class SilentSoftmax(Function):
-    """Softmax whose backward is zero: seeded with ones it looks right, for a softmax sums to one."""
+class ZeroSoftmax(Function):
+    """Softmax whose backward is zero, which is correct for an upstream gradient of ones: a softmax
+    sums to 1."""
 
     def forward(self, x):
         return F.softmax(x)
@@ -80,23 +82,23 @@ class SilentSoftmax(Function):
         return gy * 0
 
 
-class SilentNorm(SilentSoftmax):
+class ZeroNorm(ZeroSoftmax):
     """Batch norm whose backward is zero."""
 
     def forward(self, x):
         return F.batch_norm(x, training=True)
 
 
-class ForgetfulSoftmax(Function):
-    """Softmax without the term that couples its outputs."""
+class UncoupledSoftmax(Function):
+    """Softmax whose derivative lacks the term that couples the outputs."""
 
     def forward(self, x):
         y = F.softmax(x)
-        self.keep(y)
+        self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.kept
+        (y,) = self.saved
         return gy * y
 
 
@@ -106,7 +108,7 @@ in_both_modes = pytest.mark.parametrize("elements", [True, False])
 
 @in_both_modes
 @pytest.mark.parametrize("order", [1, 2])
-def test_right_backwards_pass(order, elements):
+def test_correct_gradients_pass(order, elements):
     assert nn.gradcheck(Product.apply, [X, W], order=order, elements=elements)
     assert nn.gradcheck(lambda x: F.softmax(F.batch_norm(x, training=True)), X, order=order, elements=elements)
     assert nn.gradcheck(lambda x, w: (x * w, F.tanh(x), w.sum()), [X, W], order=order, elements=elements)
@@ -115,36 +117,36 @@ def test_right_backwards_pass(order, elements):
 
 @in_both_modes
 @pytest.mark.parametrize("op, inputs", [
-    (TwiceTooLarge, [X, W]), (Zero, [X, W]), (NotANumber, [X, W]), (SwappedSign, [X, W]), (Square, [X]),
-    (ForgetfulSoftmax, [X]), (SilentSoftmax, [X]), (SilentNorm, [X])], ids=lambda v: getattr(v, "__name__", ""))
-def test_wrong_backwards_are_caught(op, inputs, elements):
+    (TwiceTooLarge, [X, W]), (Zero, [X, W]), (NotANumber, [X, W]), (WrongSign, [X, W]), (Square, [X]),
+    (UncoupledSoftmax, [X]), (ZeroSoftmax, [X]), (ZeroNorm, [X])], ids=lambda v: getattr(v, "__name__", ""))
+def test_wrong_gradients_are_rejected(op, inputs, elements):
     with pytest.raises(AssertionError, match=rf"gradient of input {len(inputs) - 1} at "):
         nn.gradcheck(op.apply, inputs, elements=elements)
 
 
 @in_both_modes
-def test_only_order_two_sees_a_wrong_second_derivative(elements):
-    nn.gradcheck(Frozen.apply, X, elements=elements)
+def test_only_order_2_detects_a_wrong_second_derivative(elements):
+    nn.gradcheck(ConstantGradient.apply, X, elements=elements)
     with pytest.raises(AssertionError, match="second gradient of input 0 at "):
-        nn.gradcheck(Frozen.apply, X, elements=elements, order=2)
+        nn.gradcheck(ConstantGradient.apply, X, elements=elements, order=2)
 
 
 def test_the_message_names_input_index_got_and_expected():
     upstream = np.random.default_rng(0).standard_normal((2, 3))
     got, expected = -(upstream * X)[1, 2], (upstream * X)[1, 2]
     with pytest.raises(AssertionError) as caught:
-        nn.gradcheck(SwappedSign.apply, [X, W])
+        nn.gradcheck(WrongSign.apply, [X, W])
     words = str(caught.value).replace(":", " ").replace(", expected", " expected").split()
     assert " ".join(words[:9]) == "gradcheck gradient of input 1 at index (1, 2)"
     assert float(words[words.index("got") + 1]) == pytest.approx(got, rel=1e-6)
     assert float(words[words.index("expected") + 1]) == pytest.approx(expected, rel=1e-6)
     with pytest.raises(AssertionError, match="input 1 at a random direction: got .*, expected "):
-        nn.gradcheck(SwappedSign.apply, [X, W], elements=False)
+        nn.gradcheck(WrongSign.apply, [X, W], elements=False)
 
 
 def test_which_inputs_are_checked():
     x, w = nn.Tensor(X, requires_grad=True), nn.Tensor(W)
-    assert nn.gradcheck(TwiceTooLarge.apply, [x, w])  # the wrong gradient is w's, which does not ask for one
+    assert nn.gradcheck(TwiceTooLarge.apply, [x, w])  # the wrong gradient is that of w, which requires none
     with pytest.raises(AssertionError):
         nn.gradcheck(TwiceTooLarge.apply, [x, nn.Tensor(W, requires_grad=True)])
     assert nn.gradcheck(lambda x, rows: x[rows], [X, np.array([1, 1, 0])], order=2)
@@ -154,7 +156,7 @@ def test_which_inputs_are_checked():
         nn.gradcheck(F.exp, X, order=3)
 
 
-def test_everything_is_computed_in_float64_and_nothing_is_changed():
+def test_computation_is_in_float64_and_inputs_do_not_change():
     seen, x = [], nn.Tensor(X.astype(np.float32), requires_grad=True)
     before = x.data.copy()
 
@@ -165,13 +167,13 @@ def test_everything_is_computed_in_float64_and_nothing_is_changed():
     assert set(seen) == {np.dtype(np.float64)} and x.grad is None and (x.data == before).all()
 
 
-def test_the_settings_are_those_of_the_comparison():
-    class Slightly(Square):
+def test_rtol_atol_and_eps_are_used():
+    class SlightlyWrong(Square):
         def backward(self, gy):
-            (x,) = self.kept
+            (x,) = self.saved
             return gy * x * 2.002
     with pytest.raises(AssertionError):
-        nn.gradcheck(Slightly.apply, X, rtol=1e-4)
-    assert nn.gradcheck(Slightly.apply, X, rtol=2e-3)
-    assert nn.gradcheck(Slightly.apply, X, rtol=0, atol=1)
+        nn.gradcheck(SlightlyWrong.apply, X, rtol=1e-4)
+    assert nn.gradcheck(SlightlyWrong.apply, X, rtol=2e-3)
+    assert nn.gradcheck(SlightlyWrong.apply, X, rtol=0, atol=1)
     assert nn.gradcheck(lambda x: F.sum(x * x), X, eps=1e-3)

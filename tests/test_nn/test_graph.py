@@ -1,4 +1,4 @@
-"""The graph as text: each op once, in computing order, with what went in."""
+"""nn.graph: each op once, in the order of computation, with its inputs."""
 import numpy as np
 
 import nn
@@ -14,7 +14,7 @@ def test_lines_name_ops_parameters_leaves_and_constants():
     assert lines[2] == "  3  Subtract([2] (4, 2), constant (4, 2))"
 
 
-def test_every_op_comes_after_what_it_uses_and_once():
+def test_every_op_is_listed_once_after_its_inputs():
     x = nn.Tensor([1.0, 2.0], requires_grad=True)
     y = x * x
     lines = nn.graph(y + F.exp(y) * y).splitlines()

@@ -1,4 +1,4 @@
-"""Large products are cut into parts, one a thread: the parts must make the whole, whichever side is cut."""
+"""Kernels of the CPU against their definitions, on 1, 2 and 3 threads; BLAS threads and memory."""
 import concurrent.futures
 import ctypes
 import os
@@ -12,13 +12,13 @@ import pytest
 
 from nn import kernels
 from nn.kernels import cpu, plain
-from nn.kernels.cpu import matmul, parallel, tiling
+from nn.kernels.cpu import dense, parallel, tiling
 from nn.kernels.cuda import kernels as cuda
 from tests.helpers import definitions
 
 
-def test_each_version_has_the_whole_interface():
-    names = re.findall(r"^    ([a-z]\w*)\(", kernels.__doc__, re.MULTILINE)
+def test_every_version_implements_the_interface():
+    names = re.findall(r"^    ([a-z]\w*)\(", kernels.dispatch.__doc__, re.MULTILINE)
     assert "conv2d" in names and "adam" in names
     for version in (plain, cpu, cuda):
         assert [name for name in names if not callable(getattr(version, name, None))] == []
@@ -34,38 +34,40 @@ def threads(request):
 
 @pytest.mark.parametrize("rows, inner, columns", [(700, 80, 90), (90, 80, 700), (301, 301, 301), (2, 4096, 2048)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_product_in_parts_is_the_product(threads, monkeypatch, rows, inner, columns, dtype):
-    assert rows * inner * columns >= matmul.PRODUCT
-    cut = []
+def test_split_product_equals_the_plain_one(threads, monkeypatch, rows, inner, columns, dtype):
+    assert rows * inner * columns >= dense.MIN_MULTIPLICATIONS
+    chunk_counts = []
     run = parallel.run
-    monkeypatch.setattr(parallel, "run", lambda work, parts: cut.append(len(parts)) or run(work, parts))
+    monkeypatch.setattr(parallel, "run", lambda work, chunks: chunk_counts.append(len(chunks)) or run(work, chunks))
     random = np.random.default_rng(0)
     x = random.standard_normal((rows, inner)).astype(dtype)
-    w = random.standard_normal((columns, inner)).astype(dtype).T  # a transposed view, as backward() makes them
+    w = random.standard_normal((columns, inner)).astype(dtype).T  # a transposed view, as in backward()
     y = cpu.matmul(x, w)
-    assert y.dtype == dtype and cut == [threads]
+    assert y.dtype == dtype and chunk_counts == [threads]
     np.testing.assert_allclose(y, plain.matmul(x, w), rtol=1e-4 if dtype == np.float32 else 1e-10,
                                atol=1e-4 if dtype == np.float32 else 1e-10)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sums_by_rows_and_columns_are_those_of_their_definition(threads, count, dtype):
+def test_separable_equals_the_definition(threads, count, dtype):
     random = np.random.default_rng(0)
     x, rows, columns = (random.standard_normal(shape).astype(dtype) for shape in ((count, 6, 5, 3), (4, 6), (7, 5)))
     expected = np.einsum("ih,jw,nhwc->nijc", rows, columns, x)
-    for kernels in (cpu, plain):
-        y = kernels.separable(x, rows, columns)
+    for version in (cpu, plain):
+        y = version.separable(x, rows, columns)
         assert y.dtype == dtype
-        np.testing.assert_allclose(y, expected, rtol=1e-4 if dtype == np.float32 else 1e-10, atol=1e-5 if dtype == np.float32 else 1e-12)
+        np.testing.assert_allclose(y, expected, rtol=1e-4 if dtype == np.float32 else 1e-10,
+                                   atol=1e-5 if dtype == np.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("shape, factor", [((4, 3, 5, 12), 2), ((3, 4, 2, 18), 3), ((1, 2, 2, 5), 1), ((0, 3, 5, 8), 2)])
+@pytest.mark.parametrize("shape, factor",
+                         [((4, 3, 5, 12), 2), ((3, 4, 2, 18), 3), ((1, 2, 2, 5), 1), ((0, 3, 5, 8), 2)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_channels_into_pixels_and_back(threads, monkeypatch, shape, factor, dtype):
-    """On all threads, from any layout of memory."""
-    cut, run = [], parallel.run
-    monkeypatch.setattr(parallel, "run", lambda work, parts: cut.append(len(parts)) or run(work, parts))
+def test_pixel_shuffle_and_unshuffle(threads, monkeypatch, shape, factor, dtype):
+    """On all threads, from any memory layout."""
+    chunk_counts, run = [], parallel.run
+    monkeypatch.setattr(parallel, "run", lambda work, chunks: chunk_counts.append(len(chunks)) or run(work, chunks))
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     large = definitions.pixel_shuffle(x, factor)
     for version in (plain, cpu):
@@ -74,17 +76,17 @@ def test_channels_into_pixels_and_back(threads, monkeypatch, shape, factor, dtyp
                 found = getattr(version, name)(array, factor)
                 assert found.dtype == dtype
                 np.testing.assert_array_equal(found, wanted)
-    assert cut == [max(1, min(threads, len(x)))] * 4
+    assert chunk_counts == [max(1, min(threads, len(x)))] * 4
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("sizes", [(7,), (3 * tiling.BLOCK + 5, 1, 40), (tiling.BLOCK, 0, tiling.BLOCK)])
-def test_the_optimizers_twins_agree(threads, monkeypatch, dtype, sizes):
-    """All parameters of a network in one go, on all threads where that is worth it."""
-    cut, run, random = [], parallel.run, np.random.default_rng(0)
-    monkeypatch.setattr(parallel, "run", lambda work, parts: cut.append(len(parts)) or run(work, parts))
+def test_fast_optimizers_equal_the_plain_ones(threads, monkeypatch, dtype, sizes):
+    """All parameters of a network in one run; on all threads if there are enough elements."""
+    chunk_counts, run, random = [], parallel.run, np.random.default_rng(0)
+    monkeypatch.setattr(parallel, "run", lambda work, chunks: chunk_counts.append(len(chunks)) or run(work, chunks))
     rates = [(0.01 * k + 0.01, 1e-8) for k in range(len(sizes))]
-    for name, count, settings in [("adam", 4, (rates, 0.9, 0.99)), ("move_towards", 2, (0.3,))]:
+    for name, count, settings in [("adam", 4, (rates, 0.9, 0.99)), ("ema_update", 2, (0.3,))]:
         slow = [[random.uniform(0.1, 1, size).astype(dtype) for size in sizes] for _ in range(count)]
         fast = [[a.copy() for a in arrays] for arrays in slow]
         strided = [[np.repeat(a, 2)[::2] for a in arrays] for arrays in slow]
@@ -96,40 +98,41 @@ def test_the_optimizers_twins_agree(threads, monkeypatch, dtype, sizes):
         before = [a.copy() for a in sum(slow, [])]
         for version in (plain, cpu):
             for flag in (1.0, np.nan):
-                getattr(version, name)(*slow, *settings, unless=np.array(flag, dtype))
+                getattr(version, name)(*slow, *settings, skip=np.array(flag, dtype))
         for a, b in zip(sum(slow, []), before):
             np.testing.assert_array_equal(a, b)
-    assert cut == [threads if sum(sizes) > tiling.BLOCK else 1] * 4
+    assert chunk_counts == [threads if sum(sizes) > tiling.BLOCK else 1] * 4
 
 
 @pytest.mark.parametrize("version", [plain, cpu])
-def test_the_sum_of_all_squares(version):
+def test_sum_squares(version):
     arrays = [np.array([1.0, -2.0]), np.array([[3.0]]), np.array(4.0)]
     assert version.sum_squares(arrays) == 30
 
 
 @pytest.mark.parametrize("shape", [(3, 400, 50), (2, 7), (4, 2, 5, 6), (0, 3)])
-def test_pictures_read_between_their_pixels(shape):
-    """Within a 256th of the weights of what bilinear means, and both versions the same bits."""
+def test_sample_bilinear(shape):
+    """The weights are bilinear, rounded to 256ths; both versions give the same bits."""
     random = np.random.default_rng(0)
-    pictures, indices = random.integers(0, 256, (5, 9, 9, 4), np.uint8), random.integers(0, 5, shape[0])
+    images, indices = random.integers(0, 256, (5, 9, 9, 4), np.uint8), random.integers(0, 5, shape[0])
     x, y = random.uniform(-4, 13, (2, *shape)).astype(np.float32)
-    found = plain.sample_bilinear(pictures, indices, x, y)
+    found = plain.sample_bilinear(images, indices, x, y)
     assert found.dtype == np.float32 and found.shape == (*shape, 4)
-    np.testing.assert_array_equal(cpu.sample_bilinear(pictures, indices, x, y), found)
+    np.testing.assert_array_equal(cpu.sample_bilinear(images, indices, x, y), found)
     x, y = (np.clip(p.astype(np.float64), 0, 8) for p in (x, y))
     expected, chosen = 0, indices.reshape(-1, *[1] * (x.ndim - 1))
     for row in range(9):
         for column in range(9):
             weight = np.maximum(1 - abs(x - column), 0) * np.maximum(1 - abs(y - row), 0)
-            expected = expected + weight[..., None] * (pictures[chosen, row, column] / 255)
+            expected = expected + weight[..., None] * (images[chosen, row, column] / 255)
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-def test_small_and_stacked_products_are_left_to_numpy(monkeypatch):
+def test_small_and_stacked_products_are_not_split(monkeypatch):
     monkeypatch.setattr(parallel, "run", None)
     random = np.random.default_rng(0)
-    for x, w in ((random.random((8, 8)), random.random((8, 8))), (random.random((4, 200, 200)), random.random((200, 200)))):
+    for x, w in ((random.random((8, 8)), random.random((8, 8))),
+                 (random.random((4, 200, 200)), random.random((200, 200)))):
         np.testing.assert_array_equal(cpu.matmul(x, w), x @ w)
 
 
@@ -140,54 +143,56 @@ def test_the_same_thread_count_gives_the_same_bits(threads):
 
 
 def blas_threads():
-    """How many threads each OpenBLAS of NumPy's has; none where it has another BLAS."""
+    """Return the number of threads of each OpenBLAS of NumPy; empty if NumPy has another BLAS."""
     root = pathlib.Path(np.__file__).resolve().parent
     counts = []
     for path in [*root.parent.glob("numpy.libs/*openblas*"), *root.glob(".dylibs/*openblas*")]:
         library = ctypes.CDLL(str(path))
-        counts += [getattr(library, name)() for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")
+        counts += [getattr(library, name)()
+                   for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads")
                    if hasattr(library, name)]
     return counts
 
 
-def test_numpys_own_blas_is_held_to_one_thread():
+def test_numpys_blas_uses_one_thread():
     assert all(count == 1 for count in blas_threads())
 
 
-def in_a_new_process(code, **environment):
-    """What a Python process prints that runs `code` in this folder."""
+def run_in_new_process(code, **environment):
+    """Return what `code` prints in a new Python process in this folder."""
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True,
                           cwd=pathlib.Path(__file__).parent)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_blas_is_held_whatever_the_environment_says():
-    """Also where NumPy has used its threads before the library is imported, and where the library's own threads are set."""
+def test_blas_uses_one_thread_whatever_the_environment():
+    """Even if NumPy used its threads before `import nn`, and after nn.set_threads."""
     root = pathlib.Path(__file__).resolve().parents[2]
     code = (f"import sys; sys.path[:0] = [{str(root)!r}]; import numpy as np; x = np.ones((600, 600)); x @ x\n"
-            "from test_kernels import blas_threads; import nn; nn.kernels.cpu.parallel.set_threads(2)\nprint(*blas_threads())")
-    found = in_a_new_process(code, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2")
+            "from test_kernels import blas_threads; import nn; nn.set_threads(2)\nprint(*blas_threads())")
+    found = run_in_new_process(code, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2")
     assert found.split() == ["1"] * len(blas_threads())
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are Linux's to give")
-def test_as_many_threads_as_there_are_cores_for_this_process():
-    """Not as the machine has: a container or taskset may leave it fewer."""
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only on Linux")
+def test_one_thread_for_each_core_of_the_process():
+    """Not for each core of the machine: a container or taskset may allow fewer."""
     assert parallel._available_cores() == len(os.sched_getaffinity(0))
     root = pathlib.Path(__file__).resolve().parents[2]
     core = min(os.sched_getaffinity(0))
-    assert in_a_new_process(f"import os, sys; os.sched_setaffinity(0, [{core}]); sys.path[:0] = [{str(root)!r}]; import nn\n"
-                            "print(nn.kernels.cpu.parallel.thread_count())") == "1"
+    code = (f"import os, sys; os.sched_setaffinity(0, [{core}]); sys.path[:0] = [{str(root)!r}]; import nn\n"
+            "print(nn.thread_count())")
+    assert run_in_new_process(code) == "1"
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="memory is glibc's to keep")
-def test_a_thread_keeps_the_memory_of_its_arrays():
-    """What was taken and given back once is there the next time, without a fault for each page."""
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only with glibc")
+def test_freed_memory_is_reused():
+    """Memory that was freed is used again, without a fault for each page."""
     resource = pytest.importorskip("resource")
 
     def work(_):
-        return len([np.ones(1 << 20, np.uint8) for _ in range(8)])  # all of them are given back at once
+        return len([np.ones(1 << 20, np.uint8) for _ in range(8)])  # all of them are freed at once
 
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         list(thread.map(work, range(3)))
@@ -199,19 +204,21 @@ def test_a_thread_keeps_the_memory_of_its_arrays():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.bool_])
 @pytest.mark.parametrize("shape", [(3, 5), (2, 40, 40, 3), (4, 16, 16, 64), (0, 4), (4, 0), (70000, 1)])
-def test_the_sum_of_rows(shape, dtype, threads):
+def test_sum_rows(shape, dtype, threads):
     x = (np.random.default_rng(0).random(shape) * 3).astype(dtype)
     y = cpu.sum_rows(x)
     assert y.dtype == plain.sum_rows(x).dtype and y.shape == shape[-1:]
     np.testing.assert_allclose(y, plain.sum_rows(x.astype(np.float64)), rtol=1e-5 if dtype == np.float32 else 1e-10)
     np.testing.assert_array_equal(y, cpu.sum_rows(x))
     if x.ndim == 4:
-        np.testing.assert_allclose(cpu.sum_rows(x.swapaxes(1, 2)[:, ::2]), x.swapaxes(1, 2)[:, ::2].astype(np.float64).sum((0, 1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(cpu.sum_rows(x.swapaxes(1, 2)[:, ::2]),
+                                   x.swapaxes(1, 2)[:, ::2].astype(np.float64).sum((0, 1, 2)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(), (7,), (0, 3), (4, tiling.BLOCK // 2), (tiling.BLOCK + 5, 1), (3, 5, 2, tiling.BLOCK // 8)])
+@pytest.mark.parametrize("shape", [(), (7,), (0, 3), (4, tiling.BLOCK // 2), (tiling.BLOCK + 5, 1),
+                                   (3, 5, 2, tiling.BLOCK // 8)])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_the_logistic_function(shape, dtype, threads):
+def test_sigmoid(shape, dtype, threads):
     x = np.random.default_rng(0).normal(0, 9, shape).astype(dtype)
     edges = np.array([0, -0.0, 600, -600, np.inf, -np.inf], dtype)
     x.reshape(-1)[:len(edges)] = edges[:x.size]
@@ -219,10 +226,10 @@ def test_the_logistic_function(shape, dtype, threads):
     assert found.dtype == dtype and found.shape == shape
     with np.errstate(over="ignore"):
         expected = 1 / (1 + np.exp(-x.astype(np.float64)))
-    tiny = np.finfo(dtype).tiny  # below it digits are lost
+    tiny = np.finfo(dtype).tiny  # below it there are fewer digits
     np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * tiny)
     np.testing.assert_array_equal(found, plain.sigmoid(x))
 
 
-def test_the_logistic_function_of_no_number_is_none():
+def test_sigmoid_of_nan_is_nan():
     assert np.isnan(cpu.sigmoid(np.full(tiling.BLOCK + 1, np.nan, np.float32))).all()

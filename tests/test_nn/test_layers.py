@@ -1,12 +1,12 @@
-"""Layers and modules: shapes, names, what is saved and loaded, and what differs between training and evaluation."""
+"""Layers and modules: shapes, names, saving and loading, training and evaluation mode."""
 import numpy as np
 import pytest
 
 import nn
 from nn import backend, functional as F
-from tests.helpers.fake_cupy import StrictArray, StrictModule
+from tests.helpers.fake_cupy import FakeArray, FakeCupy
 
-PICTURE = (2, 4, 6, 8)
+IMAGE = (2, 4, 6, 8)
 LAYERS = [
     (nn.Linear(8, 3), (2, 4, 6, 3), {"weight": (8, 3), "bias": (3,)}),
     (nn.Linear(8, 3, bias=False), (2, 4, 6, 3), {"weight": (8, 3)}),
@@ -15,11 +15,11 @@ LAYERS = [
     (nn.ConvTranspose2d(8, 5, 3), (2, 6, 8, 5), {"weight": (3, 3, 5, 8), "bias": (5,)}),
     (nn.ConvTranspose2d(8, 5, (4, 3), stride=2, padding=1, output_padding=(0, 1)), (2, 8, 12, 5),
      {"weight": (4, 3, 5, 8), "bias": (5,)}),
-    (nn.BatchNorm2d(8), PICTURE, {"weight": (8,), "bias": (8,), "running_mean": (8,), "running_var": (8,)}),
-    (nn.BatchNorm2d(8, affine=False, track_running_stats=False), PICTURE, {}),
-    (nn.InstanceNorm2d(8), PICTURE, {}),
-    (nn.InstanceNorm2d(8, affine=True), PICTURE, {"weight": (8,), "bias": (8,)}),
-    (nn.Dropout(0.3), PICTURE, {}), (nn.PixelShuffle(2), (2, 8, 12, 2), {}), (nn.Upsample(2), (2, 8, 12, 8), {}),
+    (nn.BatchNorm2d(8), IMAGE, {"weight": (8,), "bias": (8,), "running_mean": (8,), "running_var": (8,)}),
+    (nn.BatchNorm2d(8, affine=False, track_running_stats=False), IMAGE, {}),
+    (nn.InstanceNorm2d(8), IMAGE, {}),
+    (nn.InstanceNorm2d(8, affine=True), IMAGE, {"weight": (8,), "bias": (8,)}),
+    (nn.Dropout(0.3), IMAGE, {}), (nn.PixelShuffle(2), (2, 8, 12, 2), {}), (nn.Upsample(2), (2, 8, 12, 8), {}),
     (nn.Upsample(3, "bilinear"), (2, 12, 18, 8), {}), (nn.AvgPool2d(2), (2, 2, 3, 8), {}),
     (nn.MaxPool2d((2, 3), stride=1), (2, 3, 4, 8), {}), (nn.Flatten(), (2, 192), {}),
 ]
@@ -32,7 +32,7 @@ ACTIVATIONS = [
 
 
 class Block(nn.Module):
-    """Parts of every kind: alone, in lists, in lists of lists, in a Sequential, shared."""
+    """Submodules of every kind: single, in lists, in nested lists, in a Sequential, shared."""
 
     def __init__(self):
         self.convs = [nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1, bias=False)]
@@ -52,26 +52,27 @@ NAMES = ["convs.0.weight", "convs.0.bias", "convs.1.weight", "deep.0.0.weight", 
          "steps.2.weight", "steps.2.bias", "gain"]
 
 
-def picture(shape=PICTURE, dtype=np.float32):
+def image(shape=IMAGE, dtype=np.float32):
     return np.random.default_rng(0).standard_normal(shape).astype(dtype)
 
 
-@pytest.mark.parametrize("layer, shape, names", LAYERS, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "")
+@pytest.mark.parametrize("layer, shape, names", LAYERS,
+                         ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "")
 def test_shapes_dtypes_and_names(layer, shape, names):
-    y = layer(nn.Tensor(picture()))
+    y = layer(nn.Tensor(image()))
     assert y.shape == shape and y.dtype == np.float32
     assert {name: a.shape for name, a in layer.state_dict().items()} == names
     assert all(a.dtype == np.float32 for a in layer.state_dict().values())
 
 
 @pytest.mark.parametrize("layer, function", ACTIVATIONS, ids=lambda v: type(v).__name__)
-def test_activation_modules_are_their_functions(layer, function):
-    x = picture()
+def test_activation_modules_equal_their_functions(layer, function):
+    x = image()
     np.testing.assert_array_equal(layer(nn.Tensor(x)).data, function(x))
 
 
-def test_layers_compute_their_functions():
-    x = picture()
+def test_layers_equal_their_functions():
+    x = image()
     conv = nn.Conv2d(8, 5, 3, stride=2, padding=1)
     np.testing.assert_array_equal(conv(x).data, F.conv2d(x, conv.weight.data, conv.bias.data, 2, 1))
     up = nn.ConvTranspose2d(8, 5, 3, stride=2, padding=1, output_padding=1)
@@ -81,19 +82,20 @@ def test_layers_compute_their_functions():
 
 
 @pytest.mark.parametrize("activation, expected", [
-    ("relu", F.relu), ("leaky_relu", F.leaky_relu), ("tanh", F.tanh), (F.relu, F.relu), (F.elu, F.elu), (nn.ReLU(), F.relu),
-    (nn.LeakyReLU(0.3), lambda y: F.leaky_relu(y, 0.3)), (nn.LeakyReLU(-0.3), lambda y: F.leaky_relu(y, -0.3)),
+    ("relu", F.relu), ("leaky_relu", F.leaky_relu), ("tanh", F.tanh), (F.relu, F.relu), (F.elu, F.elu),
+    (nn.ReLU(), F.relu), (nn.LeakyReLU(0.3), lambda y: F.leaky_relu(y, 0.3)),
+    (nn.LeakyReLU(-0.3), lambda y: F.leaky_relu(y, -0.3)),
     (nn.Sigmoid(), F.sigmoid), (lambda y: y * y, lambda y: y * y)])
-def test_activation_of_a_convolution(activation, expected):
+def test_fused_activation_of_a_convolution(activation, expected):
     nn.manual_seed(3)
     layer = nn.Conv2d(8, 4, 3, activation=activation)
-    y = layer(picture())
-    separate = expected(nn.Tensor(F.conv2d(picture(), layer.weight.data, layer.bias.data)))
+    y = layer(image())
+    separate = expected(nn.Tensor(F.conv2d(image(), layer.weight.data, layer.bias.data)))
     np.testing.assert_allclose(y.data, separate.data, rtol=1e-6, atol=1e-7)
     assert list(layer.state_dict()) == ["weight", "bias"]
 
 
-def test_an_unknown_activation_is_named():
+def test_an_unknown_activation_is_an_error_that_names_it():
     with pytest.raises((AttributeError, ValueError), match="rellu"):
         nn.Conv2d(1, 1, 1, activation="rellu")
 
@@ -120,7 +122,7 @@ def test_names_follow_attributes():
         "0.weight", "0.bias", "2.weight", "2.bias"]
 
 
-def test_state_is_copied_both_ways():
+def test_state_dict_and_load_state_dict_copy():
     model, other = Model(), Model()
     state = model.state_dict()
     other.load_state_dict(state)
@@ -143,7 +145,7 @@ def changed(state, **changes):
     ({"running_var": np.ones((3, 1), np.float32)}, r"running_var should be \(3,\) float32, the file has \(3, 1\)"),
     ({"bias": np.ones(3, np.float64)}, r"bias should be \(3,\) float32, the file has \(3,\) float64"),
     ({"bias": np.ones(3, np.int16)}, r"bias should be \(3,\) float32, the file has \(3,\) int16")])
-def test_what_does_not_fit_is_named_and_changes_nothing(changes, message):
+def test_a_mismatched_state_is_an_error_and_changes_nothing(changes, message):
     layer = nn.BatchNorm2d(3)
     before = layer.state_dict()
     with pytest.raises(ValueError, match=message):
@@ -151,7 +153,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(changes, message):
     assert all((a == before[name]).all() for name, a in layer.state_dict().items())
 
 
-def test_an_unknown_name_is_named():
+def test_an_unknown_key_is_an_error_that_names_it():
     layer = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="missing in the file: nothing; unknown to this Linear: extra.bias"):
         layer.load_state_dict(layer.state_dict() | {"extra.bias": np.ones(1)})
@@ -163,24 +165,24 @@ def test_narrow_floats_are_widened_silently():
     assert layer.weight.dtype == np.float32 and (layer.weight.data == half).all()
 
 
-def test_train_and_eval_reach_every_part():
+def test_train_and_eval_reach_all_submodules():
     model = Model()
     dropout, norm = model.encoder.deep[0][1], model.encoder.deep[1][0]
     assert model.eval() is model and not any(m.training for m in (model, model.encoder, dropout, norm))
     assert model.train() is model and all(m.training for m in (model, model.encoder, dropout, norm))
-    layer, x = nn.Dropout(0.5).eval(), picture()
+    layer, x = nn.Dropout(0.5).eval(), image()
     assert layer(x) is x
 
 
-def test_batch_norm_learns_and_uses_running_statistics():
-    layer, x = nn.BatchNorm2d(8, eps=1e-3, momentum=0.2), picture() * 3 + 1
+def test_batch_norm_updates_and_uses_running_statistics():
+    layer, x = nn.BatchNorm2d(8, eps=1e-3, momentum=0.2), image() * 3 + 1
     mean, var = x.mean((0, 1, 2), dtype=np.float64), x.var((0, 1, 2), ddof=1, dtype=np.float64)
     for step in (1, 2):
         y = layer(x)
         np.testing.assert_allclose(y.data.mean((0, 1, 2)), 0, atol=1e-5)
-        kept = 0.8 ** step
-        np.testing.assert_allclose(layer.running_mean.data, (1 - kept) * mean, rtol=1e-5)
-        np.testing.assert_allclose(layer.running_var.data, kept + (1 - kept) * var, rtol=1e-5)
+        decay = 0.8 ** step
+        np.testing.assert_allclose(layer.running_mean.data, (1 - decay) * mean, rtol=1e-5)
+        np.testing.assert_allclose(layer.running_var.data, decay + (1 - decay) * var, rtol=1e-5)
     layer.eval()
     before = layer.state_dict()
     expected = (x - before["running_mean"]) / np.sqrt(before["running_var"] + 1e-3)
@@ -189,7 +191,7 @@ def test_batch_norm_learns_and_uses_running_statistics():
     assert layer.running_mean.dtype == np.float32 and not layer.running_mean.requires_grad
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean():
+def test_dropout_zeroes_a_fraction_p_and_rescales_the_rest():
     nn.manual_seed(0)
     x = nn.Tensor(np.ones((200, 200), np.float32), requires_grad=True)
     y = nn.Dropout(0.3)(x)
@@ -200,10 +202,10 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert ((nn.Dropout(0.3)(x).data == 0) != dropped).any()
 
 
-def test_sequential_is_a_list_of_its_layers():
+def test_sequential_behaves_as_a_list_of_layers():
     layers = [nn.Linear(2, 3), F.relu, nn.Linear(3, 1)]
     model = nn.Sequential(*layers)
-    x = picture((4, 2))
+    x = image((4, 2))
     assert len(model) == 3 and list(model) == layers and model[-1] is layers[2]
     np.testing.assert_array_equal(model(x).data, layers[2](F.relu(layers[0](x))).data)
 
@@ -216,28 +218,29 @@ def test_more_than_ten_layers_stay_in_order():
     assert model(np.zeros(1)).tolist() == [expected]
 
 
-def test_shared_parts_learn_once_and_are_saved_once():
+def test_shared_submodules_are_saved_once():
     model = Block()
-    (model.again(np.ones((1, 1, 1, 2), np.float32)) + model.convs[0](np.ones((1, 1, 1, 2), np.float32))).sum().backward()
+    x = np.ones((1, 1, 1, 2), np.float32)
+    (model.again(x) + model.convs[0](x)).sum().backward()
     assert model.again.bias.grad.tolist() == [2, 2, 2] and not any("again" in name for name in model.state_dict())
 
 
-def test_flatten_takes_arrays_and_tensors():
-    assert nn.Flatten()(picture()).shape == nn.Flatten()(nn.Tensor(picture())).shape == (2, 192)
+def test_flatten_accepts_arrays_and_tensors():
+    assert nn.Flatten()(image()).shape == nn.Flatten()(nn.Tensor(image())).shape == (2, 192)
 
 
 def test_modules_move_between_devices(monkeypatch):
-    module = StrictModule()
-    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+    module = FakeCupy()
+    monkeypatch.setitem(backend.ARRAY_MODULES, FakeArray, module)
     monkeypatch.setattr(backend, "load_cupy", lambda: module)
     model = nn.Sequential(nn.Conv2d(8, 4, 3, activation="leaky_relu"), nn.BatchNorm2d(4), nn.Dropout(0.2), nn.Flatten(),
                           nn.Linear(32, 2))
-    state, x = model.state_dict(), picture()
+    state, x = model.state_dict(), image()
     assert model.to("cuda") is model and all(p.device == "cuda" for p in model.parameters())
     there = nn.Tensor(x, requires_grad=True)
     moved = there.to("cuda")
     F.cross_entropy(model(moved), module.asarray(np.array([0, 1]))).backward()
-    assert isinstance(there.grad, np.ndarray) and all(isinstance(p.grad, StrictArray) for p in model.parameters())
+    assert isinstance(there.grad, np.ndarray) and all(isinstance(p.grad, FakeArray) for p in model.parameters())
     for name, array in model.state_dict().items():
         assert isinstance(array, np.ndarray) and (array == state[name]).all() != ("running" in name)
     model.load_state_dict(state)
@@ -245,6 +248,6 @@ def test_modules_move_between_devices(monkeypatch):
     np.testing.assert_array_equal(model[0].weight.data, state["0.weight"])
 
 
-def test_printing_shows_the_parts():
+def test_repr_shows_the_submodules():
     text = repr(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
     assert "Linear(weight (2, 3), bias (3,))" in text and "ReLU()" in text

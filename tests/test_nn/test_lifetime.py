@@ -1,4 +1,5 @@
-"""How long a graph lives: through long chains, until nobody needs it, not after its backward, not past a new weight."""
+"""Lifetime of graphs: long chains, no memory leaks, freed after backward, invalid after a weight
+changes."""
 import gc
 import weakref
 
@@ -25,8 +26,8 @@ def test_ten_thousand_ops_in_a_chain():
     del y
 
 
-def traces(outputs):
-    """Weak references to all Functions behind these Tensors."""
+def references_to_graph(outputs):
+    """Return weak references to all Functions in the graphs of these Tensors."""
     found, stack = set(), [t.creator for t in outputs if t.creator]
     while stack:
         function = stack.pop()
@@ -37,11 +38,11 @@ def traces(outputs):
 
 
 class Outcome:
-    """What a use of the graph leaves behind, and weak references to all of it."""
+    """The results of a use of the graph, and weak references to them and to all of the graph."""
 
     def __init__(self, x, *tensors):
         self.tensors = tensors
-        self.references = [weakref.ref(t) for t in (x, *tensors)] + traces(tensors)
+        self.references = [weakref.ref(t) for t in (x, *tensors)] + references_to_graph(tensors)
 
 
 def after_forward(x, y):
@@ -74,13 +75,13 @@ def after_backward_through_a_gradient(x, y):
 
 @pytest.mark.parametrize("use", [after_forward, after_backward, after_retained_backward, after_second_derivative,
                                  after_backward_through_a_gradient])
-def test_nothing_outlives_its_last_name(use):
+def test_graphs_are_freed_with_the_last_reference(use):
     gc.collect()
     gc.disable()
     try:
         x = nn.Tensor(np.random.default_rng(0).standard_normal((2, 5, 5, 2)), requires_grad=True)
         w = nn.Tensor(np.ones((3, 3, 2, 4)), requires_grad=True)
-        y = F.tanh(F.conv2d(x, w, slope=0.1))
+        y = F.tanh(F.conv2d(x, w, negative_slope=0.1))
         outcome = use(x, F.softmax(y.reshape(2, -1)).max() + F.exp(y).mean() + F.elu(y).sum())
         references = outcome.references
         assert len(references) > 8 and references[0]() is x
@@ -137,14 +138,15 @@ def load(network):
 
 @pytest.mark.parametrize("write", [overwrite, optimizer_step, load])
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_a_parameter_written_to_is_noticed_and_named(write, create_graph):
+def test_an_overwritten_parameter_is_an_error_that_names_it(write, create_graph):
     network = Network()
-    picture = np.ones((1, 1, 1, 1), np.float32)
-    loss = network(picture).sum()
+    image = np.ones((1, 1, 1, 1), np.float32)
+    loss = network(image).sum()
     write(network)
-    with pytest.raises(RuntimeError, match=r"Conv2d: parameter 'encoder.convs.1.weight' \(1, 1, 2, 2\) was overwritten"):
+    message = r"Conv2d: parameter 'encoder.convs.1.weight' \(1, 1, 2, 2\) was overwritten"
+    with pytest.raises(RuntimeError, match=message):
         nn.grad(loss, network.parameters(), create_graph=create_graph)
-    network(picture).sum().backward()  # run again, it is fine
+    network(image).sum().backward()  # after a new forward pass it works
 
 
 def test_an_overwritten_leaf_that_backward_does_not_read_is_no_error():

@@ -1,10 +1,11 @@
-"""One test for all ops, over the table in ops.py; what holds at kinks, and for one op alone, follows below."""
+"""Generic tests of all ops, from the table in op_table.py; then tests of kinks and of single
+ops."""
 import numpy as np
 import pytest
 
 import nn
 from nn import backend, functional as F
-from tests.helpers.fake_cupy import StrictArray, StrictModule
+from tests.helpers.fake_cupy import FakeArray, FakeCupy
 from tests.helpers.op_table import TABLE
 
 every_op = pytest.mark.parametrize("op", TABLE, ids=lambda op: f"{op.name}-{op.label}" if op.label else op.name)
@@ -19,13 +20,14 @@ def as_dtype(inputs, dtype):
 
 
 def upstream(shape, dtype, xp=np):
-    """A gradient for the output without pattern or symmetry."""
+    """Return an upstream gradient without pattern or symmetry."""
     count = int(np.prod(shape))
     return xp.asarray(np.cos(np.arange(1, count + 1) ** 2).reshape(shape).astype(dtype))
 
 
 def gradients(op, arrays, which=None, xp=np):
-    """The output, and the gradients of all real inputs, or of those at the indices `which` alone."""
+    """Return the output, and the gradients of all real inputs or only of those at the indices
+    `which`."""
     which = [i for i, x in enumerate(arrays) if is_real(x)] if which is None else which
     inputs = [nn.Tensor(x, requires_grad=i in which) if is_real(x) else x for i, x in enumerate(arrays)]
     y = op.function(*inputs)
@@ -33,8 +35,8 @@ def gradients(op, arrays, which=None, xp=np):
     return y, {i: inputs[i].grad for i in which}
 
 
-def scattered(array):
-    """The same values in memory that runs backwards, with gaps, in the other order of axes."""
+def non_contiguous(array):
+    """Return the same values with negative strides, gaps and reversed order of axes in memory."""
     wide = np.zeros([2 * n for n in reversed(array.shape)], array.dtype)
     view = wide[(..., *(slice(None, None, -2) for _ in array.shape))].transpose()
     view[...] = array
@@ -46,7 +48,7 @@ def test_every_public_op_has_a_row():
 
 
 @every_op
-def test_forward_is_the_definition(op):
+def test_forward_agrees_with_the_definition(op):
     expected = op.definition(*op.inputs)
     y = op.function(*op.inputs)
     assert type(y) is np.ndarray and y.dtype == np.float64 and y.shape == np.shape(expected)
@@ -62,7 +64,7 @@ def test_gradient(op):
 
 
 @every_op
-def test_gradient_of_one_input_alone(op):
+def test_gradient_of_a_single_input(op):
     _, expected = gradients(op, op.inputs)
     for i in expected:
         _, alone = gradients(op, op.inputs, [i])
@@ -85,7 +87,7 @@ def test_dtype_is_kept(op, dtype):
 @every_op
 def test_non_contiguous_inputs(op):
     expected_y, expected = gradients(op, op.inputs)
-    y, found = gradients(op, [scattered(x) for x in op.inputs])
+    y, found = gradients(op, [non_contiguous(x) for x in op.inputs])
     np.testing.assert_allclose(y.data, expected_y.data, rtol=1e-12, atol=1e-14)
     for i, gradient in found.items():
         np.testing.assert_allclose(gradient, expected[i], rtol=1e-12, atol=1e-14)
@@ -118,14 +120,14 @@ def test_leaves_own_their_gradients(op):
 
 
 @every_op
-def test_nothing_is_recorded_without_need(op):
+def test_nothing_is_recorded_unless_required(op):
     assert not isinstance(op.function(*op.inputs), nn.Tensor)
     y = op.function(*[nn.Tensor(x) if is_real(x) else x for x in op.inputs])
     assert not y.requires_grad and y.creator is None
     inputs = [nn.Tensor(x, requires_grad=True) if is_real(x) else x for x in op.inputs]
     with nn.no_grad():
         y = op.function(*inputs)
-    assert y.creator is None and (not y.requires_grad or y is inputs[0])  # some ops hand on an input as it is
+    assert y.creator is None and (not y.requires_grad or y is inputs[0])  # some ops return an input itself
 
 
 @pytest.mark.parametrize("op", [op for op in TABLE if op.lists], ids=lambda op: f"{op.name}-{op.label}")
@@ -136,9 +138,9 @@ def test_lists_are_float32_arrays(op):
 
 
 @pytest.fixture
-def strict(monkeypatch):
-    module = StrictModule()
-    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+def fake_cupy(monkeypatch):
+    module = FakeCupy()
+    monkeypatch.setitem(backend.ARRAY_MODULES, FakeArray, module)
     monkeypatch.setattr(backend, "load_cupy", lambda: module)
     return module
 
@@ -150,8 +152,8 @@ def cupy():
     return backend.load_cupy()
 
 
-def check_elsewhere(op, xp):
-    """The op on arrays of another module gives the same, of that module."""
+def check_on_module(op, xp):
+    """Check that the op gives the same results for arrays of another module, as arrays of it."""
     with nn.use_kernels("plain"):
         expected_y, expected = gradients(op, op.inputs)
     arrays = [xp.asarray(x.copy()) for x in op.inputs]
@@ -164,27 +166,27 @@ def check_elsewhere(op, xp):
 
 
 @every_op
-def test_on_the_strict_stand_in(op, strict):
-    check_elsewhere(op, strict)
+def test_on_fake_cupy(op, fake_cupy):
+    check_on_module(op, fake_cupy)
     if op.order == 2:
-        nn.gradcheck(op.function, [strict.asarray(x) for x in op.inputs], order=2, elements=False)
+        nn.gradcheck(op.function, [fake_cupy.asarray(x) for x in op.inputs], order=2, elements=False)
 
 
 @every_op
 def test_on_the_gpu(op, cupy):
-    check_elsewhere(op, cupy)
+    check_on_module(op, cupy)
 
 
-def test_the_stand_in_refuses_what_cupy_refuses(strict):
-    x, host = strict.asarray([1.0, 2.0]), np.ones(2)
+def test_fake_cupy_refuses_what_cupy_refuses(fake_cupy):
+    x, host = fake_cupy.asarray([1.0, 2.0]), np.ones(2)
     refused = [lambda: np.asarray(x), lambda: np.sin(x) + host, lambda: x + host, lambda: host + x, lambda: x[host > 0],
-               lambda: strict.maximum(x, host), lambda: strict.concatenate([x, host]), lambda: x * np.array(2.0),
+               lambda: fake_cupy.maximum(x, host), lambda: fake_cupy.concatenate([x, host]), lambda: x * np.array(2.0),
                lambda: x.__iadd__(host), lambda: x.__setitem__(0, host[:1])]
     for call in refused:
         with pytest.raises(TypeError):
             call()
     with pytest.raises(AttributeError):
-        strict.linspace
+        fake_cupy.linspace
     np.testing.assert_array_equal((2 * x + np.float64(1)).get(), [3, 5])
 
 
@@ -239,7 +241,7 @@ def test_nothing_overflows_far_from_zero(op, expected, dtype):
     assert np.isfinite(x.grad).all()
 
 
-def test_cast_changes_the_dtype_and_brings_the_gradient_back():
+def test_cast_changes_the_dtype_and_casts_the_gradient_back():
     x = nn.Tensor(np.array([1.5, 2.5]), requires_grad=True)
     y = F.cast(x, np.float32)
     assert y.dtype == np.float32
@@ -247,7 +249,7 @@ def test_cast_changes_the_dtype_and_brings_the_gradient_back():
     assert x.grad.dtype == np.float64 and x.grad.tolist() == [1, 2]
 
 
-def test_means_and_sums_of_booleans_count():
+def test_sum_and_mean_of_booleans():
     flags = np.array([True, False, True, True])
     assert F.sum(flags) == 3 and F.mean(flags) == 0.75
 
@@ -273,12 +275,12 @@ WRONG = [
     (lambda: F.instance_norm(np.ones((2, 2, 2, 3)), np.ones(2)), r"instance_norm.*\(3,\).*\(2,\)"),
     (lambda: F.dropout(np.ones(3), 1.0), r"dropout.*1.0"),
     (lambda: F.cross_entropy(np.ones((2, 3)), np.array([0, 3])), r"cross_entropy.*0 to 2.*0 to 3"),
-    (lambda: F.cross_entropy(np.ones((2, 3)), np.array([0.0, 1.0])), r"cross_entropy.*whole-number.*float64"),
+    (lambda: F.cross_entropy(np.ones((2, 3)), np.array([0.0, 1.0])), r"cross_entropy.*integer labels.*float64"),
 ]
 
 
 @pytest.mark.parametrize("call, message", WRONG)
-def test_wrong_shapes_and_settings_are_named(call, message):
+def test_errors_name_the_op_and_the_wrong_shape_or_option(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -295,21 +297,22 @@ def test_relu_of_infinity(kernels):
     expected = np.array([0, 0, 0, 2, np.inf], np.float32)
     np.testing.assert_array_equal(F.relu(x), expected)
     with nn.use_kernels(kernels):
-        pictures, one = x.reshape(5, 1, 1, 1), np.ones((1, 1, 1, 1), np.float32)
-        np.testing.assert_array_equal(F.conv2d(pictures, one, slope=0.0).ravel(), expected)
+        images, one = x.reshape(5, 1, 1, 1), np.ones((1, 1, 1, 1), np.float32)
+        np.testing.assert_array_equal(F.conv2d(images, one, negative_slope=0.0).ravel(), expected)
 
 
-def test_matrices_are_brought_to_a_device_once(monkeypatch):
-    """And kept for each dtype by itself."""
-    module = StrictModule()
-    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
-    x, wide = (module.asarray(np.random.default_rng(0).random((1, 8, 8, 2)).astype(dtype)) for dtype in (np.float32, np.float64))
+def test_resampling_matrices_are_copied_to_a_device_once(monkeypatch):
+    """They are cached per dtype."""
+    module = FakeCupy()
+    monkeypatch.setitem(backend.ARRAY_MODULES, FakeArray, module)
+    x, double = (module.asarray(np.random.default_rng(0).random((1, 8, 8, 2)).astype(dtype))
+                 for dtype in (np.float32, np.float64))
     ops = (lambda x: F.avg_pool2d(x, 2), lambda x: F.upsample(x, 2, "bilinear"), lambda x: F.gaussian_blur(x, 3, 1.0))
-    first, other = ([op(each) for op in ops] for each in (x, wide))
-    taken = []
-    monkeypatch.setattr(module, "asarray", lambda array, dtype=None: taken.append(type(array)) or array, raising=False)
+    first, other = ([op(each) for op in ops] for each in (x, double))
+    copied = []
+    monkeypatch.setattr(module, "asarray", lambda array, dtype=None: copied.append(type(array)) or array, raising=False)
     again = [op(x) for op in ops]
-    assert set(taken) == {StrictArray}  # what is there already
+    assert set(copied) == {FakeArray}  # only arrays that are there already
     for a, b, c in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(a.get(), b.get())
         assert (a.dtype, c.dtype) == (np.float32, np.float64)

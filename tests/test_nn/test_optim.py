@@ -1,4 +1,4 @@
-"""Optimizers against their papers, number by number; what they save; and that they find a minimum."""
+"""Optimizers: the formulas of their papers, saved state, and convergence to a minimum."""
 import math
 
 import numpy as np
@@ -7,14 +7,14 @@ import pytest
 import nn
 from nn import backend, optim
 from nn.optim import SGD, AdaBelief, Adam, ExponentialMovingAverage, RMSprop
-from tests.helpers.fake_cupy import StrictArray, StrictModule
+from tests.helpers.fake_cupy import FakeArray, FakeCupy
 
 GRADIENTS = np.random.default_rng(0).standard_normal((7, 5))
 START = np.random.default_rng(1).standard_normal(5)
 
 
 def sgd(w, gradients, lr, momentum=0.0, weight_decay=0.0):
-    """Qian 1999, with the velocity in units of the gradient."""
+    """Follow Qian 1999, with the velocity in units of the gradient."""
     velocity = 0.0
     for g in gradients:
         velocity = momentum * velocity + g + weight_decay * w
@@ -23,7 +23,7 @@ def sgd(w, gradients, lr, momentum=0.0, weight_decay=0.0):
 
 
 def rmsprop(w, gradients, lr, alpha=0.99, eps=1e-8):
-    """Tieleman & Hinton 2012, lecture 6.5."""
+    """Follow Tieleman & Hinton 2012, lecture 6.5."""
     v = 0.0
     for g in gradients:
         v = alpha * v + (1 - alpha) * g ** 2
@@ -32,7 +32,7 @@ def rmsprop(w, gradients, lr, alpha=0.99, eps=1e-8):
 
 
 def adam(w, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    """Kingma & Ba 2015, Algorithm 1."""
+    """Follow Kingma & Ba 2015, Algorithm 1."""
     m = v = 0.0
     for t, g in enumerate(gradients, 1):
         g = g + weight_decay * w
@@ -43,7 +43,7 @@ def adam(w, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
 
 
 def adabelief(w, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    """Zhuang 2020, Algorithm 2."""
+    """Follow Zhuang 2020, Algorithm 2."""
     m = s = 0.0
     for t, g in enumerate(gradients, 1):
         g = g + weight_decay * w
@@ -61,8 +61,9 @@ RULES = [
     (AdaBelief, adabelief, {}), (AdaBelief, adabelief, {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-2}),
     (AdaBelief, adabelief, {"lr": 0.1, "weight_decay": 0.3}),
 ]
-FAMILY = [(SGD, {"lr": 0.02, "momentum": 0.9}), (RMSprop, {"lr": 0.003}), (Adam, {"lr": 0.05}), (AdaBelief, {"lr": 0.05})]
-each_optimizer = pytest.mark.parametrize("kind, settings", FAMILY, ids=[kind.__name__ for kind, _ in FAMILY])
+OPTIMIZERS = [(SGD, {"lr": 0.02, "momentum": 0.9}), (RMSprop, {"lr": 0.003}), (Adam, {"lr": 0.05}),
+              (AdaBelief, {"lr": 0.05})]
+each_optimizer = pytest.mark.parametrize("kind, settings", OPTIMIZERS, ids=[kind.__name__ for kind, _ in OPTIMIZERS])
 
 
 def parameters(dtype=np.float64):
@@ -70,7 +71,8 @@ def parameters(dtype=np.float64):
 
 
 def valley_step(optimizer):
-    """One step down a bent valley (Rosenbrock's, milder) and, for the second parameter, a bowl."""
+    """Take a step on a mild Rosenbrock function and, for the second parameter, a quadratic; return
+    the loss."""
     x, rest = optimizer.params
     optimizer.zero_grad()
     valley = (1 - x[0]) ** 2 + 5 * (x[1] - x[0] ** 2) ** 2 + (x[2:] * x[2:]).sum()
@@ -82,7 +84,7 @@ def valley_step(optimizer):
 
 @pytest.mark.parametrize("kernels", ["plain", "fast"])
 @pytest.mark.parametrize("kind, rule, settings", RULES, ids=lambda v: getattr(v, "__name__", None))
-def test_the_papers_formula(kind, rule, settings, kernels):
+def test_updates_follow_the_papers_formula(kind, rule, settings, kernels):
     w = nn.Parameter(START.copy())
     optimizer = kind([w], **settings)
     with nn.use_kernels(kernels):
@@ -95,9 +97,9 @@ def test_the_papers_formula(kind, rule, settings, kernels):
 
 
 @each_optimizer
-def test_on_the_strict_stand_in(kind, settings, monkeypatch):
-    module = StrictModule()
-    monkeypatch.setitem(backend.ARRAY_MODULES, StrictArray, module)
+def test_on_fake_cupy(kind, settings, monkeypatch):
+    module = FakeCupy()
+    monkeypatch.setitem(backend.ARRAY_MODULES, FakeArray, module)
     monkeypatch.setattr(backend, "load_cupy", lambda: module)
     here, there = parameters(), [nn.Parameter(module.asarray(p.data.copy())) for p in parameters()]
     optimizers = kind(here, **settings), kind(there, **settings)
@@ -108,13 +110,14 @@ def test_on_the_strict_stand_in(kind, settings, monkeypatch):
         average.update()
         optimizers[1].load_state_dict(optimizers[0].state_dict())
     average.swap()
-    assert all(isinstance(p.data, StrictArray) for p in there)
+    assert all(isinstance(p.data, FakeArray) for p in there)
     for p, q in zip(here, average.averages):
         np.testing.assert_allclose(q.get(), p.data, rtol=1e-12)
 
 
+@pytest.mark.slow
 @each_optimizer
-def test_it_finds_the_minimum(kind, settings):
+def test_convergence_to_the_minimum(kind, settings):
     optimizer = kind(parameters(), **settings)
     first = valley_step(optimizer)
     for _ in range(1500):
@@ -145,7 +148,7 @@ def test_a_loaded_state_continues_bit_for_bit(kind, settings, dtype, tmp_path):
 
 
 @each_optimizer
-def test_the_state_is_a_copy(kind, settings):
+def test_the_state_dict_is_a_copy(kind, settings):
     optimizer = kind(parameters(), **settings)
     valley_step(optimizer)
     state = optimizer.state_dict()
@@ -159,7 +162,7 @@ def test_the_state_is_a_copy(kind, settings):
 
 
 @pytest.mark.parametrize("kind, rule, settings", RULES, ids=lambda v: getattr(v, "__name__", None))
-def test_every_parameter_counts_its_own_steps(kind, rule, settings):
+def test_steps_are_counted_per_parameter(kind, rule, settings):
     always, late = nn.Parameter(START[:1].copy()), nn.Parameter(START[:1].copy())
     optimizer = kind([always, late], **settings)
     for step, g in enumerate(GRADIENTS[:, 0]):
@@ -174,34 +177,34 @@ def test_every_parameter_counts_its_own_steps(kind, rule, settings):
 
 @each_optimizer
 @pytest.mark.parametrize("kernels", ["plain", "fast"])
-def test_a_flag_keeps_a_step_from_moving_anything(kind, settings, kernels):
-    """Only the count of steps goes on. Without the flag set, or without one, the steps are the same bits."""
-    optimizer, flagged = (kind(parameters(), **settings) for _ in range(2))
-    averages = [ExponentialMovingAverage(each.params) for each in (optimizer, flagged)]
+def test_skip_leaves_weights_state_and_averages_unchanged(kind, settings, kernels):
+    """Only the step count increases. With skip None or 0, updates are the same bit for bit."""
+    optimizer, skipping = (kind(parameters(), **settings) for _ in range(2))
+    averages = [ExponentialMovingAverage(each.params) for each in (optimizer, skipping)]
     with nn.use_kernels(kernels):
-        for unless in (None, np.array(0.0)):
+        for skip in (None, np.array(0.0)):
             valley_step(optimizer)
             averages[0].update()
-            for p, q in zip(flagged.params, optimizer.params):
+            for p, q in zip(skipping.params, optimizer.params):
                 p.grad = q.grad
-            flagged.step(unless)
-            averages[1].update(unless)
-        before = [*(p.data.copy() for p in flagged.params), *averages[1].averages]
-        state = flagged.state_dict()
+            skipping.step(skip)
+            averages[1].update(skip)
+        before = [*(p.data.copy() for p in skipping.params), *averages[1].averages]
+        state = skipping.state_dict()
         for a, b in zip(before, [*(p.data for p in optimizer.params), *averages[0].averages], strict=True):
             assert a.tobytes() == b.tobytes()
-        for unless in (1.0, math.nan):
-            flagged.step(np.array(unless))
-            averages[1].update(np.array(unless))
-    for a, b in zip(before, [*(p.data for p in flagged.params), *averages[1].averages], strict=True):
+        for skip in (1.0, math.nan):
+            skipping.step(np.array(skip))
+            averages[1].update(np.array(skip))
+    for a, b in zip(before, [*(p.data for p in skipping.params), *averages[1].averages], strict=True):
         assert a.tobytes() == b.tobytes()
-    after = flagged.state_dict()
+    after = skipping.state_dict()
     assert (after.pop("steps") == state.pop("steps") + 2).all()
     assert all(after[name].tobytes() == state[name].tobytes() for name in after)
 
 
 @each_optimizer
-def test_parameters_without_gradient_are_left_alone(kind, settings):
+def test_parameters_without_gradient_do_not_change(kind, settings):
     w, idle = parameters()
     optimizer = kind([w, idle], **settings)
     w.grad = np.ones(5)
@@ -211,7 +214,7 @@ def test_parameters_without_gradient_are_left_alone(kind, settings):
     assert w.grad is None
 
 
-def test_a_state_that_does_not_fit_is_named():
+def test_a_mismatched_state_is_an_error_that_names_the_key():
     optimizer, other = Adam(parameters()), Adam(parameters()[:1])
     with pytest.raises(ValueError, match=r"Adam.load_state_dict: missing \['m.1', 'v.1'\], unknown \[\]"):
         optimizer.load_state_dict(other.state_dict())
@@ -231,7 +234,7 @@ def test_no_parameters_is_an_error(kind):
     assert kind(iter(parameters()), lr=0.1).params[1].shape == (2, 3)
 
 
-def test_defaults_are_pytorchs():
+def test_defaults_equal_pytorchs():
     for kind in (Adam, AdaBelief):
         optimizer = kind(parameters())
         assert (optimizer.lr, optimizer.betas, optimizer.weight_decay) == (1e-3, (0.9, 0.999), 0)
@@ -247,13 +250,13 @@ def test_moving_average(kernels):
         for t, g in enumerate(GRADIENTS, 1):
             w.data = w.data + g
             average.update()
-            keep = min(0.25, (1 + t) / (10 + t))
-            expected = keep * expected + (1 - keep) * w.data
+            decay = min(0.25, (1 + t) / (10 + t))
+            expected = decay * expected + (1 - decay) * w.data
             np.testing.assert_allclose(average.averages[0], expected, rtol=1e-12)
     assert not np.shares_memory(average.averages[0], w.data)
 
 
-def test_swapping_with_the_average_twice_is_as_before():
+def test_swapping_with_the_average_twice_restores_the_parameters():
     w = nn.Parameter(START.copy())
     average = ExponentialMovingAverage([w])
     w.data = w.data + 1

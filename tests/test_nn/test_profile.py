@@ -1,4 +1,4 @@
-"""nn.profile: every op is counted once, for the layer that it belongs to, and what it computes stays the same."""
+"""nn.profile: every op is counted once, for its layer, and results do not change."""
 import concurrent.futures
 import time
 
@@ -10,7 +10,7 @@ import nn.functional as F
 
 
 class Slow(nn.Function):
-    """y = 2 x, in a measurable time; its backward takes longer, by an op of its own."""
+    """y = 2 x in a measurable time; its backward takes longer and calls another op."""
 
     def forward(self, x):
         _spend(0.01)
@@ -32,31 +32,32 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
 
 
-def pictures():
+def images():
     return np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
 
 
 def test_layers_and_ops_are_named_and_counted():
     net = network()
     with nn.profile() as found:
-        (net(pictures()) ** 2).mean().backward()
+        (net(images()) ** 2).mean().backward()
     assert {name: cost.calls for name, cost in found.costs.items()} == {
         "0": 1, "LeakyReLU": 1, "Reshape": 1, "3": 2, "Power": 1, "Sum": 1, "Divide": 1}
     assert all(cost.forward > 0 and cost.backward > 0 for cost in found.costs.values())
 
 
-def test_multiplications_are_those_of_the_definition():
+def test_multiplications_agree_with_the_definition():
     net = network()
     with nn.profile() as found:
-        net(pictures()).sum().backward()
+        net(images()).sum().backward()
     conv, linear = found.costs["0"], found.costs["3"]
-    assert conv.forward_multiplications == 2 * 4 * 4 * 4 * 3 * 3 * 3  # pictures, rows, columns, channels out; taps, channels in
-    assert conv.backward_multiplications == conv.forward_multiplications  # of the weights alone: pictures need no gradient
+    # images, rows, columns, channels out; kernel height and width, channels in
+    assert conv.forward_multiplications == 2 * 4 * 4 * 4 * 3 * 3 * 3
+    assert conv.backward_multiplications == conv.forward_multiplications  # only of the weights: images need no gradient
     assert linear.forward_multiplications == 2 * 64 * 5
     assert linear.backward_multiplications == 2 * linear.forward_multiplications
 
 
-def test_multiplications_of_the_adjoint_and_of_a_pictures_gradient():
+def test_multiplications_of_a_transposed_convolution_and_its_gradients():
     w = nn.Parameter(np.ones((5, 5, 3, 4), np.float32))
     y = nn.Tensor(np.ones((2, 6, 6, 4), np.float32), requires_grad=True)
     with nn.profile() as found:
@@ -66,18 +67,18 @@ def test_multiplications_of_the_adjoint_and_of_a_pictures_gradient():
     assert cost.backward_multiplications == 2 * cost.forward_multiplications
 
 
-def test_an_op_within_an_op_is_part_of_it():
+def test_an_op_called_by_an_op_counts_as_part_of_it():
     x = nn.Tensor(np.ones(3, np.float32), requires_grad=True)
     with nn.profile() as found:
         Slow.apply(x).sum().backward()
     assert found.costs["Slow"].calls == 1
     assert found.costs["Slow"].forward >= 0.01
     assert found.costs["Slow"].backward >= 0.03  # its own 0.02 and the op's 0.01
-    assert found.seconds() >= 0.04
+    assert found.total_seconds() >= 0.04
 
 
 def test_results_do_not_change_and_nothing_is_timed_afterwards():
-    x, gradients = pictures(), []
+    x, gradients = images(), []
     for profiled in (False, True):
         net = network()
         if profiled:
@@ -93,8 +94,8 @@ def test_results_do_not_change_and_nothing_is_timed_afterwards():
         np.testing.assert_array_equal(plain, profiled)
 
 
-def test_a_graph_from_before_may_be_walked_within():
-    y = network()(pictures()).sum()
+def test_backward_of_an_earlier_graph_is_not_counted():
+    y = network()(images()).sum()
     with nn.profile() as found:
         y.backward()
     assert found.costs == {}
@@ -106,8 +107,8 @@ def test_ops_of_another_thread_are_not_counted():
     assert found.costs == {}
 
 
-def test_one_at_a_time():
-    with nn.profile(), pytest.raises(RuntimeError, match="no other profile"):
+def test_profiles_cannot_be_nested():
+    with nn.profile(), pytest.raises(RuntimeError, match="another profile is active"):
         with nn.profile():
             pass
 
@@ -120,10 +121,10 @@ def test_after_an_error_ops_are_no_longer_timed():
     assert found.costs == {}
 
 
-def test_the_table_puts_the_dearest_first_and_sums_to_the_whole():
+def test_the_table_is_sorted_by_cost_and_sums_to_100_percent():
     net = network()
     with nn.profile() as found:
-        net(pictures()).sum().backward()
+        net(images()).sum().backward()
     found.costs["3"].backward += 1.0
     lines = found.table()
     assert lines[1].startswith("3")

@@ -1,8 +1,9 @@
-"""Files of named arrays: what was saved comes back, a failed write harms nothing, a damaged file is told and named."""
+"""Files of named arrays: round trips, failed writes, damaged and malicious files."""
 import os
 import stat
 import tracemalloc
 import zipfile
+from zipfile import ZIP_DEFLATED, ZIP_STORED
 
 import numpy as np
 import pytest
@@ -31,9 +32,9 @@ def test_round_trip(tmp_path):
     assert os.listdir(tmp_path) == ["weights"]
 
 
-def test_any_layout_and_kind_of_value(tmp_path):
-    picture = np.arange(24.0).reshape(2, 3, 4)
-    values = {"turned": picture.transpose(2, 0, 1), "gaps": picture[:, ::2, ::-1], "tensor": nn.Tensor(picture),
+def test_any_memory_layout_and_type_of_value(tmp_path):
+    image = np.arange(24.0).reshape(2, 3, 4)
+    values = {"transposed": image.transpose(2, 0, 1), "gaps": image[:, ::2, ::-1], "tensor": nn.Tensor(image),
               "parameter": nn.Parameter(np.ones(2, np.float32)), "number": 2, "list": [1, 2], "scalar": np.float64(0.1)}
     nn.save(str(tmp_path / "values.npz"), values)
     loaded = nn.load(str(tmp_path / "values.npz"))
@@ -41,7 +42,7 @@ def test_any_layout_and_kind_of_value(tmp_path):
         expected = value.data if isinstance(value, nn.Tensor) else np.asarray(value)
         np.testing.assert_array_equal(loaded[name], expected.astype(loaded[name].dtype))
     assert loaded["number"].dtype == loaded["list"].dtype == np.float32 and loaded["scalar"] == 0.1
-    loaded["turned"][0] = 7  # what was loaded may be written to
+    loaded["transposed"][0] = 7  # loaded arrays are writable
 
 
 def test_the_same_arrays_give_the_same_bytes(tmp_path):
@@ -50,9 +51,9 @@ def test_the_same_arrays_give_the_same_bytes(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_nothing_and_a_module(tmp_path):
-    nn.save(tmp_path / "nothing", {})
-    assert nn.load(tmp_path / "nothing") == {}
+def test_an_empty_dictionary_and_a_module(tmp_path):
+    nn.save(tmp_path / "empty", {})
+    assert nn.load(tmp_path / "empty") == {}
     layer, other = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
     layer(np.random.default_rng(0).standard_normal((4, 2, 2, 3)).astype(np.float32))
     nn.save(tmp_path / "layer", layer.state_dict())
@@ -79,7 +80,7 @@ def fail_while_renaming(monkeypatch):
 
 
 @pytest.mark.parametrize("fail", [fail_while_writing, fail_while_flushing, fail_while_renaming])
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, fail):
+def test_a_failed_write_does_not_change_the_old_file(tmp_path, monkeypatch, fail):
     nn.save(tmp_path / "weights", {"old": np.ones(3)})
     before = (tmp_path / "weights").read_bytes()
     fail(monkeypatch)
@@ -89,7 +90,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, fail):
 
 
 @pytest.mark.parametrize("value", [np.array([None, 1]), "text", {"a": 1}, [np.ones(2), np.ones(3)]])
-def test_what_is_no_array_of_numbers_is_refused(tmp_path, value):
+def test_values_that_are_not_arrays_of_numbers_are_refused(tmp_path, value):
     with pytest.raises((TypeError, ValueError)):
         nn.save(tmp_path / "weights", {"good": np.ones(3), "bad": value})
     assert os.listdir(tmp_path) == []
@@ -99,27 +100,27 @@ def test_a_file_with_pickled_objects_is_refused(tmp_path, monkeypatch):
     write = np.lib.format.write_array
     monkeypatch.setattr(np.lib.format, "write_array", lambda file, array, allow_pickle: write(file, array))
     nn.save(tmp_path / "objects", {"a": np.array([{"code": 1}], dtype=object)})
-    with pytest.raises(FileFormatError, match="objects: .*nothing is unpickled"):
+    with pytest.raises(FileFormatError, match="objects: .*never unpickled"):
         nn.load(tmp_path / "objects")
 
 
 def test_an_archive_that_save_did_not_write_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.ones(3))
-    with pytest.raises(FileFormatError, match="other.npz: .*not as save writes it"):
+    with pytest.raises(FileFormatError, match="other.npz: .*was not written by save"):
         nn.load(tmp_path / "other.npz")
 
 
 def archive_of(path, members):
-    """An archive that looks as if save had written it: [(name, content, how it is packed)]."""
+    """Write an archive as save does. members: [(name, content, compression)]."""
     with zipfile.ZipFile(path, "w") as archive:
-        archive.comment = serialize._summary([name for name, *_ in members])
-        for name, content, packing in members:
-            archive.writestr(name + ".npy", content, packing)
+        archive.comment = serialize._names_checksum([name for name, *_ in members])
+        for name, content, compression in members:
+            archive.writestr(name + ".npy", content, compression)
     return path
 
 
-def claim(header):
-    """The beginning of an array's file, with any text as its header."""
+def npy_header(header):
+    """Return the start of an .npy file with any text as its header."""
     text = header.encode("latin-1").ljust(118) + b"\n"
     return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text
 
@@ -127,17 +128,17 @@ def claim(header):
 DOUBLES = "{{'descr': '<f8', 'fortran_order': False, 'shape': ({},), }}"
 
 
-@pytest.mark.parametrize("members, told", [
-    ([("a", claim(DOUBLES.format(1 << 18)) + bytes(8 << 18), zipfile.ZIP_DEFLATED)], "packed"),
-    ([("a", claim(DOUBLES.format(10 << 27)) + bytes(99), zipfile.ZIP_STORED)], r"claims to be .1342177280. of float64 in"),
-    ([("a", claim("{'descr': '|S0', 'fortran_order': False, 'shape': (10000000000,), }"), zipfile.ZIP_STORED)], ""),
-    ([("a", claim(DOUBLES.format("-1")), zipfile.ZIP_STORED)], ""), ([("a", claim("[" * 99), zipfile.ZIP_STORED)], ""),
-    ([("a", claim("(" * 99), zipfile.ZIP_STORED)], ""), ([("a", claim("{'descr': 1" + "+1" * 40), zipfile.ZIP_STORED)], ""),
-    ([("a", b"\x93NUMPY\2\0" + bytes(99), zipfile.ZIP_STORED)], "does not begin")])
-def test_an_array_that_claims_more_than_it_is_makes_no_room(tmp_path, members, told):
+@pytest.mark.parametrize("members, message", [
+    ([("a", npy_header(DOUBLES.format(1 << 18)) + bytes(8 << 18), ZIP_DEFLATED)], "compressed"),
+    ([("a", npy_header(DOUBLES.format(10 << 27)) + bytes(99), ZIP_STORED)], r"claims to be .1342177280. of float64 in"),
+    ([("a", npy_header("{'descr': '|S0', 'fortran_order': False, 'shape': (10000000000,), }"), ZIP_STORED)], ""),
+    ([("a", npy_header(DOUBLES.format("-1")), ZIP_STORED)], ""), ([("a", npy_header("[" * 99), ZIP_STORED)], ""),
+    ([("a", npy_header("(" * 99), ZIP_STORED)], ""), ([("a", npy_header("{'descr': 1" + "+1" * 40), ZIP_STORED)], ""),
+    ([("a", b"\x93NUMPY\2\0" + bytes(99), ZIP_STORED)], "has no header of an array")])
+def test_a_too_large_claimed_size_allocates_no_memory(tmp_path, members, message):
     path = archive_of(tmp_path / "bomb.npz", members)
     tracemalloc.start()
-    with pytest.raises(FileFormatError, match=f"bomb.npz: .*{told}"):
+    with pytest.raises(FileFormatError, match=f"bomb.npz: .*{message}"):
         nn.load(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -145,20 +146,21 @@ def test_an_array_that_claims_more_than_it_is_makes_no_room(tmp_path, members, t
 
 
 def test_one_array_listed_many_times_is_refused(tmp_path):
-    """Entries of the list that all point at the same bytes."""
-    content = claim(DOUBLES.format(1000)) + bytes(8000)
-    path = archive_of(tmp_path / "bomb.npz", [(name, content if name == "a" else b"", zipfile.ZIP_STORED) for name in "abc"])
+    """The entries of the archive's list all point to the same bytes."""
+    content = npy_header(DOUBLES.format(1000)) + bytes(8000)
+    members = [(name, content if name == "a" else b"", ZIP_STORED) for name in "abc"]
+    path = archive_of(tmp_path / "bomb.npz", members)
     whole = path.read_bytes()
-    entries = [place for place in range(len(whole)) if whole.startswith(b"PK\1\2", place)]
+    entries = [offset for offset in range(len(whole)) if whole.startswith(b"PK\1\2", offset)]
     listed = bytearray(whole)
     for entry in entries[1:]:
         listed[entry + 16:entry + 28] = whole[entries[0] + 16:entries[0] + 28]  # checksum and sizes
     path.write_bytes(listed)
-    with pytest.raises(FileFormatError, match="bomb.npz: .*claim more bytes than there are"):
+    with pytest.raises(FileFormatError, match="bomb.npz: .*claim more bytes than the file has"):
         nn.load(path)
 
 
-def test_an_array_cannot_lose_its_end(tmp_path):
+def test_a_shortened_array_is_refused(tmp_path):
     nn.save(tmp_path / "weights", {"a": np.arange(2000.0)})
     content = (tmp_path / "weights").read_bytes()
     (tmp_path / "weights").write_bytes(content.replace(b"(2000,)", b"(1000,)"))
@@ -166,7 +168,7 @@ def test_an_array_cannot_lose_its_end(tmp_path):
         nn.load(tmp_path / "weights")
 
 
-def test_a_folder_that_is_missing_is_an_error_of_its_own(tmp_path):
+def test_a_missing_file_or_folder_is_a_file_not_found_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         nn.load(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError):
@@ -178,7 +180,7 @@ def written(tmp_path):
     return (tmp_path / "weights").read_bytes()
 
 
-def test_a_truncated_file_is_told_and_named(tmp_path):
+def test_a_truncated_file_is_an_error_that_names_it(tmp_path):
     content = written(tmp_path)
     for length in range(0, len(content)):
         (tmp_path / "weights").write_bytes(content[:length])
@@ -187,18 +189,18 @@ def test_a_truncated_file_is_told_and_named(tmp_path):
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x10, 0x80, 0xFF])
-def test_no_flipped_bits_pass_unseen(tmp_path, flip):
-    """Each byte in turn: either the file is refused by name, or the byte meant nothing and all arrays are as they were."""
+def test_flipped_bits_are_detected(tmp_path, flip):
+    """For each byte, either the file is refused by name, or all arrays are unchanged."""
     content, expected, refused = written(tmp_path), nn.load(tmp_path / "weights"), set()
-    for place in range(len(content)):
+    for offset in range(len(content)):
         damaged = bytearray(content)
-        damaged[place] ^= flip
+        damaged[offset] ^= flip
         (tmp_path / "weights").write_bytes(damaged)
         try:
             loaded = nn.load(tmp_path / "weights")
         except FileFormatError as error:
             assert "weights" in str(error)
-            refused.add(place)
+            refused.add(offset)
         else:
             assert list(loaded) == list(expected) and all(same(loaded[name], a) for name, a in expected.items())
     for array in expected.values():
@@ -207,7 +209,7 @@ def test_no_flipped_bits_pass_unseen(tmp_path, flip):
 
 
 @pytest.mark.parametrize("content", [b"not an archive", b"PK\x03\x04" + bytes(100), b"\x93NUMPY" + bytes(50)])
-def test_another_kind_of_file_is_told_and_named(tmp_path, content):
+def test_a_file_of_another_format_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "weights").write_bytes(content)
     with pytest.raises(FileFormatError, match="weights: not a complete file of named arrays"):
         nn.load(tmp_path / "weights")

@@ -1,4 +1,5 @@
-"""Spectral normalisation against numpy.linalg.svd; when u moves and when it rests; its gradient, to second order."""
+"""Spectral normalization: agreement with numpy.linalg.svd, updates of u, gradients to second
+order."""
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ LAYERS = {
 
 @pytest.fixture(params=LAYERS)
 def case(request):
-    """A layer, wrapped, in float64; and an input for it."""
+    """Return a wrapped layer in float64 and an input for it."""
     nn.manual_seed(8)
     make, shape = LAYERS[request.param]
     norm = nn.SpectralNorm(make())
@@ -23,7 +24,7 @@ def case(request):
     return norm, np.random.default_rng(1).standard_normal(shape)
 
 
-def largest(weight):
+def largest_singular_value(weight):
     return np.linalg.svd(weight.reshape(-1, weight.shape[-1]), compute_uv=False)[0]
 
 
@@ -31,15 +32,15 @@ def test_sigma_is_the_largest_singular_value(case):
     norm, x = case
     for _ in range(500):
         norm(x)
-    assert norm.sigma().item() == pytest.approx(largest(norm.layer.weight.data), rel=1e-9)
+    assert norm.sigma().item() == pytest.approx(largest_singular_value(norm.layer.weight.data), rel=1e-9)
 
 
-def test_a_layer_just_wrapped_is_near_already(case):
+def test_sigma_is_accurate_at_construction(case):
     norm, _ = case
-    assert norm.eval().sigma().item() == pytest.approx(largest(norm.layer.weight.data), rel=0.02)
+    assert norm.eval().sigma().item() == pytest.approx(largest_singular_value(norm.layer.weight.data), rel=0.02)
 
 
-def test_the_layer_computes_with_the_divided_weight_and_its_own_bias(case):
+def test_the_weight_is_divided_by_sigma_and_the_bias_is_not(case):
     norm, x = case
     sigma = norm.eval().sigma().item()
     weight = norm.layer.weight
@@ -49,7 +50,7 @@ def test_the_layer_computes_with_the_divided_weight_and_its_own_bias(case):
     np.testing.assert_allclose(y, norm.layer(x).data, rtol=1e-12, atol=1e-12)
 
 
-def test_names_do_not_change_and_a_state_comes_back(case):
+def test_names_do_not_change_and_a_state_can_be_restored(case):
     norm, x = case
     names = list(norm.state_dict())
     assert names == ["layer.weight", "layer.bias", "u"]
@@ -63,7 +64,7 @@ def test_names_do_not_change_and_a_state_comes_back(case):
     np.testing.assert_array_equal(norm.eval()(x).data, y)
 
 
-def test_u_moves_in_training_mode_alone(case):
+def test_u_changes_only_in_training_mode(case):
     norm, x = case
     norm.layer.weight.data = np.random.default_rng(2).standard_normal(norm.layer.weight.shape)
     before = norm.state_dict()
@@ -76,7 +77,7 @@ def test_u_moves_in_training_mode_alone(case):
     np.testing.assert_allclose(norm.u.data, expected / np.linalg.norm(expected), rtol=1e-9)
 
 
-def test_a_backward_after_u_has_moved_uses_the_old_one(case):
+def test_backward_uses_the_u_of_its_forward_pass(case):
     norm, x = case
     norm.layer.weight.data = np.random.default_rng(2).standard_normal(norm.layer.weight.shape)
     y = norm(x)
@@ -95,8 +96,8 @@ def test_gradient_to_second_order(case):
     nn.gradcheck(function, [x, norm.layer.weight.data], order=2, elements=False)
 
 
-def test_the_gradient_cannot_make_the_weight_longer(case):
-    """weight / sigma does not depend on the weight's scale, so its gradient is at right angles to the weight."""
+def test_the_gradient_is_orthogonal_to_the_weight(case):
+    """weight / sigma does not depend on the weight's scale."""
     norm, x = case
     for _ in range(500):
         norm(x)
@@ -105,6 +106,6 @@ def test_the_gradient_cannot_make_the_weight_longer(case):
     assert (gw.data * norm.layer.weight.data).sum() == pytest.approx(0, abs=1e-9)
 
 
-def test_what_it_does_not_wrap_is_named():
+def test_other_layers_are_refused_by_name():
     with pytest.raises(TypeError, match="SpectralNorm.*Linear, Conv2d or ConvTranspose2d, got BatchNorm2d"):
         nn.SpectralNorm(nn.BatchNorm2d(3))

@@ -1,4 +1,4 @@
-"""Tensors: gradients by hand and who owns them, nn.grad and second derivatives, operators and dtypes."""
+"""Tensors: gradients and their memory, nn.grad and second derivatives, operators and dtypes."""
 import threading
 
 import numpy as np
@@ -14,21 +14,21 @@ def leaf(*values, dtype=np.float64):
 
 
 class Spy(Function):
-    """y = x * w, and a note of every gradient that is computed."""
+    """y = x * w; records every gradient that is computed."""
 
     computed = []
 
     def forward(self, x, w):
-        self.keep(x, w)
+        self.save_for_backward(x, w)
         return x * w
 
     def backward(self, gy):
-        x, w = self.kept
-        Spy.computed += [name for name, needed in zip("xw", self.needs) if needed]
-        return gy * w if self.needs[0] else None, gy * x if self.needs[1] else None
+        x, w = self.saved
+        Spy.computed += [name for name, needed in zip("xw", self.needs_input_grad) if needed]
+        return gy * w if self.needs_input_grad[0] else None, gy * x if self.needs_input_grad[1] else None
 
 
-def test_a_small_graph_by_hand():
+def test_gradients_of_a_small_graph():
     x, y = leaf(2.0, 3.0), leaf(5.0, 7.0)
     z = ((x * y + x) / y - y ** 2).sum()
     assert z.item() == pytest.approx((12 / 5 - 25) + (24 / 7 - 49))
@@ -37,7 +37,7 @@ def test_a_small_graph_by_hand():
     np.testing.assert_allclose(y.grad, [-2 / 25 - 10, -3 / 49 - 14])
 
 
-def test_a_tensor_used_many_times_gets_the_sum():
+def test_gradients_of_repeated_uses_add_up():
     x = leaf(3.0)
     y = x * x
     (y * y + y + x + y).sum().backward()
@@ -56,8 +56,9 @@ def test_grad_accumulates():
 
 
 @pytest.mark.parametrize("function", [
-    lambda a, b: a + b, lambda a, b: (a + b) * 1, lambda a, b: a.reshape(2, 1) + b.transpose(), lambda a, b: a - (0 - b),
-    lambda a, b: F.concatenate([a, b]), lambda a, b: F.broadcast_to(a, (3, 1, 2)) + b[None], lambda a, b: (a + b) + (a + b),
+    lambda a, b: a + b, lambda a, b: (a + b) * 1, lambda a, b: a.reshape(2, 1) + b.transpose(),
+    lambda a, b: a - (0 - b), lambda a, b: F.concatenate([a, b]),
+    lambda a, b: F.broadcast_to(a, (3, 1, 2)) + b[None], lambda a, b: (a + b) + (a + b),
     lambda a, b: F.cast(a, np.float32) + F.cast(b, np.float32), lambda a, b: a[:] + b])
 def test_leaves_never_share_gradients(function):
     a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
@@ -69,7 +70,7 @@ def test_leaves_never_share_gradients(function):
     assert (upstream == 1).all() and (b.grad == expected).all() and (a.data == [1, 2]).all()
 
 
-def test_the_upstream_gradient_of_a_leaf_stays_the_callers():
+def test_the_callers_upstream_gradient_is_not_changed():
     x, upstream = leaf(1.0, 2.0), np.ones(2)
     for y in (x, x.reshape(2), F.cast(x, np.float64)):
         x.grad = None
@@ -96,7 +97,7 @@ def test_the_upstream_gradient_is_checked():
         nn.Tensor([1.0]).backward()
 
 
-def test_nn_grad_touches_no_grad_and_takes_intermediates():
+def test_nn_grad_changes_no_grad_and_accepts_intermediates():
     x = leaf(2.0)
     y = x * x
     z = y * y * x
@@ -113,7 +114,7 @@ def test_gradients_of_intermediates_do_not_share_memory():
     assert b.data.tolist() == [1]
 
 
-def test_an_input_that_is_not_used_is_named():
+def test_an_unused_input_is_an_error_that_names_it():
     network, x, other = nn.Sequential(nn.Linear(1, 1)), leaf(1.0), leaf(2.0)
     with pytest.raises(ValueError, match=r"input 1, a leaf Tensor of shape \(1,\)"):
         nn.grad(x * 2, [x, other])
@@ -133,13 +134,13 @@ def test_derivatives_of_high_order():
         assert y.data.tolist() == [expected]
 
 
-def test_a_gradient_that_is_zero_by_the_ops_own_account():
-    """relu(x)'s second derivative by x is zero, although x is in the graph of the first."""
+def test_a_gradient_of_none_from_an_op_counts_as_zero():
+    """The second derivative of relu(x) is zero, although x is in the graph of the first."""
     x, w = leaf(1.0, -2.0), leaf(3.0, 4.0)
     (first,) = nn.grad((F.relu(x) * w).sum(), x, create_graph=True)
     by_w, by_x = nn.grad(first.sum(), [w, x], allow_unused=True)
     assert by_w.data.tolist() == [1, 0] and by_x is None
-    conv = F.conv2d(x.reshape(1, 1, 2, 1), w.reshape(1, 2, 1, 1), slope=0.1)
+    conv = F.conv2d(x.reshape(1, 1, 2, 1), w.reshape(1, 2, 1, 1), negative_slope=0.1)
     (first,) = nn.grad(conv.sum(), x, create_graph=True)
     (second,) = nn.grad((first * first).sum(), x)
     assert second.data.tolist() == [0, 0]
@@ -153,7 +154,7 @@ def test_gradient_penalty_reaches_the_weights():
     np.testing.assert_allclose(x.grad, 8 * w.data ** 2 * x.data)
 
 
-def test_nobody_computes_gradients_that_nobody_wants():
+def test_unneeded_gradients_are_not_computed():
     x, w, frozen = leaf(2.0), leaf(3.0), nn.Tensor(np.array([4.0]))
     Spy.computed.clear()
     nn.grad(Spy.apply(Spy.apply(x, w), w), x)
@@ -167,7 +168,7 @@ def test_nobody_computes_gradients_that_nobody_wants():
     assert Spy.computed == ["x"]
 
 
-def test_no_grad_is_restored_and_belongs_to_its_thread():
+def test_no_grad_is_restored_and_per_thread():
     x, seen = leaf(1.0), []
     with pytest.raises(KeyError), nn.no_grad():
         with nn.no_grad():
@@ -180,7 +181,7 @@ def test_no_grad_is_restored_and_belongs_to_its_thread():
     assert (x * 2).requires_grad and seen == [True]
 
 
-def test_a_float64_picture_through_float32_layers():
+def test_a_float64_image_through_float32_layers():
     x = nn.Tensor(np.random.default_rng(0).random((1, 4, 4, 3)), requires_grad=True)
     layer = nn.Conv2d(3, 2, 3)
     y = layer(x)
@@ -215,13 +216,13 @@ class WrongCount(WrongShape):
     (WrongShape, r"WrongShape: gradient of input 0 should be \(2,\) float64, got \(1,\) float64"),
     (WrongDtype, r"WrongDtype: gradient of input 0 should be \(2,\) float64, got \(2,\) float32"),
     (WrongCount, "WrongCount: expected 1 gradients, got 2")])
-def test_a_wrong_gradient_names_its_op(op, message):
+def test_a_wrong_gradient_is_an_error_that_names_the_op(op, message):
     with pytest.raises(RuntimeError, match=message):
         op.apply(leaf(1.0, 2.0)).sum().backward()
 
 
 @pytest.mark.parametrize("other", [2, 2.0, np.float64(2), np.array([2.0, 2.0]), nn.Tensor(np.array([2.0, 2.0]))])
-def test_operators_with_anything_on_either_side(other):
+def test_operators_with_numbers_arrays_and_tensors_on_either_side(other):
     x, value = leaf(3.0, 5.0), np.array([3.0, 5.0])
     for y, expected in [(x + other, value + 2), (other + x, 2 + value), (x - other, value - 2), (other - x, 2 - value),
                         (x * other, value * 2), (other * x, 2 * value), (x / other, value / 2), (other / x, 2 / value),
@@ -248,7 +249,7 @@ def test_matrix_product_and_slices():
     assert [row.data.tolist() for row in w] == [[1, 2], [3, 4]] and len(w) == 2
 
 
-def test_numbers_keep_the_arrays_dtype():
+def test_numbers_take_the_arrays_dtype():
     x = leaf(1.0, 2.0, dtype=np.float32)
     y = (2.5 * x / 3 + 1) ** 2 - 0.1
     assert y.dtype == np.float32
@@ -263,7 +264,7 @@ def test_constants_are_not_rounded_in_second_derivatives():
     assert second.item() == 2 * 1.1
 
 
-def test_making_and_leaving_tensors():
+def test_conversion_to_and_from_tensors():
     array = np.arange(3.0)
     x = nn.Tensor(array, requires_grad=True)
     assert x.data is array and nn.Tensor([1, 2]).dtype == nn.Tensor(1).dtype == np.float32
@@ -274,6 +275,6 @@ def test_making_and_leaving_tensors():
     with pytest.raises(TypeError, match="floating-point.*int64"):
         nn.Tensor(np.arange(2), requires_grad=True)
     with pytest.raises(TypeError, match="got str"):
-        nn.Tensor("picture")
+        nn.Tensor("image")
     assert "requires_grad=True" in repr(x) and "Multiply" in repr(x * 2)
     assert Parameter(array).requires_grad

@@ -1,4 +1,4 @@
-"""Face sets from folders made here: what is read, what is skipped and why, what is held out, and what is said about it."""
+"""Face sets from folders: what is loaded, skipped and held out, and the dataset report."""
 
 import csv
 import hashlib
@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.datasets.dataset_report import report, survey
-from data.datasets.face_set import clips_of, from_renders, joined, load_faces, split
+from data.datasets.dataset_report import measure, report
+from data.datasets.face_set import from_renders, join_face_sets, load_faces, split_by_clip
 from data.geometry.alignment import MEAN_FACE, apply, crop_transform, warp
 from data.geometry.head_pose import head_pose
 from data.geometry.masks import face_mask
+from data.media.frame_source import group_by_clip
 from data.support.errors import FaceSetError
 
 COLUMNS = ["file", "width", "height"] + [f"{axis}{i}" for i in range(68) for axis in "xy"]
 
 
-def smooth_picture(seed, height=150, width=130):
+def smooth_image(seed, height=150, width=130):
     y, x = np.mgrid[:height, :width] / 17
     phase = np.random.default_rng(seed).uniform(0, 6, (3, 2))
-    return np.rint(np.stack([127 + 60 * np.sin(x + a) + 60 * np.cos(1.2 * y + b) for a, b in phase], axis=-1)).clip(0, 255).astype(np.uint8)
+    channels = [127 + 60 * np.sin(x + a) + 60 * np.cos(1.2 * y + b) for a, b in phase]
+    return np.rint(np.stack(channels, axis=-1)).clip(0, 255).astype(np.uint8)
 
 
 def some_landmarks(seed):
@@ -32,14 +34,14 @@ def some_landmarks(seed):
 
 
 class Folder:
-    """A folder of pictures and its CSV, to be spoiled by a test."""
+    """A folder of images and its CSV, which tests damage."""
 
     def __init__(self, root, names):
         self.root, self.table = root, root.parent / "landmarks.csv"
         root.mkdir(exist_ok=True)
         self.rows = []
         for seed, name in enumerate(names):
-            Image.fromarray(smooth_picture(seed)).save(root / name)
+            Image.fromarray(smooth_image(seed)).save(root / name)
             self.rows.append([f"{root.name}/{name}", 130, 150, *some_landmarks(seed).ravel().round(3)])
 
     def load(self, header=COLUMNS, **options):
@@ -53,10 +55,10 @@ def folder(tmp_path):
     return Folder(tmp_path / "anna", [f"clip{clip}_{i:03d}.png" for clip in "abcdef" for i in range(2)])
 
 
-def test_what_a_set_holds(folder):
+def test_content_of_a_face_set(folder):
     faces = folder.load()
     assert (len(faces), faces.name, faces.size, faces.skipped) == (12, "anna", 64, [])
-    assert faces.canvas.shape == (12, 134, 134, 4) and faces.canvas.dtype == np.uint8
+    assert faces.padded_crops.shape == (12, 134, 134, 4) and faces.padded_crops.dtype == np.uint8
     assert faces.landmarks.shape == (12, 68, 2) and faces.landmarks.dtype == np.float32
     assert faces.files == [row[0] for row in folder.rows]
     assert faces.digests[3] == hashlib.sha256((folder.root / "clipb_001.png").read_bytes()).hexdigest()
@@ -65,7 +67,7 @@ def test_what_a_set_holds(folder):
     np.testing.assert_allclose(faces.landmarks[3], apply(faces.transforms[3], landmarks), atol=1e-4)
 
 
-def test_crops_are_what_direct_resampling_gives(folder):
+def test_crops_equal_direct_resampling(folder):
     faces = folder.load()
     images, masks = faces.crops([5, 0])
     assert images.shape == (2, 64, 64, 3) and masks.shape == (2, 64, 64, 1)
@@ -85,47 +87,47 @@ def test_sampling_against_the_definition_of_bilinear(folder):
             cx, cy = 1.5 * (x[i, j] - 31.5) + 66.5, 1.5 * (y[i, j] - 31.5) + 66.5
             left, top = int(cx), int(cy)
             fx, fy = cx - left, cy - top
-            a, b, c, d = (faces.canvas[face, top + dy, left + dx] / 255 for dy in (0, 1) for dx in (0, 1))
+            a, b, c, d = (faces.padded_crops[face, top + dy, left + dx] / 255 for dy in (0, 1) for dx in (0, 1))
             expected = (1 - fy) * ((1 - fx) * a + fx * b) + fy * ((1 - fx) * c + fx * d)
             np.testing.assert_allclose(values[i, j], expected, atol=1.5 / 255)
 
 
-def test_white_stays_white_and_black_black(folder):
+def test_sampling_keeps_white_and_black(folder):
     faces = folder.load()
-    faces.canvas[:] = 255
-    x, y = np.random.default_rng(1).uniform(-60, 120, (2, 12, 500)).astype(np.float32)  # far beyond the canvas, too
+    faces.padded_crops[:] = 255
+    x, y = np.random.default_rng(1).uniform(-60, 120, (2, 12, 500)).astype(np.float32)  # also far outside
     np.testing.assert_array_equal(faces.sample(np.arange(12), x, y), 1)
-    faces.canvas[..., 1] = 0  # no channel spills into the next
+    faces.padded_crops[..., 1] = 0  # no channel spills into the next
     values = faces.sample(np.arange(12), x, y)
     assert (values[..., 1] == 0).all() and (values[..., [0, 2, 3]] == 1).all()
 
 
-def test_no_weight_is_below_zero(folder):
-    """A white pixel among black ones: wherever one reads, the value is between both. With whole-numbered weights, rounded each
-    by itself, that of the first pixel could be -1."""
+def test_no_sampling_weight_is_negative(folder):
+    """Sampled values are between those of a white pixel and its black neighbors. With integer
+    weights, each rounded separately, the weight of the first pixel could be -1."""
     faces = folder.load()
-    faces.canvas[:] = 0
-    faces.canvas[:, ::2, ::2] = 255
+    faces.padded_crops[:] = 0
+    faces.padded_crops[:, ::2, ::2] = 255
     x, y = np.random.default_rng(0).uniform(5, 55, (2, 1, 40_000)).astype(np.float32)
     assert faces.sample(np.array([0]), x, y).max() <= 1
 
 
-def test_only_the_folders_own_rows_count(folder, tmp_path):
+def test_rows_of_other_folders_are_ignored(folder, tmp_path):
     other = Folder(tmp_path / "berta", ["x_1.png"])
     folder.rows += other.rows
     assert len(folder.load()) == 12
 
 
-def test_the_order_is_natural_and_the_same_each_time(tmp_path):
+def test_files_are_in_natural_order(tmp_path):
     folder = Folder(tmp_path / "anna", [f"frame{i}.png" for i in (10, 9, 1, 2, 11)])
     first, second = folder.load(), folder.load()
     assert [name.split("frame")[1] for name in first.files] == ["1.png", "2.png", "9.png", "10.png", "11.png"]
-    np.testing.assert_array_equal(first.canvas, second.canvas)
+    np.testing.assert_array_equal(first.padded_crops, second.padded_crops)
     np.testing.assert_array_equal(first.train, second.train)
 
 
-def spoil(folder, case):
-    """Spoil the first picture or its row; returns words of the reason expected."""
+def damage(folder, case):
+    """Damage the first image or its row. Returns words of the expected reason."""
     row, path = folder.rows[0], folder.root / "clipa_000.png"
     if case == "truncated":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -135,7 +137,7 @@ def spoil(folder, case):
         return "0 bytes"
     if case == "text":
         path.write_text("hello")
-        return "not a picture"
+        return "not an image"
     if case == "missing":
         path.unlink()
         return "does not exist"
@@ -153,7 +155,7 @@ def spoil(folder, case):
         return "line 2" if case == "word" else "not finite"
     if case == "outside":
         row[20] = 170
-        return "outside the picture"
+        return "outside the image"
     if case == "one point":
         row[3:] = [50] * 136
         return "coincide"
@@ -164,12 +166,13 @@ def spoil(folder, case):
     return "less than 12 pixels"
 
 
-CASES = ["truncated", "zero-byte", "text", "missing", "no row", "size", "short row", "word", "nan", "inf", "outside", "one point", "shuffled", "tiny"]
+CASES = ["truncated", "zero-byte", "text", "missing", "no row", "size", "short row", "word", "nan", "inf", "outside",
+         "one point", "shuffled", "tiny"]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_face_is_skipped_and_named(folder, case):
-    reason = spoil(folder, case)
+def test_a_bad_face_is_skipped_with_its_reason(folder, case):
+    reason = damage(folder, case)
     faces = folder.load()
     assert len(faces) == 11 and len(faces.skipped) == 1
     assert "clipa_000.png" in faces.skipped[0][0] and reason in faces.skipped[0][1] and "\n" not in faces.skipped[0][1]
@@ -185,7 +188,7 @@ def test_a_bad_set_is_refused_in_one_line(folder, tmp_path):
     folder.load()
     (tmp_path / "empty").mkdir()
     refuse("does not exist", tmp_path / "nowhere", folder.table)
-    refuse("holds no pictures", tmp_path / "empty", folder.table)
+    refuse("holds no images", tmp_path / "empty", folder.table)
     refuse("does not exist", folder.root, tmp_path / "nowhere.csv")
     refuse("cannot be read", folder.root, folder.root / "clipa_000.png")
     folder.rows = []
@@ -199,7 +202,7 @@ def test_a_bad_set_is_refused_in_one_line(folder, tmp_path):
     refuse("lacks the columns file, width, height and 136 more", folder.root, folder.table)
 
 
-def test_columns_may_stand_in_any_order(folder):
+def test_columns_may_be_in_any_order(folder):
     expected = folder.load().landmarks
     order = np.random.default_rng(0).permutation(139)
     folder.rows = [[row[i] for i in order] for row in folder.rows]
@@ -208,20 +211,20 @@ def test_columns_may_stand_in_any_order(folder):
 
 def test_clips_by_name():
     files = ["p/clipA_01.png", "p/clipA_02.png", "p/clipB_01.png", "q/clipA_01.png", "q/other-7.png"]
-    assert clips_of(files, [(10, 10)] * 5).tolist() == [0, 0, 1, 2, 3]
+    assert group_by_clip(files, [(10, 10)] * 5).tolist() == [0, 0, 1, 2, 3]
 
 
 def test_clips_by_runs_of_equal_size():
     sizes = [(10, 12), (10, 12), (9, 9), (10, 12)]
     for name in ("{:02d}.jpg", "IMG_{}.jpg"):  # bare numbers; the same word throughout
-        assert clips_of([name.format(i) for i in range(4)], sizes).tolist() == [0, 0, 1, 2]
+        assert group_by_clip([name.format(i) for i in range(4)], sizes).tolist() == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("sizes", [[4, 3, 4], [2, 2], [1] * 30, [50, 3, 3, 3], [100, 100], [3, 1]])
-def test_no_clip_lies_on_both_sides(sizes, seed):
+def test_no_clip_is_in_both_sets(sizes, seed):
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    train, held_out, notes = split(groups, seed)
+    train, held_out, notes = split_by_clip(groups, seed)
     np.testing.assert_array_equal(np.sort(np.concatenate([train, held_out])), np.arange(len(groups)))
     assert len(held_out) >= 1 and len(train) >= 3
     if not notes:
@@ -229,43 +232,47 @@ def test_no_clip_lies_on_both_sides(sizes, seed):
         assert len(held_out) <= max(0.2 * len(groups), min(sizes))
     else:
         assert sizes == [2, 2]
-    again = split(groups, seed)
+    again = split_by_clip(groups, seed)
     np.testing.assert_array_equal(train, again[0])
 
 
-def test_the_seed_chooses_the_clips():
-    chosen = {tuple(split(np.repeat(np.arange(20), 5), seed)[1]) for seed in range(10)}
+def test_the_seed_decides_which_clips_are_held_out():
+    chosen = {tuple(split_by_clip(np.repeat(np.arange(20), 5), seed)[1]) for seed in range(10)}
     assert len(chosen) > 5 and {len(c) for c in chosen} == {15}
 
 
-def test_a_single_clip_gives_its_end_and_says_so():
-    train, held_out, notes = split(np.zeros(20, int), 0)
+def test_a_single_clip_holds_out_its_end_with_a_note():
+    train, held_out, notes = split_by_clip(np.zeros(20, int), 0)
     assert held_out.tolist() == [16, 17, 18, 19] and "one clip" in notes[0]
 
 
 def renders(count, seed, brightness=1.0, size=84):
-    pictures = [smooth_picture(seed + i, size, size) * np.float32(brightness / 255) for i in range(count)]
-    return [SimpleNamespace(image=p.astype(np.float32), landmarks=MEAN_FACE * 60 + 12 + 0.1 * i) for i, p in enumerate(pictures)]
+    images = [smooth_image(seed + i, size, size) * np.float32(brightness / 255) for i in range(count)]
+    return [SimpleNamespace(image=image.astype(np.float32), landmarks=MEAN_FACE * 60 + 12 + 0.1 * i)
+            for i, image in enumerate(images)]
 
 
-def test_rendered_people_take_the_same_path():
+def test_renders_are_processed_like_photos():
     faces = from_renders("a", renders(20, 0), 64)
-    assert len(faces) == 20 and len(np.unique(faces.groups)) == 20 and len(faces.held_out) == 3 and len(set(faces.digests)) == 20
+    assert len(faces) == 20 and len(np.unique(faces.groups)) == 20
+    assert len(faces.held_out) == 3 and len(set(faces.digests)) == 20
     image = np.rint(renders(20, 0)[4].image * 255).astype(np.uint8)
     assert np.abs(faces.crops([4])[0][0] - warp(image, faces.transforms[4], 64)).max() < 3 / 255
     with pytest.raises(FaceSetError, match="at least 4"):
         from_renders("a", renders(3, 0), 64)
 
 
-def test_sets_are_joined_face_after_face_and_their_clips_stay_apart(folder, tmp_path):
-    """Whatever is known of a face is known of it in the joined set, at its place behind the sets before it."""
+def test_joined_sets_keep_their_faces_and_clips(folder, tmp_path):
+    """All data of a face are the same in the joined set, at an index shifted by the sets before
+    it."""
     folder.rows[3][5] = "left"  # one face is skipped
-    sets = [folder.load(), from_renders("b", renders(7, 5), 64), Folder(tmp_path / "cara", [f"clip_{i:03d}.png" for i in range(5)]).load()]
-    together, count = joined("all", sets), 11 + 7 + 5
+    cara = Folder(tmp_path / "cara", [f"clip_{i:03d}.png" for i in range(5)])
+    sets = [folder.load(), from_renders("b", renders(7, 5), 64), cara.load()]
+    together, count = join_face_sets("all", sets), 11 + 7 + 5
     assert (len(together), together.name, together.size) == (count, "all", 64)
     places = [(each, k) for each in sets for k in range(len(each))]
     for i, (each, k) in enumerate(places):
-        for name in ("canvas", "landmarks", "transforms"):
+        for name in ("padded_crops", "landmarks", "transforms"):
             np.testing.assert_array_equal(getattr(together, name)[i], getattr(each, name)[k])
         assert (together.files[i], together.digests[i]) == (each.files[k], each.digests[k])
         np.testing.assert_array_equal(together.crops([i])[0], each.crops([k])[0])
@@ -280,7 +287,8 @@ def test_pose_of_rendered_people():
     synthetic = pytest.importorskip("data.synthetic")
     rng = np.random.default_rng(3)
     poses = [synthetic.random_pose(rng) for _ in range(24)]
-    landmarks = np.array([synthetic.render(synthetic.Person(i % 8), pose, 48).landmarks for i, pose in enumerate(poses)], np.float64)
+    renders = [synthetic.render(synthetic.Person(i % 8), pose, 48) for i, pose in enumerate(poses)]
+    landmarks = np.array([render.landmarks for render in renders], np.float64)
     estimate = head_pose(landmarks)
     for name, limit in (("yaw", 5), ("pitch", 8), ("roll", 4)):
         error = getattr(estimate, name) - [getattr(pose, name) for pose in poses]
@@ -288,26 +296,26 @@ def test_pose_of_rendered_people():
     assert np.corrcoef(estimate.mouth, [pose.mouth_open for pose in poses])[0, 1] > 0.95
 
 
-def test_the_survey_knows_the_tilt_that_the_alignment_took_out(folder):
+def test_measured_roll_includes_what_the_alignment_removed(folder):
     c, s = np.cos(np.radians(20)), np.sin(np.radians(20))  # clockwise as seen: y points down
     turned = (MEAN_FACE - 0.5) @ (80 * np.array([[c, s], [-s, c]])) + (65, 75)
     for row in folder.rows:
         row[3:] = turned.ravel()
-    np.testing.assert_allclose(survey(folder.load()).roll, 20, atol=0.5)
+    np.testing.assert_allclose(measure(folder.load()).roll, 20, atol=0.5)
 
 
-def test_the_report_tells_good_from_bad():
+def test_report_on_good_and_bad_sets():
     good = from_renders("good", renders(60, 0), 64)
     dark = from_renders("dark", renders(60, 100, brightness=0.3), 64)
     lines = report(good, dark)
     assert all("\n" not in line for line in lines) and "60 usable faces" in lines[0]
-    assert sum(survey(good).brightness) > 2.5 * sum(survey(dark).brightness)
+    assert sum(measure(good).brightness) > 2.5 * sum(measure(dark).brightness)
     few = from_renders("few", renders(5, 0, size=84), 128)
     text = " ".join(report(good, few))
-    assert "more pictures of B: 5" in text and "larger pictures of B" in text and "more pictures of A" not in text
+    assert "more images of B (5 give" in text and "larger images of B" in text and "more images of A" not in text
 
 
-def test_the_report_sees_what_only_one_set_shows():
+def test_report_on_poses_of_only_one_set():
     def turned(shift, name):
         some = renders(60, 0)
         for i, render in enumerate(some):
@@ -316,16 +324,16 @@ def test_the_report_sees_what_only_one_set_shows():
         return from_renders(name, some, 64)
 
     advice = report(turned(0, "front"), turned(20, "right"))[-1]
-    assert "A turned right in the picture (B reaches" in advice
+    assert "images of A turned right in the image (B goes" in advice
     advice = report(turned(-20, "left"), turned(0, "front"))[-1]
-    assert "B turned left in the picture (A reaches" in advice
+    assert "images of B turned left in the image (A goes" in advice
 
 
-def test_the_report_sees_blur():
+def test_report_on_blur():
     sharp, blurred = renders(60, 0), renders(60, 0)
     noise = np.random.default_rng(0)
     for render in sharp:
         render.image = np.clip(render.image + noise.normal(0, 0.1, render.image.shape), 0, 1)
     a, b = from_renders("sharp", sharp, 64), from_renders("blurred", blurred, 64)
-    assert survey(a).detail > 2 * survey(b).detail
-    assert "sharper pictures of B" in report(a, b)[-1] and "sharper pictures of A" not in report(a, b)[-1]
+    assert measure(a).detail > 2 * measure(b).detail
+    assert "sharper images of B" in report(a, b)[-1] and "sharper images of A" not in report(a, b)[-1]

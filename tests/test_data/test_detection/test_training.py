@@ -1,4 +1,5 @@
-"""Training and judging the finder, on rendered people: losses against hand-made values, figures against hand-made answers."""
+"""Training and evaluation of the face networks on rendered people: losses and metrics against
+hand-renders values."""
 import dataclasses
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 import nn
 from data.detection import detector, embedding, landmarker
 from data.detection.training import measure, train_networks
-from data.detection.training.batches import (Bank, detector_batch, is_held_out, labelled, landmark_batch, load_bank,
+from data.detection.training.batches import (FaceBank, detector_batch, is_held_out, labeled, landmark_batch, load_bank,
     make_backgrounds, person_of, rendered_bank)
-from data.detection.training.measure import detection_on_scenes, equal_error, match, point_error, summary, with_pixels
-from data.detection.training.train_networks import Settings, detector_loss, landmarker_loss, rate_at
+from data.detection.training.measure import (detection_on_scenes, equal_error, landmark_error, match, summary,
+    with_pixels)
+from data.detection.training.train_networks import Settings, detector_loss, landmarker_loss, learning_rate_at
 from data.geometry.boxes import box_of
-from data.media.image_io import PictureError
+from data.media.image_io import ImageError
 from data.synthetic import Person, random_pose, render
 from data.synthetic.folder import write_people
 
@@ -24,8 +26,8 @@ def bank():
     return rendered_bank(8, 900)
 
 
-def test_the_rate_rises_stays_and_falls():
-    rates = [rate_at(2.0, step, 1000) for step in range(1000)]
+def test_learning_rate_schedule():
+    rates = [learning_rate_at(2.0, step, 1000) for step in range(1000)]
     assert rates[0] == 0.02 and rates[99] == rates[400] == 2.0
     assert rates[700] == pytest.approx(1.0) and rates[999] < 1e-4
     assert all(a >= b for a, b in zip(rates[400:], rates[401:]))
@@ -39,16 +41,16 @@ def cells(face=0.0, weight=1.0):
     return targets
 
 
-def test_the_detectors_loss_on_hand_made_cells():
-    told = np.zeros((1, 2, 2, 5), np.float32)  # every cell: even odds
-    half = np.log(2) * 0.5 ** train_networks.FOCUS  # cross-entropy of even odds, weighted by how wrong that is
-    assert detector_loss(nn.Tensor(told), cells()).item() == pytest.approx(4 * 0.5 * half, rel=1e-5)
-    with_box = half + 3 * 0.5 * half + train_networks.BOX_WEIGHT * 4 * 0.5  # one face, three without, four numbers off by a half
-    assert detector_loss(nn.Tensor(told), cells(face=1.0)).item() == pytest.approx(with_box, rel=1e-5)
-    assert detector_loss(nn.Tensor(told), cells(weight=0.0)).item() == 0
+def test_detector_loss_of_known_outputs():
+    output = np.zeros((1, 2, 2, 5), np.float32)  # every cell: even odds
+    half = np.log(2) * 0.5 ** train_networks.FOCUS  # cross-entropy at 50 %, with the focal weight
+    assert detector_loss(nn.Tensor(output), cells()).item() == pytest.approx(4 * 0.5 * half, rel=1e-5)
+    with_box = half + 3 * 0.5 * half + train_networks.BOX_WEIGHT * 4 * 0.5  # one face, three negatives, 4 errors of 0.5
+    assert detector_loss(nn.Tensor(output), cells(face=1.0)).item() == pytest.approx(with_box, rel=1e-5)
+    assert detector_loss(nn.Tensor(output), cells(weight=0.0)).item() == 0
 
 
-def test_what_is_right_already_counts_less():
+def test_focal_loss_reduces_the_weight_of_easy_cells():
     sure = np.zeros((1, 2, 2, 5), np.float32)
     sure[..., 0] = -6
     unsure = np.zeros_like(sure)
@@ -57,21 +59,24 @@ def test_what_is_right_already_counts_less():
     assert ratio < 0.02 * plain
 
 
-def test_the_landmarkers_loss_on_hand_made_answers():
+def test_landmarker_loss_of_known_outputs():
     points = np.full((2, 68, 2), 0.5, np.float32)
 
     def network(crops):
-        return nn.Tensor(np.full((len(crops.data), 68, 2), 0.52, np.float32)), nn.Tensor(np.zeros(len(crops.data), np.float32))
+        n = len(crops.data)
+        return nn.Tensor(np.full((n, 68, 2), 0.52, np.float32)), nn.Tensor(np.zeros(n, np.float32))
 
     crops, wrong = (np.zeros((n, 8, 8, 3), np.float32) for n in (2, 3))
-    assert landmarker_loss(network, crops, points, wrong).item() == pytest.approx(2 + train_networks.SCORE_WEIGHT * np.log(2), rel=1e-4)
+    expected = 2 + train_networks.SCORE_WEIGHT * np.log(2)
+    assert landmarker_loss(network, crops, points, wrong).item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["detector", "landmarker", "identity"])
+@pytest.mark.parametrize("name", ["detector", "landmarker", "embedding"])
 def test_training_is_reproducible_and_moves_the_weights(bank, monkeypatch, name):
-    monkeypatch.setattr(train_networks, "_MINED_FROM", 16)
+    monkeypatch.setattr(train_networks, "_MINING_CANDIDATES", 16)
     monkeypatch.setattr(train_networks, "_MINED", 8)
-    make = {"detector": detector.Detector, "landmarker": landmarker.Landmarker, "identity": embedding.IdentityNetwork}[name]
+    make = {"detector": detector.Detector, "landmarker": landmarker.Landmarker,
+            "embedding": embedding.EmbeddingNetwork}[name]
     settings = dataclasses.replace(FEW, steps=3)
     first, again = (train_networks.STAGES[name].run(bank, settings, None)[0].state_dict() for _ in range(2))
     assert first.keys() == make().state_dict().keys()
@@ -81,6 +86,7 @@ def test_training_is_reproducible_and_moves_the_weights(bank, monkeypatch, name)
     assert any((before[key] != first[key]).any() for key in first)
 
 
+@pytest.mark.slow
 def test_the_detector_learns(bank):
     backgrounds = make_backgrounds(4, 0)
     patches, targets = detector_batch(bank, backgrounds, 16, 5, 0)
@@ -95,9 +101,9 @@ def test_the_detector_learns(bank):
     assert loss(network) < 0.8 * before
 
 
-def test_what_is_kept_are_the_averages():
+def test_training_saves_the_averaged_weights():
     network = nn.Linear(2, 1)
-    learner = train_networks.Learner(network, dataclasses.replace(FEW, steps=30), "line")
+    learner = train_networks.Trainer(network, dataclasses.replace(FEW, steps=30), "line")
     x = np.random.default_rng(0).random((8, 2)).astype(np.float32)
     last = []
 
@@ -111,31 +117,31 @@ def test_what_is_kept_are_the_averages():
         assert (parameter.data != newest).any()
 
 
-def test_people_are_held_out_whole():
+def test_all_images_of_a_person_are_held_out_together():
     people = np.arange(-3, 12)
     assert people[is_held_out(people)].tolist() == [0, 5, 10]
     assert person_of("person_123/07.jpg") == 123
 
 
-def test_a_folder_is_read_in_its_two_parts(tmp_path):
+def test_a_folder_is_split_into_training_and_held_out_people(tmp_path):
     write_people(tmp_path, 6, 2, 96, seed=0)
-    held_out, trained = (labelled(tmp_path, part) for part in (True, False))
+    held_out, trained = (labeled(tmp_path, part) for part in (True, False))
     assert [person_of(file) for file, _ in held_out] == [0, 0, 5, 5]
     assert [person_of(file) for file, _ in trained] == [1, 1, 2, 2, 3, 3, 4, 4]
-    assert len(labelled(tmp_path, True, ("person_005/00001.png",))) == 3
+    assert len(labeled(tmp_path, True, ("person_005/00001.png",))) == 3
     bank = load_bank(tmp_path, ("person_002/00000.png",))
     assert bank.people.tolist() == [1, 1, 2, 3, 3, 4, 4] and bank.files[2] == "person_002/00001.png"
     (_, pixels, landmarks), *_ = with_pixels(tmp_path, held_out)
     assert pixels.shape == (96, 96, 3) and landmarks.shape == (68, 2)
 
 
-def test_a_table_of_another_kind_is_one_line(tmp_path):
+def test_a_table_with_other_columns_is_refused_in_one_line(tmp_path):
     (tmp_path / "landmarks.csv").write_text("file,width\nperson_001/a.jpg,1\n")
-    with pytest.raises(PictureError, match=r"landmarks.csv should have rows person_NNN/FILE"):
-        labelled(tmp_path, False)
+    with pytest.raises(ImageError, match=r"landmarks.csv should have rows person_NNN/FILE"):
+        labeled(tmp_path, False)
 
 
-def test_a_face_is_found_once_and_what_is_beside_is_false():
+def test_a_face_is_matched_once_and_other_boxes_are_false():
     truths = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], float)
     found = np.array([[0, 0, 10, 9], [1, 0, 10, 10], [30, 30, 40, 40]], float)
     right, seen = match(found, truths)
@@ -145,49 +151,51 @@ def test_a_face_is_found_once_and_what_is_beside_is_false():
     assert match(found, np.zeros((0, 4)))[0].tolist() == [False] * 3
 
 
-def test_the_equal_error_of_known_likenesses():
+def test_equal_error_rate_of_known_similarities():
     assert equal_error(np.array([0.9, 0.8, 0.7]), np.array([0.1, 0.2]))[1] == 0
     threshold, error = equal_error(np.array([0.1, 0.6, 0.7, 0.8]), np.array([0.0, 0.2, 0.3, 0.65]))
     assert error == 0.25 and 0.3 < threshold <= 0.6
 
 
-def test_errors_are_told_in_distances_of_the_eyes():
+def test_landmark_error_is_relative_to_the_eye_distance():
     truth = np.zeros((68, 2))
     truth[45] = (50, 0)
-    assert point_error(truth + (3, 4), truth) == pytest.approx(10)
+    assert landmark_error(truth + (3, 4), truth) == pytest.approx(10)
     assert summary(np.array([4.0, np.nan, 6.0, 8.0])) == {"mean": 6.0, "median": 6.0, "found": 75.0}
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    made = [render(Person(k), random_pose(np.random.default_rng(k)), 96) for k in range(4)]
-    return [(f"person_{5 * k:03d}/00.jpg", np.rint(np.clip(m.image, 0, 1) * 255).astype(np.uint8), m.landmarks.astype(float))
-            for k, m in enumerate(made)]
+def images():
+    renders = [render(Person(k), random_pose(np.random.default_rng(k)), 96) for k in range(4)]
+    pixels = [np.rint(np.clip(m.image, 0, 1) * 255).astype(np.uint8) for m in renders]
+    return [(f"person_{5 * k:03d}/00.jpg", pixels[k], m.landmarks.astype(float)) for k, m in enumerate(renders)]
 
 
-def test_scenes_judge_a_perfect_and_a_blind_finder(pictures):
-    scenes = list(measure.make_scenes(pictures, 6))
+@pytest.mark.slow
+def test_scene_metrics_of_a_perfect_and_of_a_blind_detector(images):
+    scenes = list(measure.make_scenes(images, 6))
     answers = {scene.image.tobytes(): [box_of(points) for points in scene.landmarks] for scene in scenes}
-    perfect, false = detection_on_scenes(lambda image: answers[image.tobytes()], pictures, 6)
+    perfect, false = detection_on_scenes(lambda image: answers[image.tobytes()], images, 6)
     faces = sum(len(scene.landmarks) for scene in scenes)
-    assert perfect["faces"] == faces > 0 and perfect["false_boxes_in_100_scenes"] == 0 and false == []
+    assert perfect["faces"] == faces > 0 and perfect["false_boxes_per_100_scenes"] == 0 and false == []
     assert {value for key, value in perfect.items() if key in ("recall_from_48", "recall_below_48")} <= {100.0, None}
-    blind, false = detection_on_scenes(lambda image: [(0, 0, 5, 5)], pictures, 6)
-    assert blind["false_boxes_in_100_scenes"] == 100 and len(false) == 6
+    blind, false = detection_on_scenes(lambda image: [(0, 0, 5, 5)], images, 6)
+    assert blind["false_boxes_per_100_scenes"] == 100 and len(false) == 6
     assert {value for key, value in blind.items() if key in ("recall_from_48", "recall_below_48")} <= {0.0, None}
 
 
-def test_plain_pictures_judge_the_constant_box_too(pictures):
-    training = [(pixels.shape, landmarks) for _, pixels, landmarks in pictures]
-    answers = {pixels.tobytes(): [box_of(landmarks), (0, 0, 4, 4)] for _, pixels, landmarks in pictures}
-    found, false = measure.detection_on_plain(lambda image: answers[image.tobytes()], pictures, training)
+def test_metrics_on_plain_images_include_the_constant_box(images):
+    training = [(pixels.shape, landmarks) for _, pixels, landmarks in images]
+    answers = {pixels.tobytes(): [box_of(landmarks), (0, 0, 4, 4)] for _, pixels, landmarks in images}
+    found, false = measure.detection_on_plain(lambda image: answers[image.tobytes()], images, training)
     assert len(false) == 4 and false[0].shape == (96, 96, 3)
-    assert found["recall"] == 100 and found["boxes_beside_the_labelled_face"] == 4
+    assert found["recall"] == 100 and found["false_boxes"] == 4
     assert found["recall_of_a_constant_box"] >= 50  # rendered faces lie in the middle too
 
 
-def test_pieces_hold_nothing_of_the_face(pictures):
-    wide = [(file, np.pad(pixels, ((0, 0), (90, 90), (0, 0)), mode="edge"), landmarks + (90, 0)) for file, pixels, landmarks in pictures]
+def test_pieces_without_a_face_exclude_the_face(images):
+    wide = [(file, np.pad(pixels, ((0, 0), (90, 90), (0, 0)), mode="edge"), landmarks + (90, 0))
+            for file, pixels, landmarks in images]
     seen = []
     found, _ = measure.pieces_without_a_face(lambda piece: seen.append(piece) or [], wide)
     assert found == {"pieces": len(seen), "boxes": 0} and len(seen) >= 8
@@ -195,13 +203,13 @@ def test_pieces_hold_nothing_of_the_face(pictures):
         assert min(piece.shape[:2]) >= 40
 
 
-def test_a_bank_is_joined_and_parted(bank):
-    both = bank.joined(bank.part(np.array([2])))
-    assert isinstance(both, Bank) and len(both) == 9 and both.files[-1] == bank.files[2]
+def test_a_face_bank_is_joined_and_subset(bank):
+    both = bank.joined(bank.subset(np.array([2])))
+    assert isinstance(both, FaceBank) and len(both) == 9 and both.files[-1] == bank.files[2]
     np.testing.assert_array_equal(both.halved[-1], bank.halved[2])
 
 
-def test_points_of_a_batch_are_those_of_its_crops(bank):
+def test_landmarks_of_a_batch_are_those_of_its_crops(bank):
     crops, points = landmark_batch(bank, 6, 0, 0)
     assert crops.shape == (6, landmarker.CROP, landmarker.CROP, 3) and points.shape == (6, 68, 2)
     assert (np.ptp(points, axis=1).max(axis=1) * landmarker.MARGIN < 2).all()  # the face about fills its crop

@@ -1,5 +1,5 @@
-"""Extraction end to end on rendered people, with a finder that knows where their faces are, so that no trained weights
-are needed."""
+"""Extraction end to end on rendered people. A stand-in for the face networks knows their faces, so
+that no trained weights are needed."""
 
 import contextlib
 import csv
@@ -16,36 +16,38 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data.extract import pipeline
+from data.extract.__main__ import main
 from data.extract.face_folder import FaceFolder, read_list
 from data.geometry.alignment import INNER, MEAN_FACE, apply, crop_transform, warp
-from data.geometry.boxes import box_of, overlap
-from data.geometry.padded_crop import COVERAGE
+from data.geometry.boxes import box_of, iou
+from data.geometry.padded_crop import PADDED_CROP_EXTENT
 from data.interchange.dfl_faceswap import read_dfl, read_fsa
 from data.interchange.face_png import read_face
 from data.media.animation import write_animation
-from data.media.image_io import read_label, read_picture, save_picture
+from data.media.image_io import read_image, read_label, save_image
 from data.media.provenance import DigitalSource
 from data.media.video import VideoInfo, VideoWriter
 
-SIDE = 144  # of the rendered pictures
+SIDE = 144  # pixels, side of the rendered images
 
 
 @pytest.fixture
 def photos(tmp_path, write_photos):
-    """A folder of ten photographs: five poses of person 0, three of person 1, one landscape, one file that is no picture."""
-    pictures = {f"p{person} {k}.png": (person, k) for person, count in ((0, 5), (1, 3)) for k in range(count)}
-    folder = write_photos(tmp_path / "photos of 'Anna'", pictures)
+    """Ten files: five photos of person 0, three of person 1, one landscape, and one that is no
+    image."""
+    images = {f"p{person} {k}.png": (person, k) for person, count in ((0, 5), (1, 3)) for k in range(count)}
+    folder = write_photos(tmp_path / "photos of 'Anna'", images)
     Image.fromarray(np.full((60, 80, 3), 90, np.uint8)).save(folder / "landscape.png")
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"no image")
     return folder
 
 
 def program(*arguments):
-    """(exit code, lines printed, lines of errors) of the command line."""
+    """Run the command line. Returns (exit code, lines of stdout, lines of stderr)."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = pipeline.main([str(argument) for argument in arguments])
+            code = main([str(argument) for argument in arguments])
         except SystemExit as end:
             code = end.code
     return code, out.getvalue().splitlines(), err.getvalue().splitlines()
@@ -55,7 +57,7 @@ def faces_in(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png") if p.name != "faces.png")
 
 
-def test_photographs_become_a_folder_a_person(photos, tmp_path, renders):
+def test_photos_become_a_folder_per_person(photos, tmp_path, renders):
     code, out, err = program(photos, tmp_path / "faces")
     assert (code, err) == (0, [])
     folder = tmp_path / "faces"
@@ -65,32 +67,33 @@ def test_photographs_become_a_folder_a_person(photos, tmp_path, renders):
     ]
     text = "\n".join(out)
     for words in (
-        "9 pictures looked at, 1 without a face",
-        "broken.jpg: is not a picture",
+        "9 images searched, 1 without a face",
+        "broken.jpg: is not an image",
         "2 people",
         "person_1 with 5 faces",
         "person_2 with 3",
     ):
         assert words in text, words
-    assert read_picture(folder / "faces.png").pixels.shape[1] >= 96 * 5
+    assert read_image(folder / "faces.png").pixels.shape[1] >= 96 * 5
 
 
-def test_what_a_face_file_holds(photos, tmp_path, renders):
+def test_content_of_a_face_file(photos, tmp_path, renders):
     program(photos, tmp_path / "faces")
     pixels, landmarks = renders[0, 2]
-    picture, record = read_face(tmp_path / "faces" / "person_1" / "00003_p0 2.png")
-    assert picture.pixels.shape == (256, 256, 3)
+    image, record = read_face(tmp_path / "faces" / "person_1" / "00003_p0 2.png")
+    assert image.pixels.shape == (256, 256, 3)
     assert (record.source, record.source_size, record.frame, record.score) == ("p0 2.png", (SIDE, SIDE), None, 0.95)
     np.testing.assert_allclose(record.landmarks, landmarks)
-    assert np.abs(picture.pixels / 255 - warp(pixels, record.transform, 256)).max() < 0.6 / 255
-    # It shows COVERAGE crops: the corners of the crop lie where they should.
+    assert np.abs(image.pixels / 255 - warp(pixels, record.transform, 256)).max() < 0.6 / 255
+    # It is PADDED_CROP_EXTENT times as wide as a crop, and the crop is in the middle.
     at = apply(record.transform, landmarks)[INNER]
-    expected = 127.5 + (apply(crop_transform(landmarks, 1), landmarks)[INNER] * 256 / COVERAGE)
+    expected = 127.5 + (apply(crop_transform(landmarks, 1), landmarks)[INNER] * 256 / PADDED_CROP_EXTENT)
     np.testing.assert_allclose(at, expected, atol=1e-6)
-    assert np.abs(at.mean(axis=0) - (127.5 + (MEAN_FACE[INNER].mean(axis=0) - 0.5) * 256 / COVERAGE)).max() < 1e-6
+    center = 127.5 + (MEAN_FACE[INNER].mean(axis=0) - 0.5) * 256 / PADDED_CROP_EXTENT
+    assert np.abs(at.mean(axis=0) - center).max() < 1e-6
 
 
-def test_one_person_lies_straight_in_the_folder(photos, tmp_path):
+def test_faces_of_one_person_are_directly_in_the_folder(photos, tmp_path):
     for path in photos.glob("p1*"):
         path.unlink()
     assert program(photos, tmp_path / "faces", "--size", 128)[0] == 0
@@ -98,13 +101,13 @@ def test_one_person_lies_straight_in_the_folder(photos, tmp_path):
     assert read_face(tmp_path / "faces" / "00001_p0 0.png")[0].pixels.shape == (128, 128, 3)
 
 
-def test_bad_faces_are_put_aside_by_reason(photos, tmp_path, known, renders):
+def test_bad_faces_are_sorted_out_by_reason(photos, tmp_path, known, renders):
     pixels, landmarks = renders[0, 0]
     wide = np.concatenate([pixels] * 2, axis=1)
 
-    def show(name, picture, points, score=0.95):
-        Image.fromarray(picture).save(photos / name)
-        known.learn(picture, points, score)
+    def show(name, image, points, score=0.95):
+        Image.fromarray(image).save(photos / name)
+        known.learn(image, points, score)
 
     show("blurred.png", np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(6))), landmarks)
     show(
@@ -126,29 +129,29 @@ def test_bad_faces_are_put_aside_by_reason(photos, tmp_path, known, renders):
         ("tiny", "tiny.png"),
     ]
     assert any(
-        "put aside" in line and "1 blurred" in line and "2 doubtful" in line and "1 cut off" in line for line in out
+        "rejected" in line and "1 blurred" in line and "2 doubtful" in line and "1 cut off" in line for line in out
     ), out
 
 
-def test_near_duplicates_are_left_out(photos, tmp_path, known, renders):
+def test_near_duplicates_are_skipped(photos, tmp_path, known, renders):
     rng = np.random.default_rng(0)
     pixels, landmarks = renders[0, 0]
     noisy = np.clip(pixels + rng.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
     Image.fromarray(noisy).save(photos / "p0 0 again.png")
     known.learn(noisy, landmarks + 0.1)
     code, out, _ = program(photos, tmp_path / "faces")
-    assert code == 0 and "1 near duplicate left out" in out and len(faces_in(tmp_path / "faces")) == 8
+    assert code == 0 and "skipped 1 near duplicate" in out and len(faces_in(tmp_path / "faces")) == 8
 
 
 def test_faces_are_dropped_by_number_and_stay_dropped(photos, tmp_path):
     folder = tmp_path / "faces"
     program(photos, folder)
-    before = read_picture(folder / "faces.png").pixels
+    before = read_image(folder / "faces.png").pixels
     code, out, err = program(photos, folder, "--drop", "3, 7")
     assert (code, err) == (0, []) and "2 faces dropped" in out[0]
     dropped = ["sorted_out/dropped/00003_p0 2.png", "sorted_out/dropped/00007_p1 1.png"]
     assert [p for p in faces_in(folder) if p.startswith("sorted_out")] == dropped and len(faces_in(folder)) == 8
-    assert not np.array_equal(read_picture(folder / "faces.png").pixels, before)
+    assert not np.array_equal(read_image(folder / "faces.png").pixels, before)
     assert {entry.number for entry in read_list(folder) if entry.person} == {1, 2, 4, 5, 6, 8}
     assert program(photos, folder)[0] == 0
     assert [p for p in faces_in(folder) if p.startswith("sorted_out")] == dropped
@@ -167,7 +170,7 @@ def test_a_face_given_by_hand_comes_back_after_it_was_dropped(photos, tmp_path, 
     program(photos, tmp_path / "faces", "--drop", "1")
     points = renders[0, 0][1]
     table = write_csv(tmp_path / "c.csv", ["file", *POINTS], ["p0 0.png", *points.ravel()])
-    assert program(photos, tmp_path / "faces", "--correct", table)[0] == 0
+    assert program(photos, tmp_path / "faces", "--corrections", table)[0] == 0
     assert {entry.file for entry in read_list(tmp_path / "faces") if entry.person} >= {"p0 0.png"}
 
 
@@ -177,7 +180,7 @@ def test_with_the_shipped_networks(tmp_path, renders):
         Image.fromarray(renders[0, k][0]).save(tmp_path / "photos" / f"{k}.png")
     assert program(tmp_path / "photos", tmp_path / "faces")[0] == 0
     entries = read_list(tmp_path / "faces")
-    found = [entry for entry in entries if overlap(entry.box, box_of(renders[0, int(entry.file[0])][1])[None])[0] > 0.5]
+    found = [entry for entry in entries if iou(entry.box, box_of(renders[0, int(entry.file[0])][1])[None])[0] > 0.5]
     assert len(found) >= 5 and len(entries) - len(found) <= 1
 
 
@@ -190,11 +193,11 @@ def write_csv(path, *rows):
 POINTS = [f"{axis}{i}" for i in range(68) for axis in "xy"]
 
 
-def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known, renders):
+def test_corrections_replace_detection(photos, tmp_path, known, renders):
     (pixels, landmarks), blank = renders[1, 4], np.full((SIDE, SIDE, 3), 128, np.uint8)
-    Image.fromarray(pixels).save(photos / "missed.png")  # the finder sees nothing there until it is given the place
-    find = known.find
-    known.find = lambda shown: [] if np.array_equal(shown, pixels) else find(shown)
+    Image.fromarray(pixels).save(photos / "missed.png")  # not detected without a correction
+    detect = known.detect
+    known.detect = lambda shown: [] if np.array_equal(shown, pixels) else detect(shown)
     known.learn(pixels, landmarks, person=1)
     Image.fromarray(blank).save(photos / "blank.png")
     box = [*(landmarks.min(axis=0) - 2).round(1), *(landmarks.max(axis=0) + 2).round(1)]
@@ -204,12 +207,12 @@ def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known
         ["missed.png", *box],
         ["p0 0.png", "", "", "", ""],
     )
-    assert program(photos, tmp_path / "faces", "--correct", boxes)[0] == 0
+    assert program(photos, tmp_path / "faces", "--corrections", boxes)[0] == 0
     entries = {entry.file: entry for entry in read_list(tmp_path / "faces")}
     assert "p0 0.png" not in entries
     np.testing.assert_allclose(entries["missed.png"].box, box_of(landmarks), atol=0.06)
     points = write_csv(tmp_path / "points.csv", ["file", *POINTS], ["blank.png", *(landmarks + 1).ravel()])
-    assert program(photos, tmp_path / "faces", "--correct", points)[0] == 0
+    assert program(photos, tmp_path / "faces", "--corrections", points)[0] == 0
     entries = {entry.file: entry for entry in read_list(tmp_path / "faces")}
     assert "missed.png" not in entries and entries["blank.png"].person  # taken, featureless as it is
     np.testing.assert_allclose(read_face(tmp_path / "faces" / entries["blank.png"].face)[1].landmarks, landmarks + 1)
@@ -219,25 +222,25 @@ def test_boxes_and_points_by_hand_take_the_finders_place(photos, tmp_path, known
     "header, row, words",
     [
         (["file", "left", "top", "right"], ["p0 0.png", 1, 2, 3], "must begin with the line"),
-        (["file", "left", "top", "right", "bottom"], ["p0 0.png", 9, 2, 3, 4], "no box"),
+        (["file", "left", "top", "right", "bottom"], ["p0 0.png", 9, 2, 3, 4], "not a valid box"),
         (["file", "left", "top", "right", "bottom"], ["p0 0.png", 1, "", 3, 4], "row 2"),
-        (["file", "left", "top", "right", "bottom"], ["p0 0.png", 1, 2, "inf", 4], "no box"),
+        (["file", "left", "top", "right", "bottom"], ["p0 0.png", 1, 2, "inf", 4], "not a valid box"),
         (["file", "left", "top", "right", "bottom"], ["none.png", 1, 2, 3, 4], "'none.png'"),
-        (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", 3, 1, 2, 3, 4], "photograph"),
+        (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", 3, 1, 2, 3, 4], "it is a photo"),
         (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "x", 1, 2, 3, 4], "whole number"),
         (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "\u00b2", 1, 2, 3, 4], "whole number"),
         (["file", "frame", "left", "top", "right", "bottom"], ["p0 0.png", "9" * 5000, 1, 2, 3, 4], "whole number"),
         (["file", *POINTS], ["p0 0.png", *range(136)], "do not form a face"),
     ],
 )
-def test_corrections_that_make_no_sense(photos, tmp_path, header, row, words):
+def test_invalid_corrections_are_refused(photos, tmp_path, header, row, words):
     table = write_csv(tmp_path / "c.csv", header, row)
-    code, _, err = program(photos, tmp_path / "faces", "--correct", table)
+    code, _, err = program(photos, tmp_path / "faces", "--corrections", table)
     assert code == 1 and len(err) == 1 and words in err[0], err
     assert not (tmp_path / "faces").exists()
 
 
-def test_the_same_command_replaces_what_it_wrote_and_nothing_else(photos, tmp_path):
+def test_extracting_again_replaces_only_its_own_files(photos, tmp_path):
     folder = tmp_path / "faces"
     program(photos, folder)
     (folder / "person_1" / "mine.txt").write_text("mine")
@@ -248,34 +251,34 @@ def test_the_same_command_replaces_what_it_wrote_and_nothing_else(photos, tmp_pa
     assert (folder / "person_1" / "mine.txt").read_text() == "mine" and not (folder / "person_2").exists()
 
 
-def test_a_folder_with_other_things_is_refused(photos, tmp_path):
+def test_a_folder_with_other_files_is_refused(photos, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "holiday.jpg").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    for folder, words in ((tmp_path / "full", "holds other things"), (tmp_path / "file", "is a file")):
+    for folder, words in ((tmp_path / "full", "contains other files"), (tmp_path / "file", "is a file")):
         code, _, err = program(photos, folder)
         assert code == 1 and len(err) == 1 and words in err[0]
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["holiday.jpg"]
     assert program(photos, photos)[0] == 2
 
 
-def test_a_list_that_names_files_elsewhere_is_refused(photos, tmp_path):
+def test_a_list_with_paths_outside_the_folder_is_refused(photos, tmp_path):
     folder = tmp_path / "faces"
     program(photos, folder)
     text = (folder / "faces.csv").read_text()
     (folder / "faces.csv").write_text(text.replace("person_1/00001_", "../00001_"))
     code, _, err = program(photos, folder)
-    assert code == 1 and "not the place of a face" in err[0]
+    assert code == 1 and "not the path of a face" in err[0]
 
 
-def test_no_face_is_said_in_one_line(tmp_path, known, photos, renders):
+def test_no_face_gives_an_error_of_one_line(tmp_path, known, photos, renders):
     for path in photos.glob("p*"):
         path.unlink()
     code, out, err = program(photos, tmp_path / "faces")
     assert (
         (code, out, len(err)) == (1, [], 1)
         and "no face found" in err[0]
-        and "1 picture looked at" in err[0]
+        and "1 image searched" in err[0]
         and "broken.jpg" in err[0]
     )
     assert not (tmp_path / "faces").exists()
@@ -289,11 +292,11 @@ def test_no_face_is_said_in_one_line(tmp_path, known, photos, renders):
 
 @pytest.mark.parametrize(
     "given, words",
-    [("nowhere", "does not exist"), ("empty", "no pictures"), ("broken.jpg", "not a picture"), ("zero.mp4", "zero.mp4")],
+    [("nowhere", "does not exist"), ("empty", "no images"), ("broken.jpg", "not an image"), ("zero.mp4", "zero.mp4")],
 )
 def test_input_that_cannot_be_used(photos, tmp_path, given, words):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "zero.mp4").write_bytes(b"")
     code, out, err = program(tmp_path / given, tmp_path / "faces")
     assert (code, out, len(err)) == (1, [], 1) and words in err[0]
@@ -301,47 +304,47 @@ def test_input_that_cannot_be_used(photos, tmp_path, given, words):
 
 
 def interrupt_at(known, monkeypatch, k, number=signal.SIGINT):
-    """The k-th call of the finder is interrupted, and there is none after it."""
-    calls, find = [0], known.find
+    """Interrupt the k-th call of detect, and check that there is none after it."""
+    calls, detect = [0], known.detect
 
     def watched(pixels):
         calls[0] += 1
         assert calls[0] <= k
         if calls[0] == k:
             signal.raise_signal(number)
-        return find(pixels)
+        return detect(pixels)
 
-    monkeypatch.setattr(known, "find", watched)
+    monkeypatch.setattr(known, "detect", watched)
 
 
 @pytest.mark.parametrize("number, expected", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interruption_keeps_what_was_found(photos, tmp_path, known, monkeypatch, number, expected):
+def test_an_interruption_saves_the_faces_found_so_far(photos, tmp_path, known, monkeypatch, number, expected):
     interrupt_at(known, monkeypatch, 4, number)  # after the landscape and two faces
     code, _, err = program(photos, tmp_path / "faces")
     assert code == expected and len(err) == 1 and "interrupted" in err[0]
-    assert (
-        faces_in(tmp_path / "faces") == ["00001_p0 0.png", "00002_p0 1.png"] and (tmp_path / "faces" / "faces.png").exists()
-    )
+    assert faces_in(tmp_path / "faces") == ["00001_p0 0.png", "00002_p0 1.png"]
+    assert (tmp_path / "faces" / "faces.png").exists()
     assert len(read_list(tmp_path / "faces")) == 2
 
 
-def test_where_many_faces_are_to_be_arranged_it_is_said(photos, tmp_path, known, monkeypatch):
-    monkeypatch.setattr(pipeline, "_MANY", 2)
+def test_an_interruption_with_many_faces_says_that_it_saves_them(photos, tmp_path, known, monkeypatch):
+    monkeypatch.setattr(pipeline, "_MANY_FACES", 2)
     interrupt_at(known, monkeypatch, 4)
     code, _, err = program(photos, tmp_path / "faces")
-    assert code == 130 and len(err) == 2 and "arranges the 2 faces found so far; once more" in err[0]
+    assert code == 130 and len(err) == 2 and "saving the 2 faces found so far" in err[0]
 
 
-@pytest.mark.parametrize("owner, name", [(FaceFolder, "_write_list"), (FaceFolder, "_write_sheets"), (pipeline, "_people")])
-def test_a_second_interruption_ends_at_once_and_leaves_whole_faces(photos, tmp_path, known, monkeypatch, owner, name):
-    """While what was found is put into its place, that is done first; before, the faces of an earlier time stay."""
+@pytest.mark.parametrize("owner, name", [(FaceFolder, "_write_list"), (FaceFolder, "_write_contact_sheets"),
+                                         (pipeline, "_group_by_person")])
+def test_a_second_interruption_quits_and_leaves_complete_faces(photos, tmp_path, known, monkeypatch, owner, name):
+    """Moving new faces into the folder is completed first. Before that, the earlier faces stay."""
     program(photos, tmp_path / "faces")
     before = {path: path.read_bytes() for path in (tmp_path / "faces").rglob("*") if path.is_file()}
     interrupt_at(known, monkeypatch, 4)
     really = getattr(owner, name)
 
     def again(*arguments):
-        if known.looked > 9:  # the first extraction looked at nine pictures
+        if known.looked > 9:  # the first extraction looked at nine images
             signal.raise_signal(signal.SIGTERM)
         return really(*arguments)
 
@@ -349,7 +352,7 @@ def test_a_second_interruption_ends_at_once_and_leaves_whole_faces(photos, tmp_p
     code, _, err = program(photos, tmp_path / "faces")
     assert code == 143 and len(err) == 1 and "interrupted" in err[0]
     after = {path: path.read_bytes() for path in (tmp_path / "faces").rglob("*") if path.is_file()}
-    if name == "_people":
+    if name == "_group_by_person":
         assert after == before
     else:
         listed = {tmp_path / "faces" / entry.face for entry in read_list(tmp_path / "faces")}
@@ -358,7 +361,7 @@ def test_a_second_interruption_ends_at_once_and_leaves_whole_faces(photos, tmp_p
 
 
 @pytest.mark.parametrize("folder", ["new", "faces"])
-def test_a_full_disk_is_one_line_and_leaves_the_earlier_faces_as_they_were(photos, tmp_path, monkeypatch, folder):
+def test_a_full_disk_gives_one_line_and_leaves_the_earlier_faces(photos, tmp_path, monkeypatch, folder):
     program(photos, tmp_path / "faces")
     before = {path: path.read_bytes() for path in (tmp_path / "faces").rglob("*") if path.is_file()}
 
@@ -372,15 +375,16 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_faces_as_they_were(photo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", photos.name]
 
 
-def test_a_folder_that_goes_while_faces_are_extracted_is_one_line(photos, tmp_path, known, monkeypatch):
-    find = known.find
-    monkeypatch.setattr(known, "find", lambda pixels: shutil.rmtree(tmp_path / "faces", ignore_errors=True) or find(pixels))
+def test_a_folder_deleted_during_extraction_gives_one_line(photos, tmp_path, known, monkeypatch):
+    detect = known.detect
+    monkeypatch.setattr(known, "detect",
+                        lambda pixels: shutil.rmtree(tmp_path / "faces", ignore_errors=True) or detect(pixels))
     code, out, err = program(photos, tmp_path / "faces")
     assert (code, out, len(err)) == (1, [], 1) and "does not exist" in err[0]
     assert [path.name for path in tmp_path.iterdir()] == [photos.name]
 
 
-def test_an_error_leaves_the_earlier_faces_as_they_were(photos, tmp_path, known, monkeypatch):
+def test_an_error_leaves_the_earlier_faces_unchanged(photos, tmp_path, known, monkeypatch):
     folder = tmp_path / "faces"
     program(photos, folder)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -388,38 +392,38 @@ def test_an_error_leaves_the_earlier_faces_as_they_were(photos, tmp_path, known,
     def broken(pixels):
         raise RuntimeError("a mistake in the program")
 
-    monkeypatch.setattr(known, "find", broken)
+    monkeypatch.setattr(known, "detect", broken)
     with pytest.raises(RuntimeError):
         pipeline.extract(photos, folder)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_the_label_of_synthetic_pictures_goes_with_their_faces(photos, tmp_path, renders):
+def test_faces_keep_the_provenance_label_of_their_images(photos, tmp_path, renders):
     program(photos, tmp_path / "plain")
     assert read_label(tmp_path / "plain" / "faces.png") is None
-    save_picture(photos / "p0 0.png", renders[0, 0][0], DigitalSource.ALGORITHMIC)
+    save_image(photos / "p0 0.png", renders[0, 0][0], DigitalSource.ALGORITHMIC)
     program(photos, tmp_path / "faces")
     assert read_label(tmp_path / "faces" / "person_1" / "00001_p0 0.png") == DigitalSource.ALGORITHMIC
     assert read_label(tmp_path / "faces" / "person_1" / "00002_p0 1.png") is None
     assert read_label(tmp_path / "faces" / "faces.png") == DigitalSource.ALGORITHMIC
 
 
-def test_many_faces_are_grouped_as_few_are(monkeypatch):
+def test_grouping_by_samples_gives_the_same_people(monkeypatch):
     rng = np.random.default_rng(0)
     people = np.repeat(np.arange(5), [40, 25, 20, 3, 1])
-    directions = np.eye(5, 16)[people] + rng.normal(0, 0.08, (89, 16))
-    directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    embeddings = np.eye(5, 16)[people] + rng.normal(0, 0.08, (89, 16))
+    embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
     order = rng.permutation(89)
-    expected = pipeline._people(list(directions[order]))
+    expected = pipeline._group_by_person(list(embeddings[order]))
     np.testing.assert_array_equal(expected, people[order])
-    monkeypatch.setattr(pipeline, "_GROUPED", 20)
-    np.testing.assert_array_equal(pipeline._people(list(directions[order])), people[order])
+    monkeypatch.setattr(pipeline, "_MAX_CLUSTERED", 20)
+    np.testing.assert_array_equal(pipeline._group_by_person(list(embeddings[order])), people[order])
 
 
 @pytest.fixture
 def clip(tmp_path, renders, known):
-    """An animated PNG of 24 frames with a little noise, in which the second pose begins at frame 12; the finder knows
-    all."""
+    """An animated PNG of 24 noisy frames, whose pose changes at frame 12; `known` recognizes all
+    frames."""
     rng, frames = np.random.default_rng(0), []
     for k in range(24):
         pixels, landmarks = renders[0, k // 12]
@@ -429,12 +433,12 @@ def clip(tmp_path, renders, known):
     return tmp_path / "clip.png"
 
 
-def test_every_kth_frame_of_a_clip_is_looked_at(clip, tmp_path, known):
+def test_every_kth_frame_of_a_video_is_searched(clip, tmp_path, known):
     code, out, _ = program(clip, tmp_path / "faces", "--every", 4)
     assert (
         code == 0
-        and "6 pictures looked at, 0 without a face" in out
-        and "4 near duplicates left out" in out
+        and "6 images searched, 0 without a face" in out
+        and "skipped 4 near duplicates" in out
         and known.looked == 6
     )
     assert faces_in(tmp_path / "faces") == ["00001_clip_000000.png", "00002_clip_000012.png"]
@@ -452,11 +456,11 @@ def test_frames_are_corrected_by_their_number(clip, tmp_path, renders):
         ["clip.png", 13, *box],
         ["clip.png", 0, "", "", "", ""],
     )
-    assert program(clip, tmp_path / "faces", "--every", 12, "--correct", table)[0] == 0
+    assert program(clip, tmp_path / "faces", "--every", 12, "--corrections", table)[0] == 0
     assert [entry.frame for entry in read_list(tmp_path / "faces")] == [12, 13]
     table = write_csv(tmp_path / "c.csv", ["file", "left", "top", "right", "bottom"], ["clip.png", *box])
-    code, _, err = program(clip, tmp_path / "faces", "--correct", table)
-    assert code == 1 and "without a frame, but it is a clip" in err[0]
+    code, _, err = program(clip, tmp_path / "faces", "--corrections", table)
+    assert code == 1 and "without a frame, but it is a video" in err[0]
 
 
 def test_faces_for_deepfacelab(photos, tmp_path, renders):
@@ -467,8 +471,9 @@ def test_faces_for_deepfacelab(photos, tmp_path, renders):
     pixels, landmarks = renders[0, 2]
     np.testing.assert_allclose(face.source_landmarks, landmarks)
     np.testing.assert_allclose(apply(face.image_to_face_mat, landmarks), face.landmarks)
-    shown = read_picture(folder / "person_1" / "00003_p0 2.jpg").pixels / 255
-    assert face.source_filename == "p0 2.png" and np.abs(shown - warp(pixels, face.image_to_face_mat, 256)).mean() < 2 / 255
+    shown = read_image(folder / "person_1" / "00003_p0 2.jpg").pixels / 255
+    assert face.source_filename == "p0 2.png"
+    assert np.abs(shown - warp(pixels, face.image_to_face_mat, 256)).mean() < 2 / 255
     assert program(photos, folder, "--drop", "3")[0] == 0
     assert not (folder / "person_1" / "00003_p0 2.jpg").exists()
     assert program(photos, folder)[0] == 0  # back to our own
@@ -479,7 +484,8 @@ def test_alignments_for_faceswap(photos, tmp_path, renders):
     folder = tmp_path / "faces"
     assert program(photos, folder, "--format", "fsa")[0] == 0
     frames = read_fsa(folder / "person_2" / "alignments.fsa")
-    assert sorted(frames) == ["p1 0.png", "p1 1.png", "p1 2.png"] and [len(faces) for faces in frames.values()] == [1, 1, 1]
+    assert sorted(frames) == ["p1 0.png", "p1 1.png", "p1 2.png"]
+    assert [len(faces) for faces in frames.values()] == [1, 1, 1]
     np.testing.assert_allclose(frames["p1 1.png"][0].landmarks, renders[1, 1][1])
     assert program(photos, folder, "--drop", "7")[0] == 0
     assert sorted(read_fsa(folder / "person_2" / "alignments.fsa")) == ["p1 0.png", "p1 2.png"]
@@ -488,7 +494,7 @@ def test_alignments_for_faceswap(photos, tmp_path, renders):
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
-def test_a_video_and_a_photograph_in_one_folder(photos, tmp_path, known, renders, monkeypatch):
+def test_videos_and_photos_in_one_folder(photos, tmp_path, known, renders, monkeypatch):
     for path in photos.glob("p1*"):
         path.unlink()
     pixels, landmarks = renders[0, 6]
@@ -498,17 +504,17 @@ def test_a_video_and_a_photograph_in_one_folder(photos, tmp_path, known, renders
         for _ in range(11):
             writer.write(pixels)
     (photos / "cut.mp4").write_bytes((photos / "-clip 'ä'.mp4").read_bytes()[:700])
-    find = known.find
+    detect = known.detect
 
     def find_through_the_codec(shown):
         alike = shown.shape == pixels.shape and np.abs(shown.astype(int) - pixels).mean() < 4
-        return find(pixels if alike else shown)
+        return detect(pixels if alike else shown)
 
-    monkeypatch.setattr(known, "find", find_through_the_codec)
+    monkeypatch.setattr(known, "detect", find_through_the_codec)
     known.learn(pixels, landmarks)
     code, out, _ = program(photos, tmp_path / "faces", "--every", 5)
     text = "\n".join(out)
-    assert code == 0 and "9 pictures looked at, 1 without" in text and "cut.mp4" in text and "2 near duplicates" in text
+    assert code == 0 and "9 images searched, 1 without" in text and "cut.mp4" in text and "2 near duplicates" in text
     entry = next(entry for entry in read_list(tmp_path / "faces") if entry.frame is not None)
     assert entry.file == "-clip 'ä'.mp4" and entry.face.endswith("00001_-clip 'ä'_000000.png") and entry.frame == 0
     assert read_label(tmp_path / "faces" / entry.face) == DigitalSource.ALGORITHMIC

@@ -1,14 +1,14 @@
-"""Colour transfer against the statistics it promises, and its steadiness in a clip."""
+"""Color transfer: Lab conversion, matched statistics, and temporal smoothing in a video."""
 
 import numpy as np
 import pytest
 
 from data.geometry.alignment import MEAN_FACE
-from data.geometry.color import ColourMemory, Statistics, lab_to_rgb, match_colours, rgb_to_lab, statistics
+from data.geometry.color import ColorMemory, Statistics, lab_to_rgb, match_colors, rgb_to_lab, statistics
 from data.geometry.masks import face_mask
 
 
-def test_lab_of_known_colours():
+def test_lab_of_known_colors():
     """Values of the CIE formulas for sRGB with white D65 (two degrees)."""
     known = {(255, 255, 255): (100, 0, 0), (255, 0, 0): (53.24, 80.09, 67.20), (0, 255, 0): (87.73, -86.18, 83.18),
              (0, 0, 255): (32.30, 79.19, -107.86), (0, 0, 0): (0, 0, 0), (119, 119, 119): (50.03, 0, 0)}  # fmt: skip
@@ -16,11 +16,11 @@ def test_lab_of_known_colours():
         np.testing.assert_allclose(rgb_to_lab(np.array(rgb) / 255), lab, atol=0.03)
 
 
-def test_lab_and_back():
-    colours = np.random.default_rng(0).random((1000, 3))
-    np.testing.assert_allclose(lab_to_rgb(rgb_to_lab(colours)), colours, atol=1e-9)
-    greys = np.linspace(0, 0.06, 50)[:, None].repeat(3, axis=1)  # both straight ends of the curves
-    np.testing.assert_allclose(lab_to_rgb(rgb_to_lab(greys)), greys, atol=1e-9)
+def test_lab_round_trip():
+    colors = np.random.default_rng(0).random((1000, 3))
+    np.testing.assert_allclose(lab_to_rgb(rgb_to_lab(colors)), colors, atol=1e-9)
+    grays = np.linspace(0, 0.06, 50)[:, None].repeat(3, axis=1)  # the linear segments of both curves
+    np.testing.assert_allclose(lab_to_rgb(rgb_to_lab(grays)), grays, atol=1e-9)
 
 
 def weighted(lab, mask):
@@ -29,36 +29,36 @@ def weighted(lab, mask):
     return mean, np.sqrt(((lab - mean) ** 2 * weights).sum(axis=(0, 1)))
 
 
-def test_colour_transfer_reaches_the_targets_mean_and_spread():
+def test_lab_transfer_matches_mean_and_standard_deviation():
     rng = np.random.default_rng(1)
     mask = face_mask(MEAN_FACE * 64 - 0.5, (64, 64))
     source = (0.5 + 0.05 * rng.standard_normal((64, 64, 3))).astype(np.float32)
     target = (np.array([0.6, 0.45, 0.35]) + 0.04 * rng.standard_normal((64, 64, 3))).astype(np.float32)
-    target[mask == 0] = 0  # what lies outside the mask must not count
-    result = match_colours(source, target, mask)
+    target[mask == 0] = 0  # pixels outside the mask must not count
+    result = match_colors(source, target, mask)
     assert result.dtype == np.float32 and result.shape == source.shape
     for got, wanted in zip(weighted(rgb_to_lab(result), mask), weighted(rgb_to_lab(target), mask)):
         np.testing.assert_allclose(got, wanted, atol=0.05)
 
 
-def test_colour_transfer_does_not_blow_up_noise():
+def test_color_transfer_does_not_amplify_noise():
     rng = np.random.default_rng(2)
     mask = np.ones((32, 32), np.float32)
     flat, noise = np.full((32, 32, 3), 0.4, np.float32), rng.standard_normal((32, 32, 3)).astype(np.float32)
-    result = match_colours(flat, np.clip(0.5 + 0.2 * noise, 0, 1), mask)
+    result = match_colors(flat, np.clip(0.5 + 0.2 * noise, 0, 1), mask)
     assert np.ptp(result, axis=(0, 1)).max() < 1e-5  # a flat face stays flat
     nearly = flat + 0.004 * noise
-    stretched = match_colours(nearly, np.clip(0.5 + 0.2 * noise, 0, 1), mask)
+    stretched = match_colors(nearly, np.clip(0.5 + 0.2 * noise, 0, 1), mask)
     assert weighted(rgb_to_lab(stretched), mask)[1][0] <= 2.01 * weighted(rgb_to_lab(nearly), mask)[1][0]
     assert stretched.min() >= 0 and stretched.max() <= 1
 
 
-def test_colour_transfer_with_an_empty_mask_changes_nothing():
+def test_color_transfer_with_an_empty_mask_changes_nothing():
     source = np.random.default_rng(3).random((8, 8, 3)).astype(np.float32)
-    np.testing.assert_array_equal(match_colours(source, 1 - source, np.zeros((8, 8))), source)
+    np.testing.assert_array_equal(match_colors(source, 1 - source, np.zeros((8, 8))), source)
 
 
-def test_lab_keeps_float32():
+def test_lab_conversion_keeps_float32():
     rgb = np.random.default_rng(4).random((50, 3)).astype(np.float32)
     assert rgb_to_lab(rgb).dtype == lab_to_rgb(rgb_to_lab(rgb)).dtype == np.float32
     np.testing.assert_allclose(rgb_to_lab(rgb), rgb_to_lab(rgb.astype(np.float64)), atol=1e-3)
@@ -66,104 +66,107 @@ def test_lab_keeps_float32():
 
 
 def faces(seed=5):
-    """A source and a target whose channels go together in different ways, and a mask."""
+    """Return a source and a target with different correlations of channels, and a mask."""
     rng = np.random.default_rng(seed)
-    mixes = [[0.04, 0.02, 0.02], [0.01, 0.03, 0.02], [0, 0.01, 0.03]], [[0.05, 0.02, 0.01], [0.02, 0.04, 0.01], [0, 0, 0.03]]
+    mixes = ([[0.04, 0.02, 0.02], [0.01, 0.03, 0.02], [0, 0.01, 0.03]],
+             [[0.05, 0.02, 0.01], [0.02, 0.04, 0.01], [0, 0, 0.03]])
     source, target = (rng.standard_normal((64, 64, 3)) @ np.array(mix) for mix in mixes)
     source, target = source + (0.5, 0.4, 0.4), target + (0.6, 0.45, 0.35)
     return source.astype(np.float32), target.astype(np.float32), face_mask(MEAN_FACE * 64 - 0.5, (64, 64))
 
 
-def test_statistics_are_numpys():
+def test_statistics_match_numpy():
     source, _, mask = faces()
     found = statistics(rgb_to_lab(source), mask)
-    colours, weights = rgb_to_lab(source).reshape(-1, 3), mask.ravel().astype(np.float64)
-    np.testing.assert_allclose(found.mean, np.average(colours, axis=0, weights=weights), rtol=1e-5)
-    np.testing.assert_allclose(found.covariance, np.cov(colours.T, ddof=0, aweights=weights), rtol=1e-4, atol=1e-4)
+    colors, weights = rgb_to_lab(source).reshape(-1, 3), mask.ravel().astype(np.float64)
+    np.testing.assert_allclose(found.mean, np.average(colors, axis=0, weights=weights), rtol=1e-5)
+    np.testing.assert_allclose(found.covariance, np.cov(colors.T, ddof=0, aweights=weights), rtol=1e-4, atol=1e-4)
 
 
-def test_monge_kantorovich_reaches_the_targets_mean_and_covariance():
+def test_mkl_transfer_matches_mean_and_covariance():
     source, target, mask = faces()
     wanted = statistics(rgb_to_lab(target), mask)
-    found = statistics(rgb_to_lab(match_colours(source, target, mask, "mkl")), mask)
+    found = statistics(rgb_to_lab(match_colors(source, target, mask, "mkl")), mask)
     np.testing.assert_allclose(found.mean, wanted.mean, atol=0.02)
     np.testing.assert_allclose(found.covariance, wanted.covariance, atol=0.02 * np.abs(wanted.covariance).max())
-    channels = statistics(rgb_to_lab(match_colours(source, target, mask, "lab")), mask)
-    assert np.abs(channels.covariance - wanted.covariance).max() > 0.1 * np.abs(wanted.covariance).max()  # not so "lab"
+    channels = statistics(rgb_to_lab(match_colors(source, target, mask, "lab")), mask)
+    # "lab" does not match the covariance
+    assert np.abs(channels.covariance - wanted.covariance).max() > 0.1 * np.abs(wanted.covariance).max()
 
 
-def test_monge_kantorovich_of_equal_colours_and_of_grey_ones_moves_nothing():
+def test_mkl_transfer_keeps_equal_and_gray_colors():
     source, _, mask = faces()
-    np.testing.assert_allclose(match_colours(source, source, mask, "mkl"), np.clip(source, 0, 1), atol=2e-3)
-    grey = source.mean(axis=2, keepdims=True).repeat(3, axis=2)  # a singular covariance
-    np.testing.assert_allclose(match_colours(grey, grey, mask, "mkl"), grey, atol=2e-3)
+    np.testing.assert_allclose(match_colors(source, source, mask, "mkl"), np.clip(source, 0, 1), atol=2e-3)
+    gray = source.mean(axis=2, keepdims=True).repeat(3, axis=2)  # a singular covariance
+    np.testing.assert_allclose(match_colors(gray, gray, mask, "mkl"), gray, atol=2e-3)
 
 
-def test_monge_kantorovich_is_limited_too():
+def test_mkl_gains_are_limited():
     source, target, mask = faces()
     flat = 0.5 + 0.05 * (source - source.mean())
-    found, had = (statistics(rgb_to_lab(x), mask).covariance for x in (match_colours(flat, target, mask, "mkl"), flat))
-    assert np.linalg.eigvalsh(found).max() <= 4.1 * np.linalg.eigvalsh(had).max()
+    matched = match_colors(flat, target, mask, "mkl")
+    after, before = (statistics(rgb_to_lab(x), mask).covariance for x in (matched, flat))
+    assert np.linalg.eigvalsh(after).max() <= 4.1 * np.linalg.eigvalsh(before).max()
 
 
-def test_none_and_what_is_no_transfer():
+def test_transfer_none_and_invalid_arguments():
     source, target, mask = faces()
-    np.testing.assert_array_equal(match_colours(source, target, mask, "none"), source)
+    np.testing.assert_array_equal(match_colors(source, target, mask, "none"), source)
     with pytest.raises(ValueError, match="'rgb'"):
-        match_colours(source, target, mask, "rgb")
+        match_colors(source, target, mask, "rgb")
     with pytest.raises(ValueError, match="one shape"):
-        match_colours(source, target[:32], mask)
+        match_colors(source, target[:32], mask)
 
 
 def means(source, targets, mask, memory):
-    """(n, 3): the mean Lab colour of the source brought to each of the targets in turn."""
-    matched = [match_colours(source, target, mask, "lab", memory) for target in targets]
+    """Match the source to each target in turn: its mean Lab colors (n, 3)."""
+    matched = [match_colors(source, target, mask, "lab", memory) for target in targets]
     return np.array([statistics(rgb_to_lab(face), mask).mean for face in matched])
 
 
 @pytest.mark.parametrize("frames", [4, 12])
-def test_a_memory_makes_a_flickering_target_steady(frames):
-    """White flicker of spread s leaves an average of time constant T with s * sqrt(a / (2 - a)), a = 1 - exp(-1/T)."""
+def test_color_memory_reduces_flicker(frames):
+    """An average of time constant T scales noise by sqrt(a / (2 - a)), a = 1 - exp(-1/T)."""
     source, target, mask = faces()
     flicker = np.random.default_rng(6).standard_normal((120, 1, 1, 1)).astype(np.float32)
     targets = target + np.float32(0.02) * flicker
-    loose, steady = (means(source, targets, mask, memory)[20:, 0].std() for memory in (None, ColourMemory(frames)))
-    share = 1 - np.exp(-1 / frames)
-    assert steady / loose == pytest.approx(np.sqrt(share / (2 - share)), rel=0.35) and steady < 0.5 * loose
+    raw, smoothed = (means(source, targets, mask, memory)[20:, 0].std() for memory in (None, ColorMemory(frames)))
+    weight = 1 - np.exp(-1 / frames)
+    assert smoothed / raw == pytest.approx(np.sqrt(weight / (2 - weight)), rel=0.35) and smoothed < 0.5 * raw
 
 
-def test_a_memory_follows_a_lasting_change_within_its_time():
+def test_color_memory_follows_a_change_with_its_time_constant():
     source, target, mask = faces()
     before, after = means(source, [target, target + np.float32(0.06)], mask, None)
-    found = means(source, [target] * 5 + [target + np.float32(0.06)] * 60, mask, ColourMemory(10))
-    way = (found[5:] - before)[:, 0] / (after - before)[0]
-    assert way[9] == pytest.approx(1 - np.exp(-1), abs=0.03) and way[-1] == pytest.approx(1, abs=0.01)
+    found = means(source, [target] * 5 + [target + np.float32(0.06)] * 60, mask, ColorMemory(10))
+    progress = (found[5:] - before)[:, 0] / (after - before)[0]
+    assert progress[9] == pytest.approx(1 - np.exp(-1), abs=0.03) and progress[-1] == pytest.approx(1, abs=0.01)
 
 
-def test_what_both_share_passes_at_once():
-    """A lamp that flickers lights the made face too: it is not held back."""
+def test_color_memory_does_not_delay_changes_of_both_faces():
+    """A flickering lamp also lights the generated face, so its change takes effect at once."""
     source, target, mask = faces()
-    memory, light = ColourMemory(12), np.float32(0.05)
+    memory, light = ColorMemory(12), np.float32(0.05)
     means(source, [target] * 5, mask, memory)
-    found = statistics(rgb_to_lab(match_colours(source + light, target + light, mask, "lab", memory)), mask).mean[0]
-    before, truth = (statistics(rgb_to_lab(x), mask).mean[0] for x in (target, target + light))
-    assert truth - before > 4 and abs(found - truth) < 0.3 * (truth - before)  # held back it would be by 92 %
+    found = statistics(rgb_to_lab(match_colors(source + light, target + light, mask, "lab", memory)), mask).mean[0]
+    before, after = (statistics(rgb_to_lab(x), mask).mean[0] for x in (target, target + light))
+    assert after - before > 4 and abs(found - after) < 0.3 * (after - before)  # smoothing would delay 92 % of it
 
 
-def test_a_cut_starts_anew():
+def test_color_memory_resets_at_a_cut():
     source, target, mask = faces()
     other = np.clip(target * np.float32(0.5), 0, 1)
-    memory = ColourMemory(50)
+    memory = ColorMemory(50)
     found = means(source, [target] * 3 + [other], mask, memory)
     np.testing.assert_allclose(found[3], means(source, [other], mask, None)[0], atol=1e-6)
-    near = target + np.float32(0.03)  # no cut by its colours
-    memory.forget()
+    near = target + np.float32(0.03)  # too close to be detected as a cut
+    memory.reset()
     np.testing.assert_allclose(means(source, [near], mask, memory), means(source, [near], mask, None), atol=1e-6)
     assert memory.age == 5
 
 
-def test_the_first_frame_needs_no_memory():
+def test_color_memory_returns_the_first_frame_unchanged():
     one, two = Statistics(np.ones(3), np.eye(3)), Statistics(np.zeros(3), 2 * np.eye(3))
-    assert ColourMemory(9).steady(one, two) == (one, two)
+    assert ColorMemory(9).smooth(one, two) == (one, two)
     with pytest.raises(ValueError, match="frames"):
-        ColourMemory(0)
+        ColorMemory(0)

@@ -1,4 +1,4 @@
-"""Outlines, depths and masks against geometry."""
+"""Face hulls, signed distances and masks."""
 
 import time
 
@@ -20,13 +20,13 @@ def landmarks():
 
 
 def inside(hull, x, y):
-    """Point in convex polygon by the definition: on one side of every edge."""
+    """Test which points are in a convex polygon by the definition: on one side of every edge."""
     following = np.roll(hull, -1, axis=0)
     cross = [(b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0]) for a, b in zip(hull, following)]
     return (np.array(cross) >= 0).all(axis=0)
 
 
-def test_the_hull_is_convex_and_holds_all_landmarks(landmarks):
+def test_face_hull_is_convex_and_contains_all_landmarks(landmarks):
     hull = face_hull(landmarks)
     x, y = landmarks.T
     assert inside(hull.mean(axis=0) + 1.000001 * (hull - hull.mean(axis=0)), x, y).all()
@@ -35,15 +35,15 @@ def test_the_hull_is_convex_and_holds_all_landmarks(landmarks):
     assert (edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0] > 0).all()
 
 
-def test_the_hull_reaches_mid_forehead():
+def test_face_hull_extends_to_mid_forehead():
     hull = face_hull(MEAN_FACE)
     brow, nose = MEAN_FACE[17:27, 1].min(), MEAN_FACE[33, 1]
-    rise = brow - hull[:, 1].min()
-    assert 0.4 < rise / (nose - brow) < 0.6  # the forehead is about as high as brow to nose base
-    assert 0.70 < np.ptp(hull[:, 1]) < 0.80  # of the crop
+    raised = brow - hull[:, 1].min()
+    assert 0.4 < raised / (nose - brow) < 0.6  # the forehead is about as high as brow to nose base
+    assert 0.70 < np.ptp(hull[:, 1]) < 0.80  # fraction of the crop
 
 
-def test_the_mask_is_zero_outside_the_hull_and_one_well_inside(landmarks):
+def test_face_mask_is_zero_outside_the_hull_and_one_well_inside(landmarks):
     mask = face_mask(landmarks, (220, 200))
     assert mask.shape == (220, 200) and mask.dtype == np.float32 and mask.min() == 0 and mask.max() == 1
     y, x = np.mgrid[:220, :200]
@@ -53,7 +53,7 @@ def test_the_mask_is_zero_outside_the_hull_and_one_well_inside(landmarks):
     assert (mask[inside(shrunk, x, y)] == 1).all()
 
 
-def test_the_mask_ramps_over_the_feather():
+def test_face_mask_ramps_over_the_feather():
     mask = face_mask(MEAN_FACE * 400, (400, 400), feather=40)
     hull = face_hull(MEAN_FACE * 400)
     depth = polygon_depth(hull, np.arange(400), np.arange(400))
@@ -62,22 +62,22 @@ def test_the_mask_ramps_over_the_feather():
     assert np.abs(np.diff(mask, axis=0)).max() < 1.6 / 40  # no jump anywhere
 
 
-def test_even_without_feather_the_border_is_antialiased():
+def test_border_is_antialiased_even_without_feather():
     mask = face_mask(turned(MEAN_FACE, 0.2, 60, (32, 32)), (64, 64), feather=0)
     assert 60 < ((mask > 0) & (mask < 1)).sum() < 250
-    # Its ramp of one pixel lies inside the hull, so the area falls short by half a pixel all around.
+    # Its ramp of one pixel is inside the hull, so half a pixel of the area is missing all around.
     hull = face_hull(turned(MEAN_FACE, 0.2, 60, (32, 32)))
     outline = np.linalg.norm(np.roll(hull, -1, axis=0) - hull, axis=1).sum()
     assert mask.sum() == pytest.approx(polygon_area(hull) - outline / 2, rel=0.01)
 
 
-def test_depth_is_the_distance_to_the_outline():
+def test_polygon_depth_is_the_distance_to_the_outline():
     square = np.array([[10.0, 10], [30, 10], [30, 30], [10, 30]])
     depth = polygon_depth(square, np.arange(40), np.arange(40))
     assert depth[20, 20] == 10 and depth[20, 12] == 2 and depth[10, 20] == 0 and depth[20, 5] == -5
 
 
-def test_the_mask_follows_roll_and_scale():
+def test_face_mask_is_equivariant_to_rotation_and_scale():
     upright = face_mask(turned(MEAN_FACE, 0, 100, (64, 64)), (129, 129))
     quarter = face_mask(turned(MEAN_FACE, np.pi / 2, 100, (64, 64)), (129, 129))
     np.testing.assert_allclose(np.rot90(upright, -1), quarter, atol=1e-4)
@@ -85,7 +85,7 @@ def test_the_mask_follows_roll_and_scale():
     np.testing.assert_allclose(double[::2, ::2], upright, atol=1e-4)
 
 
-def test_a_face_that_is_partly_or_wholly_outside(landmarks):
+def test_face_mask_of_a_face_partly_or_entirely_outside_the_image(landmarks):
     whole = face_mask(landmarks, (300, 300))
     np.testing.assert_array_equal(face_mask(landmarks, (120, 90)), whole[:120, :90])
     np.testing.assert_allclose(face_mask(landmarks - 50, (250, 250)), whole[50:, 50:], atol=1e-5)
@@ -99,14 +99,14 @@ def test_degenerate_landmarks_give_an_empty_mask():
         face_mask(np.zeros((5, 2)), (40, 40))
 
 
-def test_a_small_face_in_a_large_picture_is_cheap(landmarks):
+def test_face_mask_of_a_small_face_in_a_large_image_is_fast(landmarks):
     start = time.thread_time()
     face_mask(landmarks, (3000, 4000))
     assert time.thread_time() - start < 0.25  # 12 million pixels with 30 edges would take seconds
 
 
 def disc(side, radius, x, y):
-    """A mask (side, side) of a disc whose border is one pixel wide."""
+    """Return the mask (side, side) of a disc with a border one pixel wide."""
     rows, columns = np.mgrid[:side, :side]
     return np.clip(radius - np.hypot(columns - x, rows - y) + 0.5, 0, 1)
 
@@ -116,15 +116,16 @@ def test_contour_depth_is_the_distance_to_the_contour():
     rows, columns = np.mgrid[:64, :64]
     truth = 20 - np.hypot(columns - 30.3, rows - 33.6)
     assert depth.dtype == np.float32
-    np.testing.assert_allclose(depth, truth, atol=0.3)  # at the contour: half the way between the points of it
+    np.testing.assert_allclose(depth, truth, atol=0.3)  # near the contour: half the distance of its sample points
     far = np.abs(truth) > 3
     np.testing.assert_allclose(depth[far], truth[far], atol=0.15)
 
 
-def test_contour_depth_of_several_parts_and_of_none():
+def test_contour_depth_with_several_contours_or_none():
     parts = np.maximum(disc(64, 8, 15, 15), disc(64, 8, 48, 48))
     depth = contour_depth(parts)
-    assert depth[15, 15] == pytest.approx(8, abs=0.2) and depth[48, 48] == pytest.approx(8, abs=0.2) and depth[31, 32] < -10
+    assert depth[15, 15] == pytest.approx(8, abs=0.2) and depth[48, 48] == pytest.approx(8, abs=0.2)
+    assert depth[31, 32] < -10
     assert (contour_depth(np.zeros((5, 7))) == -12).all() and (contour_depth(np.ones((5, 7))) == 12).all()
 
 
@@ -133,20 +134,20 @@ def crop_landmarks():
     return MEAN_FACE * 64 - 0.5
 
 
-def test_a_region_holds_the_hull_and_all_of_both_brows(crop_landmarks):
+def test_region_contains_the_hull_and_both_brows(crop_landmarks):
     region = face_region(crop_landmarks, 64)
     hull = face_hull(crop_landmarks)
     assert region.size == pytest.approx(np.sqrt(polygon_area(hull)))
-    of_hull = polygon_depth(hull, np.arange(64), np.arange(64))
-    assert (region.depth >= of_hull - 1e-5)[of_hull > 0].all()
+    hull_depth = polygon_depth(hull, np.arange(64), np.arange(64))
+    assert (region.depth >= hull_depth - 1e-5)[hull_depth > 0].all()
     wide = face_region(turned(MEAN_FACE, 0, 800, (400, 400)), 800)
     x, y = np.rint(turned(MEAN_FACE, 0, 800, (400, 400))[17:27]).astype(int).T
-    share = wide.share(wide.depth, 0, 0.1, 1)
-    assert share[y, x].min() > 0.65  # little is left of the old brows' tails; by the hull alone 95 % would be
+    opacity = wide.alpha(wide.depth, 0, 0.1, 1)
+    assert opacity[y, x].min() > 0.65  # old brow tails mostly hidden; with the hull alone 95 % remain
 
 
-def test_the_far_side_of_a_turned_head_is_hardly_widened(crop_landmarks):
-    """There the brow ends at the head's outline: what lies beyond is background."""
+def test_region_is_hardly_widened_on_the_far_side_of_a_turned_head(crop_landmarks):
+    """The brow ends at the outline of the head there, and background is beyond it."""
     turned_away = crop_landmarks.copy()
     far = turned_away[:, 0] > 31.5
     turned_away[far, 0] = 31.5 + 0.4 * (turned_away[far, 0] - 31.5)
@@ -156,15 +157,15 @@ def test_the_far_side_of_a_turned_head_is_hardly_widened(crop_landmarks):
     assert right < 0.5 * left
 
 
-def test_along_the_rim_what_the_network_draws_only_adds(crop_landmarks):
+def test_generated_mask_only_extends_the_region_at_its_outline(crop_landmarks):
     hull = face_region(crop_landmarks, 64).depth
     np.testing.assert_array_equal(face_region(crop_landmarks, 64, np.zeros((64, 64))).depth, hull)
     more = face_region(crop_landmarks, 64, disc(64, 10, 32, 56)).depth
     assert hull.dtype == more.dtype == np.float32 and (more >= hull).all() and more[58, 32] > 3 > 0 > hull[58, 32]
 
 
-def drawn_mask(landmarks, holes=()):
-    """The network's mask as it is taught: the one mask, with something in front of it. holes: (mask (S, S) 0..1, ...)."""
+def generated_mask(landmarks, holes=()):
+    """Return a mask like those of training, with occluders. holes: (mask (S, S) 0..1, ...)."""
     mask = face_mask(landmarks, (64, 64))
     for hole in holes:
         mask = mask * (1 - hole)
@@ -172,92 +173,97 @@ def drawn_mask(landmarks, holes=()):
 
 
 def bar(x0, x1, y0, y1):
-    """(64, 64): 1 on a rectangle of pixels."""
+    """Return a mask (64, 64) that is 1 on a rectangle of pixels."""
     mask = np.zeros((64, 64))
     mask[y0:y1, x0:x1] = 1
     return mask
 
 
-def test_a_plain_drawn_mask_leaves_the_region_of_the_hull(crop_landmarks):
-    """Of the mask that training teaches, and of one of a narrower face, only the rim is missing."""
+def test_generated_mask_without_occluder_keeps_the_region_of_the_hull(crop_landmarks):
+    """Masks of training, and those of a narrower face, end inside the hull but are not holes."""
     hull = face_region(crop_landmarks, 64).depth
     narrow = 31.5 + (crop_landmarks - 31.5) * [0.9, 1]
-    for mask in (drawn_mask(crop_landmarks), drawn_mask(narrow)):
-        np.testing.assert_array_equal(face_region(crop_landmarks, 64, mask).depth, np.maximum(hull, contour_depth(mask)))
+    for mask in (generated_mask(crop_landmarks), generated_mask(narrow)):
+        region = face_region(crop_landmarks, 64, mask)
+        np.testing.assert_array_equal(region.depth, np.maximum(hull, contour_depth(mask)))
 
 
 @pytest.mark.parametrize("hole", [disc(64, 5, 36, 30), disc(64, 3, 24, 36), bar(26, 31, 22, 46)])
-def test_a_hole_well_inside_is_left_out_with_a_soft_edge(crop_landmarks, hole):
-    whole, region = face_region(crop_landmarks, 64), face_region(crop_landmarks, 64, drawn_mask(crop_landmarks, [hole]))
-    share, old_share = (each.share(each.depth, 0, 0.1, 1) for each in (region, whole))
+def test_hole_in_the_generated_mask_is_left_out_with_a_soft_edge(crop_landmarks, hole):
+    whole = face_region(crop_landmarks, 64)
+    region = face_region(crop_landmarks, 64, generated_mask(crop_landmarks, [hole]))
+    opacity, old_opacity = (each.alpha(each.depth, 0, 0.1, 1) for each in (region, whole))
     from_hole = -contour_depth(hole)
     middle = from_hole <= from_hole.min() + 0.1
-    assert share[middle].max() < 0.2 and old_share[middle].min() == 1
+    assert opacity[middle].max() < 0.2 and old_opacity[middle].min() == 1
     far = from_hole > 3.5
     np.testing.assert_array_equal(region.depth[far & (whole.depth < 4)], whole.depth[far & (whole.depth < 4)])
-    np.testing.assert_array_equal(share[far], old_share[far])
+    np.testing.assert_array_equal(opacity[far], old_opacity[far])
     inside = whole.depth > 6
-    assert np.abs(share[inside & (np.abs(from_hole) < 0.6)] - 0.5).max() < 0.3  # half at the edge
-    assert max(np.abs(np.diff(share * inside, axis=k))[inside.take(range(63), k) & inside.take(range(1, 64), k)].max()
+    assert np.abs(opacity[inside & (np.abs(from_hole) < 0.6)] - 0.5).max() < 0.3  # half at the edge
+    assert max(np.abs(np.diff(opacity * inside, axis=k))[inside.take(range(63), k) & inside.take(range(1, 64), k)].max()
                for k in (0, 1)) < 0.6
 
 
-@pytest.mark.parametrize("hole", [bar(31, 32, 20, 46), disc(64, 1.2, 36, 30), disc(64, 1, 24, 36) + disc(64, 1, 40, 40)])
-def test_a_few_pixels_are_no_hole(crop_landmarks, hole):
-    mask = drawn_mask(crop_landmarks, [hole])
+@pytest.mark.parametrize("hole", [bar(31, 32, 20, 46), disc(64, 1.2, 36, 30),
+                                  disc(64, 1, 24, 36) + disc(64, 1, 40, 40)])
+def test_hole_of_a_few_pixels_is_ignored(crop_landmarks, hole):
+    mask = generated_mask(crop_landmarks, [hole])
     assert (mask[face_mask(crop_landmarks, (64, 64)) == 1] < 0.5).any()
-    whole = face_region(crop_landmarks, 64)
-    share, old_share = (each.share(each.depth, 0, 0.1, 1) for each in (face_region(crop_landmarks, 64, mask), whole))
-    np.testing.assert_array_equal(share, old_share)
+    regions = face_region(crop_landmarks, 64, mask), face_region(crop_landmarks, 64)
+    opacity, old_opacity = (each.alpha(each.depth, 0, 0.1, 1) for each in regions)
+    np.testing.assert_array_equal(opacity, old_opacity)
 
 
 @pytest.mark.parametrize("hand", [bar(0, 30, 34, 44), bar(36, 64, 28, 38), bar(26, 38, 40, 64), bar(26, 36, 0, 30)])
-def test_what_reaches_in_from_outside_is_left_out_up_to_the_border(crop_landmarks, hand):
-    """In the soft rim every drawn mask is low: it goes on there as it comes out of the core, not all around the face."""
-    region = face_region(crop_landmarks, 64, drawn_mask(crop_landmarks, [hand]))
+def test_occluder_that_enters_from_outside_is_left_out_up_to_the_border(crop_landmarks, hand):
+    """Every mask is low in the soft border; the occluder continues there only next to its hole."""
+    region = face_region(crop_landmarks, 64, generated_mask(crop_landmarks, [hand]))
     whole = face_region(crop_landmarks, 64)
     from_hand = -contour_depth(hand)
-    assert (region.share(region.depth, 0, 0.1, 1)[from_hand < -1.9] < 0.45).all()
+    opacity, old_opacity = (each.alpha(each.depth, 0, 0.1, 1) for each in (region, whole))
+    assert (opacity[from_hand < -1.9] < 0.45).all()
     away = from_hand > 6
-    np.testing.assert_array_equal(region.share(region.depth, 0, 0.1, 1)[away], whole.share(whole.depth, 0, 0.1, 1)[away])
+    np.testing.assert_array_equal(opacity[away], old_opacity[away])
     assert away[whole.depth > 0].mean() > 0.3
 
 
-def test_a_mask_that_hardly_shows_a_face_is_not_believed(crop_landmarks):
+def test_mask_that_covers_too_little_of_the_face_is_not_trusted(crop_landmarks):
     hull = face_region(crop_landmarks, 64).depth
-    seen = drawn_mask(crop_landmarks, [bar(0, 64, 30, 64)])
-    assert face_region(crop_landmarks, 64, seen).depth[40, 31] < 0
-    nothing = drawn_mask(crop_landmarks, [bar(0, 64, 20, 64)])
+    partly_occluded = generated_mask(crop_landmarks, [bar(0, 64, 30, 64)])
+    assert face_region(crop_landmarks, 64, partly_occluded).depth[40, 31] < 0
+    nothing = generated_mask(crop_landmarks, [bar(0, 64, 20, 64)])
     assert (face_region(crop_landmarks, 64, nothing).depth >= hull).all()
 
 
-def test_holes_of_a_mask_that_is_sure_of_nothing_are_not_believed(crop_landmarks):
-    """As a network draws before it has learned where faces are: just above one half, here and there below."""
-    mask = 0.2 + 0.4 * drawn_mask(crop_landmarks, [disc(64, 5, 36, 30)])
+def test_holes_of_a_mask_without_confidence_are_ignored(crop_landmarks):
+    """An untrained network generates such masks: just above 0.5, and below it in some pixels."""
+    mask = 0.2 + 0.4 * generated_mask(crop_landmarks, [disc(64, 5, 36, 30)])
     assert (face_region(crop_landmarks, 64, mask).depth >= face_region(crop_landmarks, 64).depth).all()
 
 
-def test_a_region_ends_where_the_crop_ends(crop_landmarks):
+def test_region_ends_at_the_border_of_the_crop(crop_landmarks):
     depth = face_region(crop_landmarks, 64, np.ones((64, 64))).depth
     assert (depth[[0, -1]] < 0).all() and (depth[:, [0, -1]] < 0).all() and depth[1:-1, 1:-1].min() == 0.5
 
 
 @pytest.mark.parametrize("erode, feather", [(0, 0.1), (0.05, 0.1), (0.1, 0.3), (-0.05, 0)])
 def test_erode_and_feather_are_in_proportion_to_the_face(erode, feather):
-    def share(side):
+    def opacity(side):
         region = face_region(turned(MEAN_FACE, 0.2, side, (side, side)), 2 * side + 1)
-        return region.share(region.depth, erode, feather, 0.01)
+        return region.alpha(region.depth, erode, feather, 0.01)
 
-    np.testing.assert_allclose(share(200)[::2, ::2], share(100), atol=0.02 if feather else 1)
-    assert share(200).sum() == pytest.approx(4 * share(100).sum(), rel=0.01)
+    np.testing.assert_allclose(opacity(200)[::2, ::2], opacity(100), atol=0.02 if feather else 1)
+    assert opacity(200).sum() == pytest.approx(4 * opacity(100).sum(), rel=0.01)
 
 
 def test_erode_moves_the_outline_and_feather_widens_the_border(crop_landmarks):
     region = face_region(crop_landmarks, 64)
     line = np.linspace(-20, 20, 4001, dtype=np.float32)  # depths, crop pixels
-    share = region.share(line, 0.1, 0.2, 1)
-    begin, end = line[share > 0][0], line[share < 1][-1]
-    assert begin == pytest.approx(0.1 * region.size, abs=0.1) and end - begin == pytest.approx(0.2 * region.size, abs=0.3)
-    assert share[np.abs(line - 0.2 * region.size) < 0.005] == pytest.approx(0.5, abs=0.01)
-    sharp = region.share(line, 0, 0, 2.0)
-    assert line[sharp < 1][-1] == pytest.approx(2, abs=0.1)  # never narrower than a pixel of the picture
+    opacity = region.alpha(line, 0.1, 0.2, 1)
+    begin, end = line[opacity > 0][0], line[opacity < 1][-1]
+    assert begin == pytest.approx(0.1 * region.size, abs=0.1)
+    assert end - begin == pytest.approx(0.2 * region.size, abs=0.3)
+    assert opacity[np.abs(line - 0.2 * region.size) < 0.005] == pytest.approx(0.5, abs=0.01)
+    sharp = region.alpha(line, 0, 0, 2.0)
+    assert line[sharp < 1][-1] == pytest.approx(2, abs=0.1)  # never narrower than an image pixel

@@ -1,4 +1,4 @@
-"""Faces of DeepFaceLab and faceswap, against files put together here byte by byte as those programs write them."""
+"""Faces of DeepFaceLab and faceswap, in files built byte by byte as those programs write them."""
 
 import ast
 import os
@@ -12,11 +12,11 @@ import pytest
 
 from data.geometry.alignment import MEAN_FACE, crop_transform
 from data.interchange import dfl_faceswap
-from data.interchange.dfl_faceswap import (DflFace, FaceswapFace, FormatError, dfl_face, faceswap_face, kind_of,
-    read_dfl, read_faceswap, read_fsa, write_dfl_jpeg, write_fsa)  # fmt: skip
+from data.interchange.dfl_faceswap import (DflFace, FaceswapFace, FormatError, detect_format, read_dfl, read_faceswap,
+    read_fsa, to_dfl_face, to_faceswap_face, write_dfl_jpeg, write_fsa)  # fmt: skip
 from data.interchange.face_png import FaceRecord, write_face
 from data.interchange.restricted_unpickler import dump_plain, read_plain
-from data.media.image_io import PictureError, encode_picture, read_label, read_picture
+from data.media.image_io import ImageError, encode_image, read_image, read_label
 from data.media.provenance import DigitalSource
 
 SIZE = 48
@@ -68,7 +68,7 @@ def segment(marker, payload):
 
 def dfl_jpeg(path, pixels, payload):
     """An ordinary JPEG with an APP15 segment right behind its JFIF header."""
-    jpeg = encode_picture("a.jpg", pixels, None)[0]
+    jpeg = encode_image("a.jpg", pixels, None)[0]
     path.write_bytes(jpeg[:20] + segment(0xEF, payload) + jpeg[20:])
     return path
 
@@ -78,7 +78,7 @@ def chunk(kind, body):
 
 
 def png_with(path, pixels, chunks, before=b"IDAT"):
-    png = encode_picture("a.png", pixels, None)[0]
+    png = encode_image("a.png", pixels, None)[0]
     place = png.index(before) - 4
     path.write_bytes(png[:place] + chunks + png[place:])
     return path
@@ -113,7 +113,7 @@ def test_a_dfl_jpeg_is_read(tmp_path, pixels):
 
 def test_an_old_dfl_png_is_read(tmp_path, pixels):
     path = png_with(tmp_path / "a.png", pixels, chunk(b"fcWp", pickled(dfl_entries())), before=b"IEND")
-    assert kind_of(path) == "dfl"
+    assert detect_format(path) == "dfl"
     np.testing.assert_array_equal(read_dfl(path).source_landmarks, LANDMARKS)
 
 
@@ -158,7 +158,7 @@ def test_a_wrong_dfl_field_is_named(tmp_path, pixels, name, value, reason, monke
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_pickle_of_protocol_0_is_refused_and_named(tmp_path, pixels):
+def test_a_pickle_of_protocol_0_is_rejected_and_named(tmp_path, pixels):
     with pytest.raises(FormatError, match="a.jpg.* os.system"):
         read_dfl(dfl_jpeg(tmp_path / "a.jpg", pixels, b"cos\nsystem\n(S'echo'\ntR."))
 
@@ -194,14 +194,14 @@ def test_a_dfl_jpeg_is_written_as_dfl_reads_it(tmp_path, pixels, source):
         "seg_ie_polys": {"polys": [{"type": 1, "pts": TRIANGLE}]},
     }  # fmt: skip
     assert read_label(path) is source
-    assert np.abs(read_picture(path).pixels.astype(int) - pixels).mean() < 4
+    assert np.abs(read_image(path).pixels.astype(int) - pixels).mean() < 4
     got = read_dfl(path)
     assert got.source_filename == "00017.png" and got.polygons[0][0] is True
 
 
-def test_a_dfl_jpeg_that_dfl_would_not_read_is_not_written(tmp_path, pixels):
+def test_a_jpeg_that_dfl_cannot_read_is_not_written(tmp_path, pixels):
     for name in ("a.jpeg", "a.png", "a.JPG"):
-        with pytest.raises(FormatError, match=r"ends in \.jpg"):
+        with pytest.raises(FormatError, match=r"end in \.jpg"):
             write_dfl_jpeg(tmp_path / name, pixels, DflFace(ALIGNED))
     with pytest.raises(FormatError, match="a JPEG holds 65,533"):
         write_dfl_jpeg(tmp_path / "a.jpg", pixels, DflFace(ALIGNED, polygons=((True, np.zeros((4000, 2))),)))
@@ -210,8 +210,8 @@ def test_a_dfl_jpeg_that_dfl_would_not_read_is_not_written(tmp_path, pixels):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_our_record_for_dfl(record):
-    face = dfl_face(record)
+def test_to_dfl_face(record):
+    face = to_dfl_face(record)
     np.testing.assert_array_equal(face.landmarks, record.face_landmarks)
     np.testing.assert_array_equal(face.source_landmarks, LANDMARKS)
     assert face.source_filename == "00007.png" and face.face_type == "head"
@@ -228,18 +228,21 @@ def test_a_faceswap_png_is_read(tmp_path, pixels):
 
 
 @pytest.mark.parametrize("text", [
-    "", "{", "{[]: 1}", "{'a' 1}", "[1, 2", "]", "[1)", "# a", "os.system('echo')", "1 + 1", "1 1", "'\\q'", "'\\N{BULLET}'",
+    "", "{", "{[]: 1}", "{'a' 1}", "[1, 2", "]", "[1)", "# a", "os.system('echo')", "1 + 1", "1 1", "'\\q'",
+    "'\\N{BULLET}'",
     "'\\U00110000'", "'a\nb'", "'a\0b'", "1" * 9999, "1_000", "0x1", "1if 1else 2", "-" * 9999 + "1", "1" + "+1" * 9999,
-    "not " * 9999 + "1", "lambda: " * 999 + "1", "[" * 9999, "[" * 9999 + "]" * 9999, "(" * 17 + ")" * 17, "{'a': " * 17,
+    "not " * 9999 + "1", "lambda: " * 999 + "1", "[" * 9999, "[" * 9999 + "]" * 9999, "(" * 17 + ")" * 17,
+    "{'a': " * 17,
     "1" + "[0]" * 9999, "f" + "()" * 9999, "'a' " * 9999,
 ])  # fmt: skip
-def test_what_is_no_literal_or_too_deep_is_refused(text):
-    with pytest.raises(ValueError, match="no literal|nested deeper"):
-        dfl_faceswap._literal(text)
+def test_texts_that_are_not_shallow_literals_are_rejected(text):
+    with pytest.raises(ValueError, match="not a literal|nested deeper"):
+        dfl_faceswap._parse_literal(text)
 
 
-def test_a_literal_that_is_no_face_is_refused(tmp_path, pixels):
-    for text in ("", "7", "[]", "{'alignments': {}}", "{'alignments': {}, 'source': {}}", "__import__('os').system('echo')"):
+def test_a_literal_that_is_not_a_face_is_rejected(tmp_path, pixels):
+    for text in ("", "7", "[]", "{'alignments': {}}", "{'alignments': {}, 'source': {}}",
+                 "__import__('os').system('echo')"):
         path = faceswap_png(tmp_path / "bad.png", pixels, text)
         with pytest.raises(FormatError, match="bad.png: its faceswap data cannot be used"):
             read_faceswap(path)
@@ -249,8 +252,8 @@ def test_a_literal_that_is_no_face_is_refused(tmp_path, pixels):
     {"a": [1, -2.5, 1e-5, True, False, None], "c": {}, "d": ()}, [], (1,), "", -1,
     (b"\x00\xff'\"\\", "it's \"\n\t\\ \u00e9 \u2028 \U0001f600 \x7f"),
 ])  # fmt: skip
-def test_whatever_repr_writes_is_a_literal(value):
-    assert dfl_faceswap._literal(repr(value)) == value == ast.literal_eval(repr(value))
+def test_the_output_of_repr_is_a_literal(value):
+    assert dfl_faceswap._parse_literal(repr(value)) == value == ast.literal_eval(repr(value))
 
 
 @pytest.mark.parametrize("change, reason", [
@@ -266,13 +269,13 @@ def test_a_wrong_faceswap_field_is_named(tmp_path, pixels, change, reason):
         read_faceswap(faceswap_png(tmp_path / "bad.png", pixels, text))
 
 
-def test_a_faceswap_text_beyond_the_limit_is_refused_unread(tmp_path):
+def test_a_faceswap_text_above_the_limit_is_rejected_unread(tmp_path):
     path = tmp_path / "huge.png"
     with open(path, "wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(13)))
         file.write(struct.pack(">I", 100 << 20) + b"iTXtfaceswap\0\0\0\0\0")
         file.truncate(101 << 20)
-    with pytest.raises(PictureError, match="huge.png.*104,857,600 bytes"):
+    with pytest.raises(ImageError, match="huge.png.*104,857,600 bytes"):
         read_faceswap(path)
 
 
@@ -304,36 +307,38 @@ def test_an_older_fsa_with_arrays_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("stored, reason", [
-    ({}, "__meta__ is missing"), ({"__meta__": {"version": 1.0}, "__data__": {}}, "version before 2"),
+    ({}, "__meta__ is missing"), ({"__meta__": {"version": 1.0}, "__data__": {}}, "version is before 2"),
     ({"__meta__": {}, "__data__": {}}, "version is missing"),
     ({"__meta__": {"version": 2.4}}, "__data__ is missing"), ([], "__meta__ is missing"),
     ({"__meta__": {"version": 2.4}, "__data__": {"a": 5}}, "frame 'a'"),
     ({"__meta__": {"version": 2.4}, "__data__": {"a": {"faces": [5]}}}, "frame 'a'"),
-    ({"__meta__": {"version": 2.4}, "__data__": {"a": {"faces": [fsa_face(landmarks_xy=[[1.0] * 2] * 4)]}}}, "must be 68 x 2"),
+    ({"__meta__": {"version": 2.4}, "__data__": {"a": {"faces": [fsa_face(landmarks_xy=[[1.0] * 2] * 4)]}}},
+     "must be 68 x 2"),
     ({"__meta__": {"version": 2.4}, "__data__": {"../": {"faces": []}}}, "frame name"),
     (b"\x80\2cposix\nsystem\nX\4\0\0\0echo\x85R.", "posix.system"), (b"", "cut short"),
 ])  # fmt: skip
-def test_a_wrong_fsa_is_refused_in_one_line(tmp_path, stored, reason):
+def test_a_wrong_fsa_gives_one_line(tmp_path, stored, reason):
     path = fsa(tmp_path / "bad.fsa", stored)
     with pytest.raises(FormatError, match=reason) as caught:
         read_fsa(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_fsa_that_is_no_such_file(tmp_path, monkeypatch):
+def test_files_that_are_not_an_fsa(tmp_path, monkeypatch):
     (tmp_path / "a.fsa").write_bytes(b"not compressed")
-    with pytest.raises(FormatError, match="a.fsa cannot be used .it is not compressed"):
+    with pytest.raises(FormatError, match="a.fsa cannot be used .it is not zlib-compressed"):
         read_fsa(tmp_path / "a.fsa")
     with pytest.raises(FormatError, match="missing.fsa cannot be used .No such file"):
         read_fsa(tmp_path / "missing.fsa")
-    whole = fsa(tmp_path / "b.fsa", {"__meta__": {"version": 2.4}, "__data__": {"a": {"faces": [fsa_face()]}}}).read_bytes()
+    whole = fsa(tmp_path / "b.fsa", {"__meta__": {"version": 2.4},
+                                     "__data__": {"a": {"faces": [fsa_face()]}}}).read_bytes()
     (tmp_path / "b.fsa").write_bytes(whole[:-9])
     with pytest.raises(FormatError, match="b.fsa cannot be used .it is cut short"):
         read_fsa(tmp_path / "b.fsa")
-    monkeypatch.setattr(dfl_faceswap, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(dfl_faceswap, "MAX_BYTES", 1 << 20)
     bomb = fsa(tmp_path / "bomb.fsa", bytes(50 << 20))
     tracemalloc.start()
-    with pytest.raises(FormatError, match="comes to more than 1,048,576 bytes"):
+    with pytest.raises(FormatError, match="decompresses to more than 1,048,576 bytes"):
         read_fsa(bomb)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -342,46 +347,48 @@ def test_an_fsa_that_is_no_such_file(tmp_path, monkeypatch):
 
 def test_an_fsa_is_written_as_faceswap_reads_it(tmp_path, record):
     path = tmp_path / "a.fsa"
-    write_fsa(path, {"a.png": [FaceswapFace(LANDMARKS, "a.png")], "b.png": [], "clip 1_000007.png": [faceswap_face(record)]})
+    write_fsa(path, {"a.png": [FaceswapFace(LANDMARKS, "a.png")], "b.png": [],
+                     "clip 1_000007.png": [to_faceswap_face(record)]})
     pickle = zlib.decompress(path.read_bytes())
     assert not {word.name for word, _, _ in pickletools.genops(pickle)} & {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"}
     stored = read_plain(pickle)
     assert stored["__meta__"] == {"version": 2.4}
     low, high = np.floor(LANDMARKS.min(axis=0)), np.ceil(LANDMARKS.max(axis=0))
     face = dict(zip("xywh", (*low, *(high - low)))) | {"landmarks_xy": LANDMARKS.tolist(), "mask": {}, "identity": {}}
-    assert stored["__data__"]["a.png"] == {"faces": [face], "video_meta": {}} and stored["__data__"]["b.png"]["faces"] == []
+    assert stored["__data__"]["a.png"] == {"faces": [face],
+                                           "video_meta": {}} and stored["__data__"]["b.png"]["faces"] == []
     assert all(type(stored["__data__"]["a.png"]["faces"][0][key]) is int for key in "xywh")
-    assert faceswap_face(record).source_filename == "clip 1_000007.png"
+    assert to_faceswap_face(record).source_filename == "clip 1_000007.png"
     np.testing.assert_array_equal(read_fsa(path)["clip 1_000007.png"][0].landmarks, LANDMARKS)
 
 
 # All of them
 
 
-def test_whose_face_a_file_is(tmp_path, pixels, record):
+def test_detect_format(tmp_path, pixels, record):
     write_face(tmp_path / "ours.png", pixels, record)
-    assert kind_of(tmp_path / "ours.png") == "ours"
-    assert kind_of(dfl_jpeg(tmp_path / "a.jpg", pixels, pickled(dfl_entries()))) == "dfl"
-    assert kind_of(faceswap_png(tmp_path / "a.png", pixels, faceswap_text())) == "faceswap"
+    assert detect_format(tmp_path / "ours.png") == "ours"
+    assert detect_format(dfl_jpeg(tmp_path / "a.jpg", pixels, pickled(dfl_entries()))) == "dfl"
+    assert detect_format(faceswap_png(tmp_path / "a.png", pixels, faceswap_text())) == "faceswap"
     for name in ("plain.png", "plain.jpg", "plain.bmp"):
-        (tmp_path / name).write_bytes(encode_picture(name, pixels, DigitalSource.TRAINED)[0])
-    assert kind_of(dfl_jpeg(tmp_path / "graphic.jpg", pixels, b"Q 95")) is None  # an APP15 of another program
+        (tmp_path / name).write_bytes(encode_image(name, pixels, DigitalSource.TRAINED)[0])
+    assert detect_format(dfl_jpeg(tmp_path / "graphic.jpg", pixels, b"Q 95")) is None  # an APP15 of another program
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "empty.png").touch()
     for name in ("plain.png", "plain.jpg", "plain.bmp", "broken.jpg", "empty.png", "missing.png", "."):
-        assert kind_of(tmp_path / name) is None
+        assert detect_format(tmp_path / name) is None
 
 
 @pytest.mark.parametrize("name", ["plain.jpg", "plain.png", "plain.bmp"])
-def test_an_ordinary_picture_is_no_face(tmp_path, pixels, name):
-    (tmp_path / name).write_bytes(encode_picture(name, pixels, None)[0])
+def test_an_ordinary_image_is_not_a_face(tmp_path, pixels, name):
+    (tmp_path / name).write_bytes(encode_image(name, pixels, None)[0])
     for read in (read_dfl, read_faceswap):
-        with pytest.raises(FormatError, match=f"{name} is no aligned face"):
+        with pytest.raises(FormatError, match=f"{name} is not an aligned face"):
             read(tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", ["dfl", "faceswap", "fsa"])
-def test_mutations_are_read_or_refused(tmp_path, pixels, kind):
+def test_mutations_are_read_or_rejected(tmp_path, pixels, kind):
     rng = np.random.default_rng(2)
     payload = {"dfl": pickled(dfl_entries()), "faceswap": faceswap_text().encode("latin-1")}
     payload["fsa"] = dump_plain({"__meta__": {"version": 2.4}, "__data__": {"a": {"faces": [fsa_face()]}}})
@@ -402,8 +409,8 @@ def test_mutations_are_read_or_refused(tmp_path, pixels, kind):
             whole = bytearray(path.read_bytes())
             whole[rng.integers(len(whole))] = rng.integers(256)
             path.write_bytes(whole[: rng.integers(len(whole))] if turn % 2 else whole)
-        kind_of(path)
+        detect_format(path)
         try:
             read(path)
-        except PictureError as error:
+        except ImageError as error:
             assert str(path) in str(error) and "\n" not in str(error)

@@ -1,4 +1,4 @@
-"""The inert reader of pickles: plain data is read as the pickle module would, all else is refused and named."""
+"""The restricted unpickler reads plain data like pickle; anything else is rejected and named."""
 
 import base64
 import os
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data.interchange import restricted_unpickler
-from data.interchange.restricted_unpickler import InertError, dump_plain, read_plain
+from data.interchange.restricted_unpickler import UnpicklerError, dump_plain, read_plain
 
-# One dictionary as numpy 2.4 and the pickle module of Python 3.11 write it in each protocol; its values are in EXPECTED.
+# EXPECTED as pickled in each protocol by Python 3.11 and numpy 2.4.
 PICKLED = {
     2: """
         gAJ9cQAoWAYAAABwb2ludHNxAWNudW1weS5fY29yZS5tdWx0aWFycmF5Cl9yZWNvbnN0cnVjdApxAmNudW1weQpuZGFycmF5CnEDSwCFcQRjX2
@@ -85,7 +85,7 @@ def text(value):
 
 
 @pytest.mark.parametrize("protocol", PICKLED)
-def test_what_numpy_pickles_is_read_in_every_protocol(protocol):
+def test_pickles_of_numpy_are_read_in_every_protocol(protocol):
     assert_same(read_plain(pickled(protocol)), EXPECTED)
 
 
@@ -112,13 +112,14 @@ def test_dumped_pickles_hold_no_name_and_no_call():
     assert not set(words) & {"GLOBAL", "STACK_GLOBAL", "INST", "REDUCE", "BUILD", "NEWOBJ"}
 
 
-@pytest.mark.parametrize("value", [None, b"bytes", (1, 2), {1, 2}, 1 << 31, np.zeros(2), [np.float32(1)], {"a": object()}])
+@pytest.mark.parametrize("value", [None, b"bytes", (1, 2), {1, 2}, 1 << 31, np.zeros(2), [np.float32(1)],
+                                   {"a": object()}])
 def test_only_plain_values_are_dumped(value):
     with pytest.raises(TypeError, match="dump_plain: expected"):
         dump_plain(value)
 
 
-HARMFUL = {
+MALICIOUS = {
     b"cos\nsystem\n(S'echo'\ntR.": "os.system",
     b"\x80\x02cos\nsystem\n" + text("echo") + b"\x85R.": "os.system",
     b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R.": "builtins.eval",
@@ -134,16 +135,16 @@ HARMFUL = {
 }
 
 
-@pytest.mark.parametrize("data, name", HARMFUL.items())
-def test_everything_else_is_refused_and_named(data, name, monkeypatch):
+@pytest.mark.parametrize("data, name", MALICIOUS.items())
+def test_anything_else_is_rejected_and_named(data, name, monkeypatch):
     monkeypatch.setattr(os, "system", lambda command: pytest.fail("it was called"))
-    with pytest.raises(InertError) as caught:
+    with pytest.raises(UnpicklerError) as caught:
         read_plain(data)
     assert name in str(caught.value) and str(caught.value).isprintable()
 
 
 def array(shape=b"K\x02\x85", kind=b"f4", order=b"<", raw=b"\0" * 8):
-    """The pickle of an array, put together by hand. shape: the instructions that make it."""
+    """Build the pickle of an array by hand. shape: the instructions that build the shape."""
     dtype = b"cnumpy\ndtype\nX\x02\0\0\0" + kind + b"\x89\x88\x87R"
     dtype += b"(K\x03X\x01\0\0\0" + order + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
     empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R"
@@ -156,7 +157,7 @@ def test_an_array_put_together_by_hand():
     np.testing.assert_array_equal(got, [1.5, -2])
 
 
-@pytest.mark.parametrize("spoiled, reason", [
+@pytest.mark.parametrize("changes, reason", [
     (dict(kind=b"O8"), "type 'O8'"), (dict(kind=b"V8"), "type 'V8'"), (dict(kind=b"M8"), "type 'M8'"),
     (dict(order=b"!"), "dtype"),
     (dict(shape=b"K\x03\x85"), "size does not fit"), (dict(shape=b"J\xfe\xff\xff\xff\x85"), "size does not fit"),
@@ -165,74 +166,76 @@ def test_an_array_put_together_by_hand():
     (dict(shape=b"K\x02"), "unknown form"), (dict(shape=b"(" + b"K\x01" * 9 + b"t"), "unknown form"),
     (dict(shape=b"\x88\x85"), "size does not fit"),
 ])  # fmt: skip
-def test_arrays_that_are_not_plain_are_refused(spoiled, reason):
-    with pytest.raises(InertError, match=reason):
-        read_plain(array(**spoiled))
+def test_arrays_that_are_not_plain_are_rejected(changes, reason):
+    with pytest.raises(UnpicklerError, match=reason):
+        read_plain(array(**changes))
 
 
-def test_an_unfinished_array_is_refused():
-    with pytest.raises(InertError, match="unfinished"):
+def test_an_unfinished_array_is_rejected():
+    with pytest.raises(UnpicklerError, match="unfinished"):
         read_plain(b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R.")
-    with pytest.raises(InertError, match="unfinished"):
+    with pytest.raises(UnpicklerError, match="unfinished"):
         read_plain(b"\x80\x03cnumpy\nndarray\n.")
 
 
 @pytest.mark.parametrize("data, reason", [
-    (b"", "cut short"), (b"\x80\x04]", "cut short"), (b"\x80\x04.", "value is missing"), (b"\x80\x04e.", "mark is missing"),
+    (b"", "cut short"), (b"\x80\x04]", "cut short"), (b"\x80\x04.", "value is missing"),
+    (b"\x80\x04e.", "mark is missing"),
     (b"\x80\x06N.", "protocol 6"), (b"\x80\x04](K\x01", "cut short"), (b"\x80\x04K", "damaged"),
     (b"\x80\x04G123", "damaged"),
-    (b"\x80\x04(.", "value is missing"), (b"\x80\x04]K\x01(a.", "value is missing"), (b"\x80\x04h\x05.", "never made"), (b"\x80\x04K\x01K\x02a.", "cannot be filled"),
-    (b"\x80\x04}K\x01K\x02s.", "key that is not text"), (b"\x80\x04}(X\x01\0\0\0au.", "without a value"),
-    (b"\x80\x04K\x01K\x02b.", "state of plain data"), (b"\x80\x04K\x01)R.", "cannot be called"),
+    (b"\x80\x04(.", "value is missing"), (b"\x80\x04]K\x01(a.", "value is missing"),
+    (b"\x80\x04h\x05.", "unknown value"), (b"\x80\x04K\x01K\x02a.", "something else than a list"),
+    (b"\x80\x04}K\x01K\x02s.", "key that is not a str"), (b"\x80\x04}(X\x01\0\0\0au.", "without a value"),
+    (b"\x80\x04K\x01K\x02b.", "state of plain data"), (b"\x80\x04K\x01)R.", "something else than an allowed"),
     (b"\x80\x04X\x01\0\0\0\xff.", "damaged"),
     (b"\x80\x04\x8a\x09" + b"\x7f" * 9 + b".", "64 bits"), (b"\x80\x04\x8d" + b"\xff" * 8 + b".", "damaged"),
     (b"\xff", "damaged"),
 ])  # fmt: skip
-def test_what_is_damaged_is_refused_in_a_word(data, reason):
-    with pytest.raises(InertError, match=reason):
+def test_damaged_pickles_are_rejected_with_a_reason(data, reason):
+    with pytest.raises(UnpicklerError, match=reason):
         read_plain(data)
 
 
 def test_limits(monkeypatch):
-    with pytest.raises(InertError, match="more than 50 values"):
-        read_plain(dump_plain([0.5] * 60), most_values=50)
-    with pytest.raises(InertError, match="more than 50 values"):
-        read_plain(b"\x80\x04" + b"(" * 60 + b"N.", most_values=50)
-    with pytest.raises(InertError, match="more than 25 lists"):
-        read_plain(b"\x80\x04" + b"]" * 40 + b".", most_values=100)
-    with pytest.raises(InertError, match="remembers too much"):
-        read_plain(b"\x80\x04N" + b"\x94" * 60 + b".", most_values=100)
-    with pytest.raises(InertError, match="deeper than 32"):
+    with pytest.raises(UnpicklerError, match="more than 50 values"):
+        read_plain(dump_plain([0.5] * 60), max_values=50)
+    with pytest.raises(UnpicklerError, match="more than 50 values"):
+        read_plain(b"\x80\x04" + b"(" * 60 + b"N.", max_values=50)
+    with pytest.raises(UnpicklerError, match="more than 25 lists"):
+        read_plain(b"\x80\x04" + b"]" * 40 + b".", max_values=100)
+    with pytest.raises(UnpicklerError, match="too many remembered"):
+        read_plain(b"\x80\x04N" + b"\x94" * 60 + b".", max_values=100)
+    with pytest.raises(UnpicklerError, match="deeper than 32"):
         read_plain(b"\x80\x04" + b"]" * 40 + b"a" * 39 + b".")
-    monkeypatch.setattr(restricted_unpickler, "MOST_BYTES", 100)
-    with pytest.raises(InertError, match="101 bytes"):
+    monkeypatch.setattr(restricted_unpickler, "MAX_BYTES", 100)
+    with pytest.raises(UnpicklerError, match="101 bytes"):
         read_plain(b"N" * 101)
 
 
-def test_a_list_within_itself_is_refused():
-    with pytest.raises(InertError, match="deeper than 32"):
+def test_a_recursive_list_is_rejected():
+    with pytest.raises(UnpicklerError, match="deeper than 32"):
         read_plain(b"\x80\x04]q\0h\0a.")
 
 
-def test_a_few_bytes_that_stand_for_gigabytes_are_refused():
-    """Ten lists, each of ten times the one before: 10^10 values if anybody followed the references."""
+def test_a_small_pickle_that_expands_to_gigabytes_is_rejected():
+    """Ten lists, each with ten references to the previous one: 10^10 values when expanded."""
     doubling = b"\x80\x04K\x01q\0" + b"".join(b"](" + b"h%c" % k * 10 + b"eq%c" % (k + 1) for k in range(10)) + b"."
-    with pytest.raises(InertError, match="comes to more than 1,000,000 values"):
+    with pytest.raises(UnpicklerError, match="expands to more than 1,000,000 values"):
         read_plain(doubling)
 
 
-def test_one_block_of_bytes_is_no_hundred_arrays():
+def test_many_arrays_of_the_same_bytes_are_rejected():
     """The dtype and the bytes are remembered once, and each array refers to them."""
     dtype = b"cnumpy\ndtype\nX\x02\0\0\0u1\x89\x88\x87R(K\x03X\x01\0\0\0|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tbq\0"
     raw = b"B" + struct.pack("<I", 10_000) + b"\1" * 10_000 + b"q\1"
     one = b"cnumpy.core.numeric\n_frombuffer\n(h\1h\0M\x10\x27\x85X\x01\0\0\0CtR"
     assert read_plain(b"\x80\x03" + dtype + raw + one + b".").sum() == 10_000
-    with pytest.raises(InertError, match="larger than the pickle itself"):
+    with pytest.raises(UnpicklerError, match="larger than the pickle itself"):
         read_plain(b"\x80\x03" + dtype + raw + b"](" + one * 100 + b"e.")
 
 
 @pytest.mark.parametrize("protocol", PICKLED)
-def test_mutations_are_read_or_refused(protocol):
+def test_mutations_are_read_or_rejected(protocol):
     rng = np.random.default_rng(protocol)
     for _ in range(200):
         data = bytearray(pickled(protocol))
@@ -242,5 +245,5 @@ def test_mutations_are_read_or_refused(protocol):
             del data[rng.integers(len(data)) :]
         try:
             read_plain(bytes(data))
-        except InertError as error:
+        except UnpicklerError as error:
             assert str(error).isprintable()

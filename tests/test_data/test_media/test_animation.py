@@ -1,4 +1,4 @@
-"""Animated pictures in and out, against frames made here."""
+"""Reading and writing animated images, with known frames."""
 import struct
 
 import numpy as np
@@ -7,7 +7,7 @@ from PIL import Image, ImageCms
 
 from data.media import animation
 from data.media.animation import is_animation, read_animation, write_animation
-from data.media.image_io import PictureError, read_label
+from data.media.image_io import ImageError, read_label
 from data.media.provenance import DigitalSource, label_packet
 
 SUFFIXES = [".gif", ".webp", ".png", ".apng"]
@@ -15,7 +15,7 @@ DURATIONS = [40, 30, 100, 70, 20]
 
 
 def moving(count=5, height=40, width=60):
-    """(count, H, W, 3) uint8: a ramp that stays, and a red square that moves over its upper half."""
+    """(count, H, W, 3) uint8: a static ramp, and a red square that moves over its upper half."""
     y, x = np.mgrid[:height, :width]
     frames = np.repeat(np.stack([x * 4, y * 6, 200 - x - y], axis=-1).astype(np.uint8)[None], count, axis=0)
     for k, frame in enumerate(frames):
@@ -24,9 +24,10 @@ def moving(count=5, height=40, width=60):
 
 
 def holes(count=5, height=40, width=60):
-    """(count, H, W) uint8: a clear disc that moves over the lower half."""
+    """(count, H, W) uint8: a transparent disc that moves over the lower half."""
     y, x = np.mgrid[:height, :width]
-    return np.stack([np.where((x - 8 - 8 * k) ** 2 + (y - 28) ** 2 < 60, 0, 255) for k in range(count)]).astype(np.uint8)
+    return np.stack([np.where((x - 8 - 8 * k) ** 2 + (y - 28) ** 2 < 60, 0, 255)
+                     for k in range(count)]).astype(np.uint8)
 
 
 def psnr(a, b):
@@ -34,7 +35,7 @@ def psnr(a, b):
 
 
 def save(path, frames, **options):
-    """Written by Pillow alone."""
+    """Write an animation with Pillow."""
     first, *others = [Image.fromarray(frame) for frame in frames]
     first.save(path, save_all=True, append_images=others, **options)
     return path
@@ -66,7 +67,7 @@ def test_the_label_is_written(tmp_path, suffix):
 
 
 def test_the_label_of_a_gif_is_an_application_extension(tmp_path):
-    """By the rules of GIF89a: header, palette, blocks. Wherever a chain of sub-blocks is entered, it ends behind."""
+    """GIF89a: header, palette, blocks. A chain of sub-blocks always ends after the packet."""
     path = tmp_path / "a.gif"
     write_animation(path, moving(), DURATIONS, 0, DigitalSource.COMPOSITE)
     content = path.read_bytes()
@@ -85,7 +86,7 @@ def test_the_label_of_a_gif_is_an_application_extension(tmp_path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("loop", [0, 1, 3])
-def test_how_often_it_plays_is_kept(tmp_path, suffix, loop):
+def test_loop_count(tmp_path, suffix, loop):
     write_animation(tmp_path / f"a{suffix}", moving(2), [50, 50], loop, DigitalSource.COMPOSITE)
     assert read_animation(tmp_path / f"a{suffix}").loop == loop
 
@@ -98,7 +99,7 @@ def test_a_gif_that_repeats_twice_plays_three_times(tmp_path):
 
 
 def test_short_durations_do_not_drift(tmp_path):
-    """33.3 ms are 3 or 4 hundredths in a GIF: the sum is kept."""
+    """33.3 ms are 3 or 4 hundredths of a second in a GIF; the sum is exact."""
     frames = moving(1).repeat(30, axis=0)
     for k, frame in enumerate(frames):  # no two alike: the writer joins those
         frame[20:30, 2 * k] = 255
@@ -107,7 +108,7 @@ def test_short_durations_do_not_drift(tmp_path):
     assert set(durations) == {30, 40} and sum(durations) == 1000
 
 
-def test_what_stands_still_in_a_gif_does_not_flicker(tmp_path):
+def test_static_parts_of_a_gif_do_not_flicker(tmp_path):
     rng = np.random.default_rng(0)
     frames = moving()
     frames[:, 18:] = rng.integers(0, 256, (1, 22, 60, 3))
@@ -117,18 +118,19 @@ def test_what_stands_still_in_a_gif_does_not_flicker(tmp_path):
     assert (seen[:, 18:] == seen[0, 18:]).all() and (seen[1, :18] != seen[0, :18]).any()
 
 
-def test_dithering_keeps_the_mean_of_colours_between_those_of_the_palette():
-    """256 greys in a palette of 32: the nearest colours are off by up to 4, the mean of 8x8 pixels by less."""
-    greys = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
-    palette = Image.fromarray(greys[:, ::8]).quantize(32)
-    shown = np.array(animation._mapped(Image.fromarray(greys.repeat(8, axis=0).repeat(8, axis=1)), palette).convert("RGB"))
-    error = abs(shown.reshape(8, 256, 8, 3).mean(axis=(0, 2)) - greys[0])
+def test_dithering_preserves_the_mean_color():
+    """256 grays in a palette of 32: colors are off by up to 4, the mean of 8x8 pixels by less."""
+    grays = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
+    palette = Image.fromarray(grays[:, ::8]).quantize(32)
+    shown = np.array(animation._dither(Image.fromarray(grays.repeat(8, axis=0).repeat(8, axis=1)),
+                                       palette).convert("RGB"))
+    error = abs(shown.reshape(8, 256, 8, 3).mean(axis=(0, 2)) - grays[0])
     assert error[8:-8].max() < 1
     assert set(np.unique(animation._BAYER)) == {(k + 0.5) / 64 - 0.5 for k in range(64)}
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".png"])
-def test_a_turned_animation_is_read_upright(tmp_path, suffix):
+def test_exif_orientation(tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
     exact = {"lossless": True} if suffix == ".webp" else {}
@@ -139,21 +141,21 @@ def test_a_turned_animation_is_read_upright(tmp_path, suffix):
         np.testing.assert_array_equal(seen, np.rot90(frame, -1))
 
 
-def test_the_still_picture_before_an_apng_is_no_frame(tmp_path):
+def test_the_default_image_of_an_apng_is_skipped(tmp_path):
     frames = moving()
     save(tmp_path / "a.png", [255 - frames[0], *frames], default_image=True, duration=50)
     got = read_animation(tmp_path / "a.png")
     assert len(got) == 5 and (np.stack(list(got)) == frames).all()
 
 
-def test_a_colour_profile_is_said(tmp_path):
+def test_an_ignored_color_profile_is_noted(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     save(tmp_path / "a.png", moving(), duration=50, icc_profile=profile)
-    assert read_animation(tmp_path / "a.png").notes == ("colour profile ignored",)
+    assert read_animation(tmp_path / "a.png").notes == ("color profile ignored",)
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "still", "still.png", "empty"])
-def test_what_is_no_animation(tmp_path, kind):
+def test_files_that_are_not_animations(tmp_path, kind):
     path = tmp_path / ("a.png" if kind == "still.png" else "a.gif")
     if kind.startswith("still"):
         Image.fromarray(moving(1)[0]).save(path)
@@ -161,7 +163,7 @@ def test_what_is_no_animation(tmp_path, kind):
         path.write_bytes(b"text" * 100 if kind == "text" else b"")
     assert not is_animation(path)
     if not kind.startswith("still"):
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             read_animation(path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -179,26 +181,26 @@ def test_an_animation_cut_short_gives_the_frames_before(tmp_path, suffix):
 def test_limits(tmp_path, monkeypatch):
     path = save(tmp_path / "a.gif", moving(), duration=50)
     monkeypatch.setattr(animation, "TOTAL_PIXEL_LIMIT", 4 * 40 * 60)
-    with pytest.raises(PictureError, match="more than"):
+    with pytest.raises(ImageError, match="more than"):
         read_animation(path)
-    with pytest.raises(PictureError, match="more than"):
+    with pytest.raises(ImageError, match="more than"):
         write_animation(tmp_path / "b.gif", moving(), DURATIONS, 0, DigitalSource.COMPOSITE)
     monkeypatch.setattr(animation, "TOTAL_PIXEL_LIMIT", 10**9)
     monkeypatch.setattr(animation, "FRAME_LIMIT", 4)
-    with pytest.raises(PictureError, match="more than 4 frames"):
+    with pytest.raises(ImageError, match="more than 4 frames"):
         read_animation(path)
 
 
-def test_a_header_that_claims_too_much_is_refused(tmp_path):
+def test_a_header_that_claims_too_much_is_rejected(tmp_path):
     content = bytearray(save(tmp_path / "a.gif", moving(), duration=50).read_bytes())
     content[6:10] = struct.pack("<HH", 20000, 20000)
     (tmp_path / "a.gif").write_bytes(content)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         read_animation(tmp_path / "a.gif")
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_an_interrupted_write_leaves_what_was_there(tmp_path, suffix):
+def test_an_interrupted_write_keeps_the_old_file(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"of before")
 
@@ -212,14 +214,14 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, suffix):
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(PictureError, match="unknown kind"):
+    with pytest.raises(ImageError, match="unknown animation format"):
         write_animation(tmp_path / "a.bmp", moving(), DURATIONS, 0, DigitalSource.COMPOSITE)
-    with pytest.raises(PictureError, match="no frames"):
+    with pytest.raises(ImageError, match="no frames"):
         write_animation(tmp_path / "a.gif", [], [], 0, DigitalSource.COMPOSITE)
     with pytest.raises(ValueError, match="as many frames as durations"):
         write_animation(tmp_path / "a.gif", moving(), [50], 0, DigitalSource.COMPOSITE)
     with pytest.raises(ValueError, match="expected frames"):
         write_animation(tmp_path / "a.gif", [moving()[0], moving(1, 50, 50)[0]], [50, 50], 0, DigitalSource.COMPOSITE)
-    with pytest.raises(PictureError, match="does not exist"):
+    with pytest.raises(ImageError, match="does not exist"):
         write_animation(tmp_path / "no" / "a.gif", moving(), DURATIONS, 0, DigitalSource.COMPOSITE)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What ffmpeg may do: only with the files that it is given, whatever these say. The first tests need no ffmpeg."""
+"""ffmpeg opens only the files that it is given. The first tests need no ffmpeg."""
 import json
 import shutil
 import socket
@@ -20,7 +20,7 @@ STREAMS = [{"index": 0, "codec_type": "video", "codec_name": "h264", "width": 8,
 
 @pytest.fixture
 def commands(monkeypatch):
-    """What is started, a list of (command, options), where nothing is."""
+    """List of (command, options) of the programs that would be started."""
     found = []
 
     def run(command, **options):
@@ -35,27 +35,29 @@ def commands(monkeypatch):
     monkeypatch.setattr(ffmpeg.shutil, "which", lambda name: f"/programs/{name}")
     monkeypatch.setattr(ffmpeg.subprocess, "run", run)
     monkeypatch.setattr(ffmpeg.subprocess, "Popen", start)
-    video._encoders.cache_clear()  # they are those of this ffmpeg
+    video._encoders.cache_clear()  # cached for the fake ffmpeg
     yield found
     video._encoders.cache_clear()
 
 
-def test_every_input_is_guarded_and_no_shell_is_asked(commands, tmp_path):
+def test_every_input_is_restricted_and_no_shell_is_used(commands, tmp_path):
     clip = tmp_path / "-i $(echo run); 'a'.mp4"
     clip.write_bytes(b"x")
     read_video_label(clip)
     info = probe(clip)
     with pytest.raises(VideoError, match="enough"):
         read_frames(clip, info)
-    with pytest.raises(VideoError, match="enough"), VideoWriter(tmp_path / "out.mp4", VideoInfo(8, 8, Fraction(25)), clip):
-        pass
+    with pytest.raises(VideoError, match="enough"):
+        with VideoWriter(tmp_path / "out.mp4", VideoInfo(8, 8, Fraction(25)), clip):
+            pass
     assert len(commands) >= 5
     for command, options in commands:
         assert isinstance(command, list) and all(isinstance(word, str) for word in command) and "shell" not in options
         assert command[0] in ("/programs/ffmpeg", "/programs/ffprobe")
         places = [k for k, word in enumerate(command) if word.startswith(("file:", "pipe:", "-i "))]
         inputs = [k for k in places if command[k - 1] == "-i" or command[0].endswith("ffprobe")]
-        assert all(command[k] == f"file:{clip}" or command[k].startswith(("file:" + str(tmp_path), "pipe:")) for k in places)
+        assert all(command[k] == f"file:{clip}" or command[k].startswith(("file:" + str(tmp_path), "pipe:"))
+                   for k in places)
         before = 0
         for k in inputs:
             if command[k] != "pipe:0":  # our own frames
@@ -65,25 +67,30 @@ def test_every_input_is_guarded_and_no_shell_is_asked(commands, tmp_path):
     assert len(readers) >= 4
 
 
-def test_the_guard_names_no_protocol_but_files_and_pipes_and_no_format_that_names_other_files():
+def test_allowed_protocols_and_formats():
     options = dict(zip(GUARD[::2], GUARD[1::2]))
     assert options.keys() == {"-protocol_whitelist", "-format_whitelist"}
     assert set(options["-protocol_whitelist"].split(",")) == {"file", "pipe"}
-    lists = {"hls", "applehttp", "concat", "ffconcat", "dash", "sdp", "rtsp", "rtp", "image2", "image2pipe", "concatf", "imf", "webm_dash_manifest",
+    lists = {"hls", "applehttp", "concat", "ffconcat", "dash", "sdp", "rtsp", "rtp", "image2", "image2pipe", "concatf",
+             "imf", "webm_dash_manifest",
              "lavfi", "tee", "subtitles", "mpl2", "vapoursynth", "avisynth", "libopenmpt", "redir", "asx", "xspf"}
     assert not lists & set(options["-format_whitelist"].split(","))
 
 
-def naming(address):
-    """Files that are lists of others, by the name that each kind has."""
+def playlists(address):
+    """Return {file name: content} of playlists that refer to an address."""
     return {"hls.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
-            "hls.m3u8.ts": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
+            "hls.m3u8.ts": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n"
+                           f"#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
             "master.mp4": f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{address}\n",
             "list.mkv": f"ffconcat version 1.0\nfile '{address}'\n", "plain.avi": f"file '{address}'\n",
-            "dash.mp4": f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet mimeType="video/mp4">'
-                        f'<Representation id="1" bandwidth="1"><BaseURL>{address}</BaseURL></Representation></AdaptationSet></Period></MPD>',
-            "session.mov": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
-            "link.wmv": f'<asx version="3.0"><entry><ref href="{address}"/></entry></asx>', "reference.asf": f"[Reference]\nRef1={address}\n"}
+            "dash.mp4": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
+                        '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1">'
+                        f'<BaseURL>{address}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+            "session.mov": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+                           "m=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+            "link.wmv": f'<asx version="3.0"><entry><ref href="{address}"/></entry></asx>',
+            "reference.asf": f"[Reference]\nRef1={address}\n"}
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +104,14 @@ def clip(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", naming(""))
-def test_what_a_list_names_is_not_opened(clip, tmp_path, name):
-    """Neither a good clip of this machine, nor an address: where there is a server, nobody calls."""
+@pytest.mark.parametrize("name", playlists(""))
+def test_playlists_are_not_opened(clip, tmp_path, name):
+    """They refer to a video file or to a local server, which must get no connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         for address in (clip.as_uri(), str(clip), f"http://127.0.0.1:{server.getsockname()[1]}/clip.mp4"):
             path = tmp_path / name
-            path.write_text(naming(address)[name])
+            path.write_text(playlists(address)[name])
             for read in (read_video_label, probe, lambda path: list(read_frames(path, VideoInfo(32, 24, Fraction(10)))),
                          lambda path: VideoWriter(tmp_path / "out.mp4", VideoInfo(32, 24, Fraction(10)), path)):
                 with pytest.raises(VideoError, match=name):
@@ -113,10 +120,10 @@ def test_what_a_list_names_is_not_opened(clip, tmp_path, name):
             server.accept()
 
 
-def test_a_list_is_read_where_nothing_guards(clip, tmp_path):
-    """The test above could see it."""
+def test_a_playlist_is_read_without_the_restriction(clip, tmp_path):
+    """This shows that the test above would detect it."""
     path = tmp_path / "list.mkv"
-    path.write_text(naming(clip)["list.mkv"])
+    path.write_text(playlists(clip)["list.mkv"])
     command = ["ffprobe", "-v", "error", "-safe", "0", "-show_streams", "-of", "json", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert json.loads(done.stdout)["streams"][0]["width"] == 32

@@ -1,5 +1,7 @@
-"""Names that come with files, in file systems, lists and other programs' data: nothing is written outside the folder that was asked
-for, whatever they are, and none of them breaks anything."""
+"""Hostile file names, in file systems, lists and data of other programs.
+
+Nothing is written outside the requested folder, and no name breaks anything.
+"""
 import csv
 import io
 import os
@@ -13,18 +15,20 @@ import pytest
 from PIL import Image
 
 from data.datasets.face_set import load_faces
-from data.datasets.person import faces_of
+from data.datasets.person import load_person
 from data.extract import pipeline
 from data.extract.face_folder import LIST, ExtractError, FaceFolder, read_list
 from data.interchange.dfl_faceswap import FaceswapFace, read_fsa, write_fsa
 from data.interchange.face_png import FaceRecord, read_record, write_face
-from data.interchange.landmark_lookup import known_landmarks
-from data.media.image_io import save_picture
+from data.interchange.landmark_lookup import lookup_landmarks
+from data.media.image_io import save_image
 from data.support.errors import FaceSetError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-HOSTILE = ["../../outside/a.png", "/etc/passwd", "..", "C:\\Windows\\a.png", "C:a.png", "\\\\server\\share\\a.png", "CON.png", "nul",
-           "-rf.png", "~.png", "$(touch pwned).png", "a\0b.png", "a\nb.png", "\x1b[2Ja.png", "a\udcff.png", "x" * 400 + ".png", "a.png.", "\u202egnp.a"]
+HOSTILE = ["../../outside/a.png", "/etc/passwd", "..", "C:\\Windows\\a.png", "C:a.png", "\\\\server\\share\\a.png",
+           "CON.png", "nul",
+           "-rf.png", "~.png", "$(touch pwned).png", "a\0b.png", "a\nb.png", "\x1b[2Ja.png", "a\udcff.png",
+           "x" * 400 + ".png", "a.png.", "\u202egnp.a"]
 ON_DISK = [name for name in HOSTILE if "/" not in name and "\0" not in name and name != ".." and len(name) < 256]
 
 
@@ -34,14 +38,14 @@ def snapshot(folder):
 
 @pytest.fixture
 def outside(tmp_path):
-    """A folder beside that of the output, of which nothing may change."""
+    """A folder next to the output folder, in which nothing may change."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "a.png").write_bytes(b"mine")
     return tmp_path / "outside"
 
 
 @pytest.mark.parametrize("form", ["png", "dfl", "fsa"])
-def test_faces_stay_in_their_folder_whatever_their_source_is_called(tmp_path, outside, renders, form):
+def test_faces_stay_in_their_folder_for_any_source_name(tmp_path, outside, renders, form):
     pixels, landmarks = renders[0, 0]
     before = snapshot(outside)
     faces = FaceFolder(tmp_path / "out" / "faces", form)
@@ -51,10 +55,12 @@ def test_faces_stay_in_their_folder_whatever_their_source_is_called(tmp_path, ou
         faces.add(pixels, record)
     faces.finish(np.zeros(len(HOSTILE), int))
     assert snapshot(outside) == before and sorted(path.name for path in tmp_path.iterdir()) == ["out", "outside"]
-    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name not in (LIST, "alignments.fsa")]
-    assert len(written) == len(HOSTILE) + 1  # a sheet
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()
+               and path.name not in (LIST, "alignments.fsa")]
+    assert len(written) == len(HOSTILE) + 1  # a contact sheet
     for path in written:
-        assert not set('\\:*?"<>|\0\n\x1b') & set(path.name) and len(os.fsencode(path.name)) < 200 and path.name[0] in "0f"
+        assert not set('\\:*?"<>|\0\n\x1b') & set(path.name)
+        assert len(os.fsencode(path.name)) < 200 and path.name[0] in "0f"
     assert [entry.file for entry in read_list(faces.path)] == HOSTILE
     again = FaceFolder(faces.path)
     again.drop({1, 3})  # the list leads nowhere else
@@ -62,7 +68,7 @@ def test_faces_stay_in_their_folder_whatever_their_source_is_called(tmp_path, ou
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names that other systems do not have")
-def test_photographs_of_any_name_are_extracted(tmp_path, known, renders):
+def test_photos_of_any_name_are_extracted(tmp_path, known, renders):
     (tmp_path / "photos").mkdir()
     for k, name in enumerate(ON_DISK):
         pixels, landmarks = renders[0, k % 8]
@@ -72,15 +78,16 @@ def test_photographs_of_any_name_are_extracted(tmp_path, known, renders):
             Image.fromarray(pixels).save(file, "PNG")
         known.learn(pixels, landmarks)
     faces, summary = pipeline.extract(tmp_path / "photos", tmp_path / "faces")
-    assert summary.looked_at == len(ON_DISK) and summary.unreadable == []
+    assert summary.searched == len(ON_DISK) and summary.unreadable == []
     found = [entry for entries in faces.people().values() for entry in entries]
     assert len(found) + summary.duplicates == len(ON_DISK) and len(found) == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "photos"]
     assert all(read_record(tmp_path / "faces" / entry.face).source.endswith(".png") for entry in found)
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, "person_1/../00001_a.png", "00001_a\0.png", f"person_{'9' * 5000}/00001_a.png", "../00001_a.png"])
-def test_a_list_of_faces_that_leads_elsewhere_is_refused(tmp_path, outside, name):
+@pytest.mark.parametrize("name", [*HOSTILE, "person_1/../00001_a.png", "00001_a\0.png",
+                                  f"person_{'9' * 5000}/00001_a.png", "../00001_a.png"])
+def test_a_list_of_faces_elsewhere_is_rejected(tmp_path, outside, name):
     (tmp_path / "faces").mkdir()
     rows = [[*"number face file frame left top right bottom score".split()], [1, name, "a.png", "", 1, 1, 2, 2, 0.5]]
     text = io.StringIO(newline="")
@@ -92,15 +99,15 @@ def test_a_list_of_faces_that_leads_elsewhere_is_refused(tmp_path, outside, name
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_in_alignments_are_only_compared(tmp_path, outside, renders, name):
-    """faceswap's names lose their folders, and are looked up among the pictures there are."""
+    """faceswap's names lose their folders and are compared with existing images."""
     pixels, landmarks = renders[0, 0]
-    save_picture(tmp_path / "a.png", pixels, None)
+    save_image(tmp_path / "a.png", pixels, None)
     write_fsa(tmp_path / "a.fsa", {name: [FaceswapFace(landmarks, name)]})
     before = snapshot(tmp_path)
     try:
         (frame,) = read_fsa(tmp_path / "a.fsa")
         assert not {"/", "\\"} & set(frame)
-        assert set(known_landmarks(tmp_path / "a.fsa", [tmp_path / "a.png"])) <= {(tmp_path / "a.png").resolve()}
+        assert set(lookup_landmarks(tmp_path / "a.fsa", [tmp_path / "a.png"])) <= {(tmp_path / "a.png").resolve()}
     except ValueError as error:
         assert "a.fsa" in str(error) and "name of a file" in str(error)
     assert snapshot(tmp_path) == before
@@ -110,8 +117,8 @@ def test_names_in_alignments_are_only_compared(tmp_path, outside, renders, name)
 def test_a_table_of_landmarks_reads_nothing_outside_its_folder(tmp_path, outside, renders, name):
     pixels, landmarks = renders[0, 0]
     (tmp_path / "photos").mkdir()
-    save_picture(outside / "a.png", pixels, None)
-    save_picture(tmp_path / "photos" / "b.png", pixels, None)
+    save_image(outside / "a.png", pixels, None)
+    save_image(tmp_path / "photos" / "b.png", pixels, None)
     header = ["file", "width", "height", *(f"{axis}{k}" for k in range(68) for axis in "xy")]
     with open(tmp_path / "photos" / "landmarks.csv", "w", newline="", encoding="utf-8", errors="surrogatepass") as file:
         csv.writer(file).writerows([header, [name, 144, 144, *landmarks.ravel()]])
@@ -119,26 +126,27 @@ def test_a_table_of_landmarks_reads_nothing_outside_its_folder(tmp_path, outside
         load_faces(tmp_path / "photos", tmp_path / "photos" / "landmarks.csv", 32)
 
 
-def test_a_face_file_says_a_name_that_can_be_shown(tmp_path, renders):
+def test_a_face_file_stores_a_printable_name(tmp_path, renders):
     pixels, landmarks = renders[0, 0]
     write_face(tmp_path / "a.png", pixels, FaceRecord("a\udcff\x1b.png", (144, 144), np.eye(2, 3), landmarks, 0.9))
     assert read_record(tmp_path / "a.png").source == "a\ufffd\ufffd.png"
 
 
-def test_faces_of_a_stranger_are_kept_where_the_run_says(tmp_path, outside, write_photos):
-    """Extraction on the way to training."""
+def test_extracted_faces_are_stored_in_the_run_folder(tmp_path, outside, write_photos):
+    """Extraction at the start of training."""
     photos = write_photos(tmp_path / "photos", {f"{k}.png": (0, k) for k in range(6)})
     before = snapshot(outside)
-    faces_of(photos, None, 32, 0, tmp_path / "run" / "faces" / "a", say=lambda line: None)
+    load_person(photos, None, 32, 0, tmp_path / "run" / "faces" / "a", say=lambda line: None)
     shutil.rmtree(tmp_path / "run")
     assert snapshot(outside) == before and sorted(path.name for path in tmp_path.iterdir()) == ["outside", "photos"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names that other systems do not have")
-def test_a_name_that_is_no_text_can_be_printed(tmp_path):
+def test_a_name_that_is_not_valid_text_can_be_printed(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff.png"
     with open(path, "wb") as file:
         Image.new("RGB", (8, 8)).save(file, "PNG")
     done = subprocess.run([sys.executable, "-m", "data.media.labels", path], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "PYTHONUTF8": "1"})
-    assert (done.returncode, done.stderr) == (1, "") and done.stdout.endswith("\\udcff.png: no label of synthetic media\n")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith("\\udcff.png: no label of synthetic media\n")

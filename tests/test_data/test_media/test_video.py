@@ -1,4 +1,4 @@
-"""Video in and out, on clips that ffmpeg and these tests make: frames, colours and sound whose truth is known."""
+"""Reading and writing videos, with known frames, colors and audio."""
 import io
 import os
 import shutil
@@ -20,7 +20,7 @@ SAMPLES = 48000  # of the test sounds, a second
 
 @pytest.fixture(scope="module")
 def make():
-    """make(path, *arguments of ffmpeg) -> path. Tests that use it are skipped where ffmpeg is missing."""
+    """make(path, *arguments of ffmpeg) -> path. Its tests are skipped if ffmpeg is missing."""
     if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
         pytest.skip("ffmpeg is not installed")
 
@@ -33,7 +33,7 @@ def make():
 
 
 def ramps(count=12, height=48, width=64):
-    """(count, H, W, 3) uint8: soft ramps that wander, so that each frame and each corner differs."""
+    """(count, H, W, 3) uint8: moving ramps, so that each frame and each corner differs."""
     k, y, x = np.mgrid[:count, :height, :width]
     return np.stack([x * 3 + k * 4, y * 4 + 20, 240 - x - y - k * 3], axis=-1).clip(0, 255).astype(np.uint8)
 
@@ -43,7 +43,7 @@ def psnr(a, b):
 
 
 def raw(frames, rate="12"):
-    """ffmpeg's arguments for frames that come through its standard input."""
+    """Return arguments of ffmpeg for raw frames from its standard input."""
     size = f"{frames.shape[2]}x{frames.shape[1]}"
     return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", rate, "-i", "pipe:0"]
 
@@ -57,52 +57,53 @@ def write(path, frames, info=None, source=None, **options):
 
 
 def sound_of(path):
-    """The first sound stream as (n,) float samples, from the file's own beginning."""
+    """Return the first audio stream as (n,) float samples, from the start of the file."""
     command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a:0", "-af", "aresample=async=1:first_pts=0"]
     command += ["-ac", "1", "-ar", str(SAMPLES), "-f", "s16le", "pipe:1"]
     return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, "<i2") / 32768
 
 
 def flash_and_beep(make, path, codec, early=0.0):
-    """24 dark frames at 12 a second; number 9 flashes while a beep of the same length sounds, 0.75 s after the first frame.
+    """24 dark frames at 12 fps. Frame 9, 0.75 s after the first, is bright during a beep.
 
-    early: seconds by which the sound begins before the pictures.
+    early: seconds by which the audio starts before the video
     """
     frames = np.full((24, 48, 64, 3), 20, np.uint8)
     frames[9] = 230
-    beep = f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{0.75 + early},{0.75 + early + 1 / 12})':s={SAMPLES}:d={2 + early}"
+    beep = f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{0.75 + early},{0.75 + early + 1 / 12})'"
+    beep += f":s={SAMPLES}:d={2 + early}"
     inputs = ["-itsoffset", str(early), *raw(frames), "-f", "lavfi", "-i", beep]
     return make(path, *inputs, "-c:v", "libx264", "-c:a", codec, "-b:a", "96k", data=frames.tobytes())
 
 
 @pytest.fixture(scope="module")
 def clip(make, tmp_path_factory):
-    """One second of ramps at 12 frames a second with a tone."""
+    """One second of ramps at 12 fps with a tone."""
     frames = ramps()
     tone = ["-f", "lavfi", "-i", "sine=d=1"]
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     return make(path, *raw(frames), *tone, "-c:v", "libx264", "-qp", "10", "-c:a", "aac", data=frames.tobytes())
 
 
-# --- Frames, colours, labels ---
+# --- Frames, colors, labels ---
 
 
-def test_what_a_clip_holds(clip):
+def test_probe(clip):
     info = probe(clip)
     assert (info.width, info.height, info.rate, info.frames, info.rotation) == (64, 48, 12, 12, 0)
     assert info.has_audio and not info.variable and info.notes == () and info.codec == "h264"
     assert info.seconds == pytest.approx(1, abs=0.03)
 
 
-def test_frames_are_what_the_clip_was_made_from(clip):
+def test_frames_are_read_as_written(clip):
     frames = list(read_frames(clip))
     assert len(frames) == 12 and frames[0].dtype == np.uint8
-    assert min(psnr(got, made) for got, made in zip(frames, ramps())) > 38
+    assert min(psnr(got, expected_frame) for got, expected_frame in zip(frames, ramps())) > 38
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in CONTAINERS if suffix != ".m4v"])  # which is .mp4
 def test_round_trip_through_every_container(clip, tmp_path, suffix):
-    """Frames, rate, size, sound and label, for each container that is written."""
+    """Frames, rate, size, audio and label, for each container."""
     target = tmp_path / f"out{suffix}"
     writer = write(target, ramps(), probe(clip), clip, label=DigitalSource.ALGORITHMIC)
     info = probe(target)
@@ -111,14 +112,14 @@ def test_round_trip_through_every_container(clip, tmp_path, suffix):
     with read_frames(target) as reader:
         frames = list(reader)
     assert reader.notes == [] and len(frames) == 12
-    assert min(psnr(got, made) for got, made in zip(frames, ramps())) > 38
+    assert min(psnr(got, expected_frame) for got, expected_frame in zip(frames, ramps())) > 38
     assert read_video_label(target) == DigitalSource.ALGORITHMIC
-    anew = [note.startswith("sound encoded anew") for note in writer.notes]
-    assert anew == ([True] if suffix in (".webm", ".avi") else [])
+    reencoded = [note.startswith("audio re-encoded") for note in writer.notes]
+    assert reencoded == ([True] if suffix in (".webm", ".avi") else [])
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_sound_is_copied_where_the_container_takes_it(clip, tmp_path):
+def test_audio_is_copied_if_the_container_supports_it(clip, tmp_path):
     write(tmp_path / "out.mkv", ramps(), probe(clip), clip)
 
     def packets(path):
@@ -128,17 +129,18 @@ def test_sound_is_copied_where_the_container_takes_it(clip, tmp_path):
     assert packets(tmp_path / "out.mkv") == packets(clip)
 
 
-def test_a_clip_without_sound_stays_silent(tmp_path, clip):
+def test_a_video_without_audio_stays_silent(tmp_path, clip):
     write(tmp_path / "silent.mp4", ramps())
     write(tmp_path / "again.mp4", ramps(), probe(tmp_path / "silent.mp4"), tmp_path / "silent.mp4")
     assert not probe(tmp_path / "silent.mp4").has_audio and not probe(tmp_path / "again.mp4").has_audio
 
 
-RED = {"smpte170m": (81, 90, 240), "bt709": (63, 102, 240)}  # Y, Cb, Cr of pure red by the matrices of BT.601 and BT.709
+# Y, Cb, Cr of pure red by the matrices of BT.601 and BT.709.
+RED = {"smpte170m": (81, 90, 240), "bt709": (63, 102, 240)}
 
 
 @pytest.mark.parametrize(("matrix", "suffix"), [("bt709", ".mp4"), ("smpte170m", ".mkv"), ("bt709", ".webm")])
-def test_colours_are_stored_by_the_matrix_that_is_named(make, tmp_path, matrix, suffix):
+def test_colors_are_stored_with_the_given_matrix(make, tmp_path, matrix, suffix):
     red = np.zeros((3, 48, 64, 3), np.uint8)
     red[..., 0] = 255
     target = tmp_path / f"red{suffix}"
@@ -150,8 +152,9 @@ def test_colours_are_stored_by_the_matrix_that_is_named(make, tmp_path, matrix, 
     assert all(abs(plane.astype(int) - value).max() <= 1 for plane, value in zip(planes, RED[matrix]))
 
 
-@pytest.mark.parametrize(("height", "tag", "matrix"), [(48, "bt709", "bt709"), (48, "", "smpte170m"), (720, "", "bt709")])
-def test_colours_are_read_by_the_matrix_that_is_named_or_usual(make, tmp_path, height, tag, matrix):
+@pytest.mark.parametrize(("height", "tag", "matrix"), [(48, "bt709", "bt709"), (48, "", "smpte170m"),
+                                                       (720, "", "bt709")])
+def test_colors_are_read_with_the_given_or_default_matrix(make, tmp_path, height, tag, matrix):
     luma, *chroma = RED[matrix]
     planes = bytes([luma]) * (64 * height) + b"".join(bytes([value]) * (16 * height) for value in chroma)
     source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"64x{height}", "-r", "12", "-i", "pipe:0"]
@@ -192,7 +195,7 @@ def test_a_clip_without_a_label_has_none(clip):
 # --- What clips are like ---
 
 
-def test_a_phone_clip_that_lies_on_its_side_is_read_upright(clip, tmp_path):
+def test_a_rotated_phone_video_is_read_upright(clip, tmp_path):
     """The track's display matrix, set by hand: x' = -y, y' = x, a quarter turn clockwise."""
     content = bytearray(clip.read_bytes())
     unit, place = 1 << 16, content.index(b"tkhd") + 4 + 40
@@ -209,7 +212,7 @@ def test_a_phone_clip_that_lies_on_its_side_is_read_upright(clip, tmp_path):
     assert (out.width, out.height, out.rotation) == (48, 64, 0)
 
 
-def test_pixels_that_are_not_square_stay_so(make, clip, tmp_path):
+def test_the_pixel_aspect_ratio_is_kept(make, clip, tmp_path):
     wide = make(tmp_path / "wide.mkv", "-i", str(clip), "-vf", "setsar=4/3", "-c:v", "libx264")
     assert probe(wide).aspect == Fraction(4, 3)
     write(tmp_path / "out.mp4", ramps(), probe(wide))
@@ -219,13 +222,13 @@ def test_pixels_that_are_not_square_stay_so(make, clip, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "suffix", "note"),
     [
-        (["-c:v", "ffv1", "-pix_fmt", "yuv420p10le"], ".mkv", "more than 8 bits a channel read as 8"),
+        (["-c:v", "ffv1", "-pix_fmt", "yuv420p10le"], ".mkv", "more than 8 bits per channel converted to 8"),
         (["-c:v", "png", "-pix_fmt", "rgba"], ".mov", "transparency dropped"),
         (["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p"], ".webm", "transparency dropped"),
-        (["-c:v", "mpeg2video", "-vf", "setfield=tff", "-flags", "+ildct"], ".mkv", "interlaced pictures made whole"),
+        (["-c:v", "mpeg2video", "-vf", "setfield=tff", "-flags", "+ildct"], ".mkv", "deinterlaced"),
     ],
 )
-def test_what_is_converted_is_said(make, tmp_path, arguments, suffix, note):
+def test_conversions_are_noted(make, tmp_path, arguments, suffix, note):
     frames = ramps(6)
     odd = make(tmp_path / f"a{suffix}", *raw(frames, "24"), *arguments, data=frames.tobytes())
     info = probe(odd)
@@ -236,14 +239,14 @@ def test_what_is_converted_is_said(make, tmp_path, arguments, suffix, note):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_variable_rate_becomes_constant_and_every_frame_keeps_its_time(make, tmp_path, suffix):
-    """Of 40 frames at 20 a second, brighter each, every third of the first half is left out, and every second after it."""
+    """40 ever brighter frames at 20 fps, without every third, then without every second one."""
     frames = np.repeat(np.arange(40, dtype=np.uint8) * 6, 48 * 64 * 3).reshape(40, 48, 64, 3)
     kept = [k for k in range(40) if (k % 3 != 1 if k < 20 else k % 2 == 0)]
     chosen = "+".join(f"eq(n,{k})" for k in kept)
     arguments = [*raw(frames, "20"), "-vf", f"select='{chosen}'", "-vsync", "vfr", "-c:v", "libx264", "-qp", "4"]
     clip = make(tmp_path / f"vfr{suffix}", *arguments, data=frames.tobytes())
     info = probe(clip)
-    assert info.variable and info.rate == 20 and "variable frame rate made constant: 20 a second" in info.notes
+    assert info.variable and info.rate == 20 and "variable frame rate converted to constant: 20 fps" in info.notes
     got = [int(np.rint(frame.mean() / 6)) for frame in read_frames(clip, info)]
     shown = [max(k for k in kept if k <= time) for time in range(len(got))]
     assert got == shown and len(got) > max(kept)
@@ -271,8 +274,8 @@ def test_the_rate_of_a_constant_clip_is_exact(make, tmp_path, rate, suffix):
         ("a.ts", "aac", 0.02, "o.avi"),
     ],
 )
-def test_sound_stays_in_step(make, tmp_path, source, codec, early, target):
-    """A flash and a beep that begin together in the clip do so in what is written."""
+def test_audio_stays_in_sync(make, tmp_path, source, codec, early, target):
+    """A flash and a beep that start together in the source do so in the output."""
     clip = flash_and_beep(make, tmp_path / source, codec, early)
     info = probe(clip)
     frames = list(read_frames(clip, info))
@@ -282,11 +285,11 @@ def test_sound_stays_in_step(make, tmp_path, source, codec, early, target):
     out = probe(target)
     flash = [frame.mean() > 128 for frame in read_frames(target, out)].index(True) / out.rate + out.start
     beep = np.argmax(abs(sound_of(target)) > 0.2) / SAMPLES
-    assert float(flash) == pytest.approx(beep, abs=0.045)  # less than a person notices
+    assert float(flash) == pytest.approx(beep, abs=0.045)  # not noticeable
 
 
 @pytest.mark.parametrize("name", ["-i it's \"so\" ünïcödé 人.mp4", "pipe:1 b%03d;|$(x).mp4"])
-def test_names_mean_nothing(clip, tmp_path, monkeypatch, name):
+def test_special_characters_in_names(clip, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip, name)
     os.mkdir("out")
@@ -309,42 +312,45 @@ def bad_file(kind, clip, make, folder):
         path.mkdir()
     elif kind == "only sound":
         make(path, "-i", str(clip), "-vn", "-c", "copy")
-    elif kind == "a picture":
+    elif kind == "an image":
         Image.new("RGB", (8, 8)).save(path, "PNG")
     else:
-        content = {"empty": b"", "text": b"not a video\n" * 50, "zeros": bytes(4000), "cut short": clip.read_bytes()[:2000],
-                   "a playlist": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{clip.as_uri()}\n#EXT-X-ENDLIST\n".encode(),
+        content = {"empty": b"", "text": b"not a video\n" * 50, "zeros": bytes(4000),
+                   "cut short": clip.read_bytes()[:2000],
+                   "a playlist": (f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{clip.as_uri()}\n"
+                                  "#EXT-X-ENDLIST\n").encode(),
                    "a list": f"ffconcat version 1.0\nfile '{clip}'\n".encode()}
         path.write_bytes(content[kind])
     return path
 
 
-KINDS = ["missing", "a folder", "empty", "text", "zeros", "cut short", "only sound", "a picture", "a playlist", "a list"]
+KINDS = ["missing", "a folder", "empty", "text", "zeros", "cut short", "only sound", "an image", "a playlist", "a list"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bad_input_is_one_clear_line(kind, clip, make, tmp_path):
+def test_bad_input_gives_one_clear_line(kind, clip, make, tmp_path):
     path = bad_file(kind, clip, make, tmp_path)
     with pytest.raises(VideoError) as caught:
         list(read_frames(path))
     message = str(caught.value)
     assert str(path) in message and "\n" not in message and ";" in message and len(message) < 400
-    told = {"only sound": "only sound", "empty": "0 bytes", "missing": "does not exist", "a list": "a playlist"}
-    told["a playlist"] = "a playlist"
-    assert told.get(kind, "") in message
+    reason = {"only sound": "only audio", "empty": "0 bytes", "missing": "does not exist", "a list": "a playlist"}
+    reason["a playlist"] = "a playlist"
+    assert reason.get(kind, "") in message
 
 
-def test_a_clip_without_frames(make, clip, tmp_path):
-    """A stream is declared, and the packets are all cut away."""
+def test_a_stream_without_packets(make, clip, tmp_path):
+    """The file declares a stream, but all its packets are removed."""
     content = make(tmp_path / "a.avi", "-i", str(clip), "-c:v", "copy", "-an").read_bytes()
     (tmp_path / "none.avi").write_bytes(content[: content.index(b"movi") + 4])
-    with pytest.raises(VideoError, match="no frame|not known|cannot|not a video"):
+    with pytest.raises(VideoError, match="no readable frame|unknown|cannot|not a video"):
         list(read_frames(tmp_path / "none.avi"))
 
 
-def test_a_clip_that_ends_early_gives_its_frames_and_says_so(make, tmp_path):
+def test_a_truncated_video_gives_its_frames_and_a_note(make, tmp_path):
     frames = ramps(60)
-    whole = make(tmp_path / "whole.mp4", *raw(frames), "-c:v", "libx264", "-movflags", "+faststart", data=frames.tobytes())
+    whole = make(tmp_path / "whole.mp4", *raw(frames), "-c:v", "libx264", "-movflags", "+faststart",
+                 data=frames.tobytes())
     (tmp_path / "half.mp4").write_bytes(whole.read_bytes()[: os.path.getsize(whole) * 6 // 10])
     reader = read_frames(tmp_path / "half.mp4")
     got = list(reader)
@@ -352,7 +358,7 @@ def test_a_clip_that_ends_early_gives_its_frames_and_says_so(make, tmp_path):
     assert any(note == f"ended early: {len(got)} of about 60 frames" for note in reader.notes)
 
 
-def test_damage_within_a_clip_is_said(make, tmp_path):
+def test_damage_is_noted(make, tmp_path):
     frames = ramps(60)
     clip = make(tmp_path / "a.mp4", *raw(frames), "-c:v", "libx264", "-movflags", "+faststart", data=frames.tobytes())
     content = bytearray(clip.read_bytes())
@@ -373,7 +379,7 @@ def test_closing_early_ends_the_decoder(clip):
 
 
 @pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
-def test_an_interrupted_writer_leaves_what_was_there(make, tmp_path, interruption):
+def test_an_interrupted_writer_keeps_the_old_file(make, tmp_path, interruption):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"of before")
     with pytest.raises(interruption):
@@ -385,8 +391,8 @@ def test_an_interrupted_writer_leaves_what_was_there(make, tmp_path, interruptio
     assert target.read_bytes() == b"of before" and list(tmp_path.iterdir()) == [target]
 
 
-def test_an_encoder_that_gives_up_is_one_line(make, tmp_path):
-    with pytest.raises(VideoError, match="ffmpeg gave up"):
+def test_a_failing_encoder_gives_one_line(make, tmp_path):
+    with pytest.raises(VideoError, match="ffmpeg failed"):
         with VideoWriter(tmp_path / "out.mp4", VideoInfo(64, 48, Fraction(12))) as writer:
             writer._process.kill()
             writer._process.wait()
@@ -395,19 +401,19 @@ def test_an_encoder_that_gives_up_is_one_line(make, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_frames_are_no_video(make, tmp_path):
+def test_a_video_without_frames_is_not_written(make, tmp_path):
     with pytest.raises(VideoError, match="no frames to write"):
         write(tmp_path / "out.mp4", [], VideoInfo(64, 48, Fraction(12)))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("out.xyz", "unknown kind"), ("no/out.mp4", "does not exist"), ("folder.mp4", "a folder")],
+    ("name", "reason"),
+    [("out.xyz", "unknown video format"), ("no/out.mp4", "does not exist"), ("folder.mp4", "a folder")],
 )
-def test_targets_that_cannot_be_written_are_refused_at_once(make, tmp_path, name, told):
+def test_targets_that_cannot_be_written_are_rejected_at_once(make, tmp_path, name, reason):
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(VideoError, match=told):
+    with pytest.raises(VideoError, match=reason):
         VideoWriter(tmp_path / name, VideoInfo(64, 48, Fraction(12)))
 
 
@@ -416,7 +422,7 @@ def test_frames_of_another_size_are_a_programming_error(make, tmp_path):
         write(tmp_path / "out.mp4", ramps(1, 50, 64), VideoInfo(64, 48, Fraction(12)))
 
 
-def test_without_ffmpeg_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+def test_without_ffmpeg_one_line_tells_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     (tmp_path / "a.mp4").write_bytes(b"anything")
     with pytest.raises(VideoError, match="ffprobe.*apt install ffmpeg.*brew install ffmpeg.*winget install ffmpeg"):
@@ -425,7 +431,7 @@ def test_without_ffmpeg_one_line_says_how_to_get_it(tmp_path, monkeypatch):
         read_frames(tmp_path / "a.mp4", VideoInfo(8, 8, Fraction(1)))
 
 
-def test_messages_are_counted_and_cleared_of_addresses():
+def test_messages_are_counted_and_cleaned():
     text = b"[h264 @ 0x55d0] first fault\n" + b"[h264 @ 0x55d0] [x] more\n" * 5000 + b"\nlast\n"
     messages = Messages(io.BytesIO(text))
     messages.join()

@@ -1,4 +1,4 @@
-"""Things made beside the program: in which order, what of errors and lost workers, and that nothing is left running."""
+"""The process pool: order, errors, killed workers, and that no process is left running."""
 import concurrent.futures
 import multiprocessing
 import os
@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from data.support.process_pool import Workshop, made, useful_workers
+from data.support.process_pool import ProcessPool, map_processes, useful_workers
 
 
 def square(x):
@@ -17,7 +17,7 @@ def square(x):
 
 
 def square_until_killed(x):
-    """As the system ends a process that takes too much memory."""
+    """Kills its process, as the system does if memory runs out."""
     if x == 5 and multiprocessing.parent_process() is not None:
         os.kill(os.getpid(), signal.SIGKILL)
     return x * x
@@ -34,135 +34,138 @@ def first_only(x):
         signal.pause()
 
 
-class Bench:
-    """What a Workshop without processes makes of 0, 1, ... and when: each of the numbers in `held` waits until it is let go."""
+class RecordingPool:
+    """A ProcessPool without processes that records its work. Items in `held` wait for a lock."""
 
     def __init__(self, count, held=()):
-        self.made, self.began = {}, []
-        self.gates, self.reached = ({k: threading.Event() for k in held} for _ in range(2))
-        self.work = Workshop(self.make, range(count), self.made.__setitem__, 0)
+        self.results, self.started = {}, []
+        self.locks, self.reached = ({k: threading.Event() for k in held} for _ in range(2))
+        self.work = ProcessPool(self.compute, range(count), self.results.__setitem__, 0)
 
-    def make(self, k):
-        self.began.append(k)
-        if k in self.gates:
+    def compute(self, k):
+        self.started.append(k)
+        if k in self.locks:
             self.reached[k].set()
-            assert self.gates[k].wait(60)
+            assert self.locks[k].wait(60)
         return k * k
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_all_is_made_once_and_no_process_is_left(workers):
+def test_all_items_are_computed_once_and_no_process_is_left(workers):
     before, taken = set(multiprocessing.active_children()), []
-    work = Workshop(square, range(40), lambda k, made: taken.append((k, made)), workers)
-    assert not work.complete()
+    work = ProcessPool(square, range(40), lambda k, results: taken.append((k, results)), workers)
+    assert not work.done()
     work.wait(range(40))
-    assert sorted(taken) == [(k, k * k) for k in range(40)] and work.complete()
+    assert sorted(taken) == [(k, k * k) for k in range(40)] and work.done()
     work.stop()
     assert set(multiprocessing.active_children()) == before
 
 
-def test_what_is_waited_for_is_made_first_and_then_the_rest_in_order():
-    bench = Bench(8, held=[0])
-    bench.work.ask([0])
-    assert bench.reached[0].wait(60)
-    bench.work.ask([6, 3])
-    bench.work.ask([3, 5])
-    bench.gates[0].set()
-    bench.work.wait(range(8))
-    assert bench.began == [0, 6, 3, 5, 1, 2, 4, 7]
+def test_requested_items_come_first_and_then_the_rest_in_order():
+    recorder = RecordingPool(8, held=[0])
+    recorder.work.request([0])
+    assert recorder.reached[0].wait(60)
+    recorder.work.request([6, 3])
+    recorder.work.request([3, 5])
+    recorder.locks[0].set()
+    recorder.work.wait(range(8))
+    assert recorder.started == [0, 6, 3, 5, 1, 2, 4, 7]
 
 
-def test_nobody_waits_for_what_others_have_asked_for():
-    bench = Bench(4, held=[2])
-    bench.work.wait([3])
-    assert 3 in bench.made and 2 not in bench.made
-    bench.gates[2].set()
-    bench.work.wait(range(4))
+def test_wait_does_not_wait_for_other_items():
+    recorder = RecordingPool(4, held=[2])
+    recorder.work.wait([3])
+    assert 3 in recorder.results and 2 not in recorder.results
+    recorder.locks[2].set()
+    recorder.work.wait(range(4))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_a_killed_worker_leaves_is_made_here(workers):
-    made = {}
-    Workshop(square_until_killed, range(12), made.__setitem__, workers).wait(range(12))
-    assert made == {k: k * k for k in range(12)}
+def test_items_of_a_killed_worker_are_computed_in_the_parent(workers):
+    results = {}
+    ProcessPool(square_until_killed, range(12), results.__setitem__, workers).wait(range(12))
+    assert results == {k: k * k for k in range(12)}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_reaches_whoever_waits(workers):
-    work = Workshop(fail_at_five, range(12), lambda k, made: None, workers)
+def test_an_error_is_raised_by_wait(workers):
+    work = ProcessPool(fail_at_five, range(12), lambda k, results: None, workers)
     for _ in range(2):
         with pytest.raises(ValueError, match="five"):
             work.wait(range(12))
 
 
-def test_a_process_that_may_have_no_children_makes_all_itself(monkeypatch):
+def test_a_daemon_process_computes_all_items_itself(monkeypatch):
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
-    makers = set()
-    work = Workshop(lambda k: makers.add(os.getpid()), range(8), lambda k, made: None, 2)
+    processes = set()
+    work = ProcessPool(lambda k: processes.add(os.getpid()), range(8), lambda k, results: None, 2)
     work.wait(range(8))
-    assert makers == {os.getpid()}
+    assert processes == {os.getpid()}
 
 
-def test_where_no_process_can_be_started_threads_make_all(monkeypatch):
+def test_threads_compute_all_items_if_no_process_can_be_started(monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("no more processes")
 
     monkeypatch.setattr("data.support.process_pool._SPAWN.Process", refuse)
-    made = {}
-    Workshop(square, range(8), made.__setitem__, 2).wait(range(8))
-    assert made == {k: k * k for k in range(8)}
+    results = {}
+    ProcessPool(square, range(8), results.__setitem__, 2).wait(range(8))
+    assert results == {k: k * k for k in range(8)}
 
 
-def test_stopped_work_is_taken_up_again():
-    bench = Bench(4, held=[0])
+def test_a_stopped_pool_resumes():
+    recorder = RecordingPool(4, held=[0])
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(bench.work.wait, [0, 1])
-        assert bench.reached[0].wait(60)
-        threading.Timer(0, bench.work.stop).start()  # it waits for the thread that makes 0
+        waiting = pool.submit(recorder.work.wait, [0, 1])
+        assert recorder.reached[0].wait(60)
+        threading.Timer(0, recorder.work.stop).start()  # it waits for the thread that computes 0
         with pytest.raises(concurrent.futures.CancelledError):
             waiting.result(timeout=60)
-        bench.gates[0].set()
-    bench.work.wait(range(4))
-    assert bench.made == {k: k * k for k in range(4)}
+        recorder.locks[0].set()
+    recorder.work.wait(range(4))
+    assert recorder.results == {k: k * k for k in range(4)}
 
 
 @pytest.mark.skipif(not hasattr(signal, "pause"), reason="Windows has no such signals")
 def test_an_interruption_ends_the_processes_at_once():
-    """It comes with the first thing made; the second one never is."""
+    """It comes with the first result; the second item never ends."""
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
     before, was = set(multiprocessing.active_children()), signal.signal(signal.SIGINT, interrupt)
-    work = Workshop(first_only, range(2), lambda k, made: os.kill(os.getpid(), signal.SIGINT), 2)
+    work = ProcessPool(first_only, range(2), lambda k, results: os.kill(os.getpid(), signal.SIGINT), 2)
     try:
         with pytest.raises(KeyboardInterrupt):
             work.wait(range(2))
     finally:
         signal.signal(signal.SIGINT, was)
     assert set(multiprocessing.active_children()) == before
-    assert list(work._left) == [1]  # to be begun anew
+    assert list(work._pending) == [1]  # it will start over
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_is_prepared_here_is_made_there(workers):
+def test_items_are_prepared_in_the_parent(workers):
     seen = []
-    assert made(square, range(5), workers, lambda x: seen.append((x, os.getpid())) or x + 1) == [1, 4, 9, 16, 25]
+    prepare = lambda x: seen.append((x, os.getpid())) or x + 1  # noqa: E731
+    assert map_processes(square, range(5), workers, prepare) == [1, 4, 9, 16, 25]
     assert sorted(seen) == [(x, os.getpid()) for x in range(5)]
 
 
-@pytest.mark.parametrize("count, seconds, workers, useful", [(11, 0.1, 2, 0), (12, 0.1, 2, 2), (600, 0.1, 1, 1), (600, 0.1, 4, 4), (19, 0.1, 8, 3)])
-def test_processes_are_started_where_they_pay(count, seconds, workers, useful):
+@pytest.mark.parametrize("count, seconds, workers, useful", [
+    (11, 0.1, 2, 0), (12, 0.1, 2, 2), (600, 0.1, 1, 1), (600, 0.1, 4, 4), (19, 0.1, 8, 3)])
+def test_useful_workers(count, seconds, workers, useful):
     assert useful_workers(count, seconds, workers) == useful
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no such signals")
-def test_not_even_the_first_process_of_a_program_hears_an_interruption():
-    """What it holds back is asked of it in a program that has started none before."""
+def test_sigint_is_blocked_even_in_the_first_process():
+    """The process reports its blocked signals, in a program that has started no process before."""
     program = """if True:
         import functools, signal
-        from data.workshop import Workshop
+        from data.support.process_pool import ProcessPool
         held = []
-        work = Workshop(functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK), [()], lambda k, made: held.append(made), 1)
+        blocked = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK)
+        work = ProcessPool(blocked, [()], lambda k, result: held.append(result), 1)
         work.wait([0])
         print([signal.SIGINT in each for each in held])"""
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

@@ -1,4 +1,4 @@
-"""Work on several cores: results in order, errors, and signals that come while a future is waited for."""
+"""map_threads: results in order, errors, and signals during the wait for a future."""
 import concurrent.futures
 import signal
 import threading
@@ -17,11 +17,11 @@ def test_results_are_in_the_order_of_the_items():
         gates[k].set()
         return k
 
-    assert threads.in_threads(work, range(3), threads=3) == [0, 1, 2]
+    assert threads.map_threads(work, range(3), threads=3) == [0, 1, 2]
 
 
-def test_after_an_error_nothing_more_is_begun(monkeypatch):
-    begun, shut = [], threading.Event()
+def test_after_an_error_no_further_item_is_started(monkeypatch):
+    started, shut = [], threading.Event()
     shutdown = concurrent.futures.ThreadPoolExecutor.shutdown
 
     def watched(pool, wait=True, *, cancel_futures=False):
@@ -30,25 +30,25 @@ def test_after_an_error_nothing_more_is_begun(monkeypatch):
         shutdown(pool, wait=wait)
 
     def work(k):
-        begun.append(k)
+        started.append(k)
         if k == 0:
             raise ValueError("zero")
         assert shut.wait(60)
 
     monkeypatch.setattr(concurrent.futures.ThreadPoolExecutor, "shutdown", watched)
     with pytest.raises(ValueError, match="zero"):
-        threads.in_threads(work, range(100), threads=1)
-    assert begun in ([0], [0, 1])
+        threads.map_threads(work, range(100), threads=1)
+    assert started in ([0], [0, 1])
 
 
-def test_finished_gives_each_future_once():
+def test_as_completed_yields_each_future_once():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(pow, 2, k) for k in range(20)]
-        assert sorted(future.result() for future in threads.finished(futures)) == [2 ** k for k in range(20)]
+        assert sorted(future.result() for future in threads.as_completed(futures)) == [2 ** k for k in range(20)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_waits_while_a_lock_may_be_held(monkeypatch, number):
+def test_signals_are_deferred_while_a_lock_may_be_held(monkeypatch, number):
     wait, unharmed = concurrent.futures.wait, []
 
     def interrupted(*arguments):

@@ -1,4 +1,4 @@
-"""metrics.csv with both players, the progress line, and the plots: what is drawn stands where the numbers say."""
+"""metrics.csv, the progress line and the plots."""
 import csv
 import io
 import re
@@ -6,14 +6,15 @@ import re
 import numpy as np
 import pytest
 
-from data.media.image_io import read_label, read_picture
+from data.media.image_io import read_image, read_label
 from data.media.provenance import DigitalSource
 from gan.monitor import plots
 from gan.monitor.metrics_log import COLUMNS, STAGES, Curves, Metrics
 from gan.monitor.progress_line import ProgressLine
 from gan.run.checkpoint import RunError, RunFolder
 
-PLAYERS = {"critic": 0.5, "score_real": 1.25, "score_made": -1.5, "accuracy": 0.75, "gradient_critic": 2.0}
+DISCRIMINATOR = {"discriminator_loss": 0.5, "score_real": 1.25, "score_fake": -1.5, "accuracy": 0.75,
+                 "discriminator_grad_norm": 2.0}
 
 
 def read(path):
@@ -22,41 +23,42 @@ def read(path):
 
 
 def filled(*rows):
-    """Curves of the rows."""
+    """Return Curves with these rows."""
     curves = Curves()
     for row in rows:
         curves.add(row)
     return curves
 
 
-def test_a_row_is_written_with_what_was_taken_and_gaps_elsewhere(tmp_path):
+def test_row_with_missing_values(tmp_path):
     metrics = Metrics(tmp_path, 0)
     metrics.add({"step": 1, "stage": "autoencoder", "loss": 1 / 3, "held_out": None})
-    metrics.add({"step": 2, "stage": "adversarial", "loss": 0.25, "weight": 0.0, **PLAYERS})
+    metrics.add({"step": 2, "stage": "adversarial", "loss": 0.25, "adversarial_weight": 0.0, **DISCRIMINATOR})
     metrics.close()
     first, second = read(tmp_path / "metrics.csv")
     assert list(first) == COLUMNS
-    assert {name: text for name, text in first.items() if text} == {"step": "1", "stage": "autoencoder", "loss": "0.333333"}
-    assert {name: text for name, text in second.items() if text} == {
-        "step": "2", "stage": "adversarial", "loss": "0.25", "weight": "0", "critic": "0.5", "score_real": "1.25",
-        "score_made": "-1.5", "accuracy": "0.75", "gradient_critic": "2"}
+    first, second = ({name: text for name, text in row.items() if text} for row in (first, second))
+    assert first == {"step": "1", "stage": "autoencoder", "loss": "0.333333"}
+    assert second == {"step": "2", "stage": "adversarial", "loss": "0.25", "adversarial_weight": "0",
+                      "discriminator_loss": "0.5", "score_real": "1.25", "score_fake": "-1.5", "accuracy": "0.75",
+                      "discriminator_grad_norm": "2"}
     assert metrics.curves["loss"].tolist() == [1 / 3, 0.25]
     assert np.isnan(metrics.curves["accuracy"][0]) and metrics.curves["accuracy"][1] == 0.75
 
 
-def test_going_on_cuts_back_to_the_step_and_leaves_the_rest_as_it_was(tmp_path):
+def test_resuming_cuts_off_later_rows_and_keeps_the_others_unchanged(tmp_path):
     random = np.random.default_rng(0)
     metrics = Metrics(tmp_path, 0)
     for step in range(1, 8):
         values = random.standard_normal(5) * 10.0 ** random.integers(-9, 9, 5)
-        metrics.add({"step": step, "stage": STAGES[step % 3], **dict(zip(PLAYERS, values))})
+        metrics.add({"step": step, "stage": STAGES[step % 3], **dict(zip(DISCRIMINATOR, values))})
     metrics.close()
     before = (tmp_path / "metrics.csv").read_bytes().splitlines(keepends=True)
     again = Metrics(tmp_path, 4)
     again.close()
-    assert (tmp_path / "metrics.csv").read_bytes() == b"".join(before[:5])  # the heading and four rows
+    assert (tmp_path / "metrics.csv").read_bytes() == b"".join(before[:5])  # the header and four rows
     assert len(read(tmp_path / "timing.csv")) == 4
-    np.testing.assert_allclose(again.curves["critic"], metrics.curves["critic"][:4], rtol=1e-5)
+    np.testing.assert_allclose(again.curves["discriminator_loss"], metrics.curves["discriminator_loss"][:4], rtol=1e-5)
     assert again.curves["step"].tolist() == [1, 2, 3, 4] and again.curves["stage"].tolist() == [1, 2, 0, 1]
 
 
@@ -69,7 +71,7 @@ def six_steps(folder):
 
 @pytest.mark.parametrize("name", ["metrics.csv", "timing.csv"])
 @pytest.mark.parametrize("end", [b"7,autoenc", b"7", b"\0" * 300])
-def test_a_last_line_that_was_not_written_to_its_end_is_cut_off(tmp_path, name, end):
+def test_incomplete_last_line_is_cut_off(tmp_path, name, end):
     six_steps(tmp_path)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole + end)
@@ -78,30 +80,35 @@ def test_a_last_line_that_was_not_written_to_its_end_is_cut_off(tmp_path, name, 
     assert len(again.curves) == 6 and (tmp_path / name).read_bytes() == whole
 
 
-@pytest.mark.parametrize("name, line, wrong, told", [
-    ("metrics.csv", 0, b"step,stage", "line 1 .its columns are others"), ("metrics.csv", 0, b"", "line 1 "),
-    ("metrics.csv", 3, b"3,autoencoder", "line 4 .it has 2 columns"), ("metrics.csv", 3, b"\xff\xfe\0", "line 4 .it has 1 col"),
-    ("metrics.csv", 3, b"3,encoder" + b"," * 17, "no such stage"), ("metrics.csv", 3, b"x,autoencoder" + b"," * 17, "its step is 'x'"),
-    ("metrics.csv", 3, b"3,autoencoder,1.2.3" + b"," * 16, "its loss is '1.2.3'"),
-    ("metrics.csv", 3, b"3,autoencoder," + b"9" * 200_000 + b"x" + b"," * 16, "its loss is '9999"),
-    ("metrics.csv", 3, b"2,autoencoder" + b"," * 17, "step 2 comes after step 2"), ("timing.csv", 2, b"2,", "line 3 .its seconds"),
-    ("timing.csv", 2, b"2,inf", "its seconds"), ("timing.csv", 2, b"9" * 5000 + b",1", "its step is")])
-def test_a_damaged_file_is_one_line_that_says_what_to_do(tmp_path, name, line, wrong, told):
+@pytest.mark.parametrize("name, line, wrong, message",
+                         [("metrics.csv", 0, b"step,stage", "line 1 .its columns are not those"),
+                          ("metrics.csv", 0, b"", "line 1 "),
+                          ("metrics.csv", 3, b"3,autoencoder", "line 4 .it has 2 columns"),
+                          ("metrics.csv", 3, b"\xff\xfe\0", "line 4 .it has 1 col"),
+                          ("metrics.csv", 3, b"3,encoder" + b"," * 17, "no such stage"),
+                          ("metrics.csv", 3, b"x,autoencoder" + b"," * 17, "its step is 'x'"),
+                          ("metrics.csv", 3, b"3,autoencoder,1.2.3" + b"," * 16, "its loss is '1.2.3'"),
+                          ("metrics.csv", 3, b"3,autoencoder," + b"9" * 200_000 + b"x" + b"," * 16,
+                           "its loss is '9999"), ("metrics.csv", 3, b"2,autoencoder" + b"," * 17,
+                                                  "step 2 comes after step 2"),
+                          ("timing.csv", 2, b"2,", "line 3 .its seconds"), ("timing.csv", 2, b"2,inf", "its seconds"),
+                          ("timing.csv", 2, b"9" * 5000 + b",1", "its step is")])
+def test_damaged_file_gives_one_line_that_says_what_to_do(tmp_path, name, line, wrong, message):
     six_steps(tmp_path)
     lines = (tmp_path / name).read_bytes().split(b"\r\n")
     lines[line] = wrong
     (tmp_path / name).write_bytes(b"\r\n".join(lines))
-    with pytest.raises(RunError, match=told) as error:
+    with pytest.raises(RunError, match=message) as error:
         Metrics(tmp_path, 6)
-    message = str(error.value)
-    assert str(tmp_path / name) in message and "move it away" in message and "\n" not in message and len(message) < 400
+    text = str(error.value)
+    assert str(tmp_path / name) in text and "move it away" in text and "\n" not in text and len(text) < 400
     (tmp_path / name).unlink()
-    moved = Metrics(tmp_path, 6)  # what the message says
+    moved = Metrics(tmp_path, 6)  # as the message says
     moved.close()
     assert len(moved.curves) == (0 if name == "metrics.csv" else 6)
 
 
-def test_damage_behind_the_step_is_cut_off_with_the_rest(tmp_path):
+def test_damage_after_the_step_is_cut_off(tmp_path):
     six_steps(tmp_path)
     for name in ("metrics.csv", "timing.csv"):
         lines = (tmp_path / name).read_bytes().split(b"\r\n")
@@ -112,14 +119,14 @@ def test_damage_behind_the_step_is_cut_off_with_the_rest(tmp_path):
     assert again.curves["step"].tolist() == [1, 2, 3, 4] and len(read(tmp_path / "metrics.csv")) == 4
 
 
-def test_a_row_of_a_figure_that_there_is_not(tmp_path):
+def test_row_with_an_unknown_column_or_stage(tmp_path):
     with pytest.raises(ValueError, match="got acuracy"):
         Curves().add({"step": 1, "stage": "autoencoder", "acuracy": 1.0})
     with pytest.raises(ValueError):
         Curves().add({"step": 1, "stage": "autoencoding"})
 
 
-def test_many_rows_are_kept_and_small():
+def test_many_rows_take_little_memory():
     curves = Curves()
     for step in range(1, 5001):
         curves.add({"step": step, "stage": "autoencoder", "loss": 1 / step})
@@ -129,31 +136,31 @@ def test_many_rows_are_kept_and_small():
     assert curves["loss"].base.nbytes <= 2 * 5000 * 8 * len(COLUMNS)
 
 
-def test_spans_are_the_stretches_of_one_stage():
+def test_spans_are_consecutive_rows_of_one_stage():
     order = ["autoencoder"] * 3 + ["discriminator"] + ["adversarial"] * 2 + ["autoencoder"]
     curves = filled(*({"step": step, "stage": stage} for step, stage in enumerate(order, 1)))
-    assert curves.spans() == [("autoencoder", slice(0, 3)), ("discriminator", slice(3, 4)), ("adversarial", slice(4, 6)),
-                              ("autoencoder", slice(6, 7))]
+    assert curves.spans() == [("autoencoder", slice(0, 3)), ("discriminator", slice(3, 4)),
+                              ("adversarial", slice(4, 6)), ("autoencoder", slice(6, 7))]
     assert Curves().spans() == []
 
 
-def test_taken_leaves_gaps_out():
+def test_recorded_skips_missing_values():
     curves = filled(*({"step": step, "stage": "autoencoder", "held_out": 0.1 * step if step % 2 else None}
                       for step in range(1, 7)))
-    step, values = curves.taken("held_out")
+    step, values = curves.recorded("held_out")
     assert step.tolist() == [1, 3, 5] and values == pytest.approx([0.1, 0.3, 0.5])
-    assert curves.taken("held_out", slice(2, 4))[0].tolist() == [3]
+    assert curves.recorded("held_out", slice(2, 4))[0].tolist() == [3]
 
 
 @pytest.mark.parametrize("stage, parts, none", [
-    ("autoencoder", ["loss 0.1000", "mae 0.0600", "dssim 0.0300", "mask 0.0400"], ["critic", "accuracy"]),
-    ("discriminator", ["critic 0.5000", "real 1.25", "made -1.50", "accuracy 75%"], ["loss"]),
-    ("adversarial", ["loss 0.1000", "adversarial 1.300", "critic 0.500", "accuracy 75%"], ["mae"]),
+    ("autoencoder", ["loss 0.1000", "mae 0.0600", "dssim 0.0300", "mask 0.0400"], ["D loss", "accuracy"]),
+    ("discriminator", ["D loss 0.5000", "real 1.25", "fake -1.50", "accuracy 75%"], ["dssim"]),
+    ("adversarial", ["loss 0.1000", "adversarial 1.300", "D loss 0.500", "D accuracy 75%"], ["mae"]),
 ])
-def test_the_progress_line_shows_what_matters_in_a_stage(stage, parts, none):
+def test_progress_line_shows_the_metrics_of_the_stage(stage, parts, none):
     stream = io.StringIO()
-    row = {"step": 12345, "stage": stage, "loss": 0.1, "mae": 0.06, "dssim": 0.03, "mask": 0.04, "adversarial": 1.3,
-           **PLAYERS}
+    row = {"step": 12345, "stage": stage, "loss": 0.1, "mae": 0.06, "dssim": 0.03, "mask": 0.04,
+           "adversarial_loss": 1.3, **DISCRIMINATOR}
     ProgressLine(stream).show(20000, 2.5, row, force=True)
     line = stream.getvalue().rstrip("\n")
     assert line.startswith("step 12345/20000  2.5 steps/s  51 min 2 s left  ") and len(line) <= 110
@@ -163,14 +170,15 @@ def test_the_progress_line_shows_what_matters_in_a_stage(stage, parts, none):
         assert part not in line
 
 
-def test_the_progress_line_tells_no_speed_while_faces_are_rendered():
+def test_progress_line_has_no_speed_while_faces_are_rendered():
     stream = io.StringIO()
-    ProgressLine(stream).show(1000, None, {"step": 3, "stage": "autoencoder", "loss": 0.1, "mae": 0.06, "dssim": 0.03, "mask": 0.04})
+    ProgressLine(stream).show(1000, None, {"step": 3, "stage": "autoencoder", "loss": 0.1, "mae": 0.06, "dssim": 0.03,
+                                           "mask": 0.04})
     assert stream.getvalue().startswith("step 3/1000  rendering faces  loss 0.1000")
 
 
-def test_the_progress_line_is_smoothed_and_bridges_gaps():
-    """0.95 of what was and 0.05 of what is; a step without the figure changes nothing."""
+def test_progress_line_is_smoothed_and_skips_missing_values():
+    """0.95 of the old average and 0.05 of the new value; missing values change nothing."""
     stream = io.StringIO()
     progress = ProgressLine(stream)
     for loss in (1.0, None, 0.0):
@@ -183,42 +191,44 @@ def losses(steps, stage="autoencoder"):
             for step in range(1, steps + 1)]
 
 
-def covered(picture, colour):
-    """Where a picture (H, W, 3) has a colour "#rrggbb", nearly: (H, W) of bool."""
-    wanted = [int(colour[k:k + 2], 16) for k in (1, 3, 5)]
-    return (abs(picture.astype(int) - wanted) < 12).all(axis=2)
+def covered(image, color):
+    """Return where an image (H, W, 3) has about the color "#rrggbb": (H, W) bool."""
+    wanted = [int(color[k:k + 2], 16) for k in (1, 3, 5)]
+    return (abs(image.astype(int) - wanted) < 12).all(axis=2)
 
 
-def test_the_training_curve_lies_below_the_held_out_one_if_it_is():
-    """Loss 0.1 and held out 0.2 throughout: two level lines, half as high; the legend is above both."""
-    picture = plots.loss_plot(filled(*losses(200)), 0)
-    assert picture.shape == (495, 880, 3) and picture.dtype == np.uint8
-    panel = picture[60:, 100:]
-    training, held_out = (np.flatnonzero(covered(panel, colour).any(axis=1)) for colour in (plots.BLUE, plots.ORANGE))
+def test_training_curve_is_drawn_below_the_held_out_curve():
+    """A constant loss of 0.1 and held-out loss of 0.2 are two horizontal lines below the legend."""
+    image = plots.loss_plot(filled(*losses(200)), 0)
+    assert image.shape == (495, 880, 3) and image.dtype == np.uint8
+    panel = image[60:, 100:]
+    training, held_out = (np.flatnonzero(covered(panel, color).any(axis=1)) for color in (plots.BLUE, plots.ORANGE))
     assert len(training) and len(held_out)
     assert held_out.max() < training.min()
 
 
-def test_the_best_step_is_marked_where_it_is():
-    picture = plots.loss_plot(filled(*losses(200)), 50)
-    rows, columns = np.nonzero(covered(picture[60:], plots.GREEN))
-    left, right = np.flatnonzero(covered(picture[60:], plots.ORANGE).any(axis=0))[[0, -1]]  # of steps 1 and 200
+def test_best_step_is_marked():
+    image = plots.loss_plot(filled(*losses(200)), 50)
+    rows, columns = np.nonzero(covered(image[60:], plots.GREEN))
+    left, right = np.flatnonzero(covered(image[60:], plots.ORANGE).any(axis=0))[[0, -1]]  # of steps 1 and 200
     assert columns.mean() == pytest.approx(left + (right - left) * 49 / 199, abs=6)
     assert not covered(plots.loss_plot(filled(*losses(200)), 0), plots.GREEN).any()
 
 
-def test_stages_have_grounds_of_their_own():
-    """Steps 1 to 100 alone, 101 to 150 the discriminator, 151 to 200 both: half, a quarter, a quarter of the width."""
+def test_stages_have_shaded_backgrounds():
+    """100 steps of the autoencoder, 50 of the discriminator, 50 of both, in these proportions."""
     stages = ["autoencoder"] * 100 + ["discriminator"] * 50 + ["adversarial"] * 50
     rows = [row | {"stage": stage} for row, stage in zip(losses(200), stages)]
-    picture = plots.loss_plot(filled(*rows), 0)[300]
-    widths = [covered(picture[None], plots.SHADES[stage]).sum() for stage in ("discriminator", "adversarial")]
+    image = plots.loss_plot(filled(*rows), 0)[300]
+    widths = [covered(image[None], plots.SHADES[stage]).sum() for stage in ("discriminator", "adversarial")]
     assert all(width == pytest.approx(0.25 * 780, abs=20) for width in widths), widths
 
 
-def test_a_wide_range_is_drawn_in_logarithms_and_a_narrow_one_is_not():
-    """A loss that falls by the same factor each step is a straight line, and one that falls by the same amount too; steps
-    without a loss change nothing."""
+def test_axis_is_logarithmic_only_for_a_wide_range():
+    """A loss that falls by a constant factor is a straight line, and so is one that falls linearly.
+
+    Steps without a loss change nothing.
+    """
     def bend(loss):
         rows = [row | {"loss": loss(row["step"]), "held_out": None} for row in losses(200)]
         rows.append({"step": 201, "stage": "discriminator"})
@@ -232,40 +242,40 @@ def test_a_wide_range_is_drawn_in_logarithms_and_a_narrow_one_is_not():
     assert bend(lambda k: 0.1 + 0.001 * (200 - k) / 2) < 4
 
 
-def with_players(steps):
-    return [row | {"stage": "adversarial", "gradient_made": 0.01, "sharpness": 0.9, "variety": 0.8} | PLAYERS
+def with_discriminator(steps):
+    return [row | {"stage": "adversarial", "fake_grad_norm": 0.01, "sharpness": 0.9, "variety": 0.8} | DISCRIMINATOR
             for row in losses(steps)]
 
 
-def test_players_are_drawn_once_there_are_two(tmp_path):
+def test_players_plot_needs_a_discriminator(tmp_path):
     run = RunFolder(tmp_path)
     run.create()
     plots.save_plots(run, filled(*losses(3)), 1)
     assert (tmp_path / "loss.png").exists() and not (tmp_path / "players.png").exists()
-    plots.save_plots(run, filled(*losses(3), *(row | {"step": row["step"] + 3} for row in with_players(3))), 1)
-    assert read_picture(tmp_path / "players.png").pixels.shape == (1045, 880, 3)
+    plots.save_plots(run, filled(*losses(3), *(row | {"step": row["step"] + 3} for row in with_discriminator(3))), 1)
+    assert read_image(tmp_path / "players.png").pixels.shape == (1045, 880, 3)
     assert read_label(tmp_path / "players.png") == DigitalSource.ALGORITHMIC
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_few_rows_are_drawn(steps, recwarn):
+def test_plots_of_few_rows(steps, recwarn):
     assert covered(plots.loss_plot(filled(*losses(steps)), 0)[60:], plots.ORANGE).any()
-    assert covered(plots.players_plot(filled(*with_players(steps)))[60:], plots.BLUE).any()
-    alone = [{"step": row["step"], "stage": "discriminator", **PLAYERS} for row in losses(steps)]
+    assert covered(plots.adversarial_plot(filled(*with_discriminator(steps)))[60:], plots.BLUE).any()
+    alone = [{"step": row["step"], "stage": "discriminator", **DISCRIMINATOR} for row in losses(steps)]
     plots.loss_plot(filled(*alone), 0)
-    plots.players_plot(filled(*alone))
+    plots.adversarial_plot(filled(*alone))
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_a_long_run_is_drawn_by_its_outline():
-    """100,000 points become a thousand, and a peak of one step is not lost."""
+def test_long_run_is_drawn_by_its_envelope():
+    """100,000 points become a thousand, and a peak of one step is kept."""
     values = np.ones(100_000)
     values[54_321] = 9.0
-    step, drawn = plots._outline(np.arange(100_000), values)
-    assert len(step) == len(drawn) <= 1100 and drawn.max() == 9.0
-    assert step[drawn.argmax()] == pytest.approx(54_321, abs=200)
+    step, generated = plots._envelope(np.arange(100_000), values)
+    assert len(step) == len(generated) <= 1100 and generated.max() == 9.0
+    assert step[generated.argmax()] == pytest.approx(54_321, abs=200)
 
 
-def test_the_mean_over_a_window_keeps_a_level_up_to_the_ends():
+def test_smoothing_keeps_a_constant_up_to_the_ends():
     assert plots._smooth(np.ones(7), 25) == pytest.approx(np.ones(7))
     assert plots._smooth(np.arange(5.0), 3) == pytest.approx([0.5, 1, 2, 3, 3.5])

@@ -1,60 +1,60 @@
-"""What training takes is told before it begins, near to what it takes; and what cannot fit is refused."""
+"""The memory of a run is estimated before it begins, and a run that does not fit is refused."""
 import gc
 import tracemalloc
 
 import pytest
 
 import nn
-from gan.people.pair import rendered
+from gan.people.pair import rendered_pair
 from gan.run import memory
 from gan.run.checkpoint import RunFolder, build_model
-from gan.run.config import Request, configure, recipe_of
+from gan.run.config import RunOptions, configure, hyperparameters_of
 from gan.session.setup import _new_adversary
 from gan.training import schedule
-from gan.training.prefetch import BatchMaker
+from gan.training.prefetch import BatchPrefetcher
 from gan.training.trainer import Trainer
 
 MIB = 1 << 20
 
 
 def config_of(**asked):
-    return configure(Request("nowhere", base="none", steps=9, **asked), RunFolder("nowhere"), 0)
+    return configure(RunOptions("nowhere", pretrained="none", steps=9, **asked), RunFolder("nowhere"), 0)
 
 
 @pytest.mark.parametrize("asked", [
     {"preset": "tiny"}, {"preset": "small", "width": 8, "latent": 20}, {"preset": "classic", "width": 8, "size": 48},
-    {"preset": "fine", "width": 8, "size": 32}, {"preset": "tiny", "crowd": 6},
-    {"preset": "fine", "width": 4, "size": 32, "crowd": 6}])
+    {"preset": "fine", "width": 8, "size": 32}, {"preset": "tiny", "many_people": 6},
+    {"preset": "fine", "width": 4, "size": 32, "many_people": 6}])
 def test_weights_are_counted_without_a_network(asked):
-    config = config_of(**asked) | {"crowd_people": 6}
-    assert memory.autoencoder_weights(config) == sum(p.size for p in build_model(config).parameters())
+    config = config_of(**asked) | {"people_count": 6}
+    assert memory.count_autoencoder_weights(config) == sum(p.size for p in build_model(config).parameters())
 
 
-def test_a_discriminator_is_made_once_to_be_counted(monkeypatch):
-    made, build = [], memory.build_discriminator
-    monkeypatch.setattr(memory, "build_discriminator", lambda config: made.append(config) or build(config))
-    memory._discriminator_weights.cache_clear()
+def test_discriminator_is_built_only_once_to_be_counted(monkeypatch):
+    built, build = [], memory.build_discriminator
+    monkeypatch.setattr(memory, "build_discriminator", lambda config: built.append(config) or build(config))
+    memory._count_discriminator_weights.cache_clear()
     config = config_of(preset="tiny")
     weights = memory.expected_bytes(config, 0)
     assert memory.largest_batch(config | {"batch": 64}, 0, weights) > 0 and memory.expected_bytes(config, 0) == weights
-    assert len(made) == 1
+    assert len(built) == 1
     assert memory.expected_bytes(config | {"discriminator_width": 2 * config["discriminator_width"]}, 0) > weights
-    assert len(made) == 2
+    assert len(built) == 2
 
 
 def traced_peak(config, source):
-    """Bytes of arrays at the peak of a few steps of each stage, and of a checkpoint after them."""
-    assert all(len(faces.canvas) for faces in source.sets())  # rendered before
+    """Return the peak bytes of the arrays of a few steps of each stage and of a checkpoint."""
+    assert all(len(faces.padded_crops) for faces in source.sets())  # rendered before
     gc.collect()
     tracemalloc.start()
     nn.manual_seed(0)
-    recipe = recipe_of(config)
-    trainer = Trainer(build_model(config), recipe, lambda: _new_adversary(config, recipe, "cpu"))
-    make = BatchMaker(source, recipe, lambda step: 1.0, "cpu")
+    hparams = hyperparameters_of(config)
+    trainer = Trainer(build_model(config), hparams, lambda: _new_adversary(config, hparams, "cpu"))
+    make = BatchPrefetcher(source, hparams, lambda step: 1.0, "cpu")
     plan = [[stage, 2 if stage == "autoencoder" else 1] for stage, _ in config["plan"]]
     try:
-        while place := schedule.place(plan, trainer.step):
-            trainer.enter(place)
+        while place := schedule.position_at(plan, trainer.step):
+            trainer.enter_stage(place)
             trainer.train_step(place, make)
         trainer.state_dict()
         return tracemalloc.get_traced_memory()[1]
@@ -63,52 +63,54 @@ def traced_peak(config, source):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [
     {"preset": "tiny", "batch": 32}, {"preset": "tiny", "batch": 32, "stage": "autoencoder"},
     {"preset": "tiny", "width": 64, "batch": 2},
     {"preset": "small", "width": 16, "batch": 4}, {"preset": "fine", "size": 64, "width": 8, "batch": 4, "r1": 1.0},
     {"preset": "tiny", "objective": "wasserstein-gp"}])
-def test_the_estimate_is_near_to_what_the_arrays_take(asked):
+def test_estimate_is_close_to_the_measured_peak(asked):
     config = config_of(**asked)
     expected = memory.expected_bytes(config, 0) - memory.PROGRAM_BYTES
-    measured = traced_peak(config, rendered((0, 1), 4, config["size"], 0))
+    measured = traced_peak(config, rendered_pair((0, 1), 4, config["size"], 0))
     assert expected == pytest.approx(measured, rel=0.25), f"{expected / MIB:.0f} of {measured / MIB:.0f} MiB"
 
 
 def memory_of(monkeypatch, room):
-    """The machine has so many bytes for this process."""
+    """Make the machine report this number of available bytes."""
     monkeypatch.setattr(memory, "available_bytes", lambda: room)
-    monkeypatch.setattr(memory, "_held_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "_process_bytes", lambda: 0)
 
 
-def test_a_run_that_cannot_fit_is_refused_with_the_largest_batch_that_would(train_small, tmp_path, monkeypatch):
+def test_run_that_does_not_fit_is_refused_with_the_largest_batch_that_does(train_small, tmp_path, monkeypatch):
     memory_of(monkeypatch, 200 * MIB)
     options = "--stage", "autoencoder", "--steps", 1, "--batch"
     outcome = train_small(tmp_path / "run", *options, 4096)
-    assert (outcome.code, outcome.out, len(outcome.err)) == (1, [], 1) and "200 MiB are there" in outcome.err[0]
+    assert (outcome.code, outcome.out, len(outcome.err)) == (1, [], 1) and "200 MiB are available" in outcome.err[0]
     assert not (tmp_path / "run").exists()
     batch = int(outcome.err[0].split("--batch ")[1].split()[0])
     fits, fails = (train_small(tmp_path / str(size), *options, size) for size in (batch, batch + 1))
     assert fits.code == 0 and fails.code == 1 and f"--batch {batch} would fit" in fails.err[0]
 
 
-def test_where_no_batch_fits_it_is_said_what_to_choose(train_small, tmp_path, monkeypatch):
+def test_message_if_no_batch_fits(train_small, tmp_path, monkeypatch):
     memory_of(monkeypatch, 10 * MIB)
     outcome = train_small(tmp_path / "run", "--steps", 1)
     assert outcome.code == 1 and "no --batch would fit: choose a smaller --size" in outcome.err[0]
 
 
-def test_faces_count_once_they_are_known(run_copy, train_small, monkeypatch):
-    """Their number is not known before; a run that goes on keeps its batch, so another is advised."""
+def test_dataset_counts_once_it_is_loaded(run_copy, train_small, monkeypatch):
+    """Their number is not known before. A resumed run keeps its batch size: start a new run."""
     before = memory.expected_bytes(RunFolder(run_copy).read_config(), 0)
     memory_of(monkeypatch, before + 1000)
     outcome = train_small(run_copy, "--steps", 13)
-    assert outcome.code == 1 and "start another --run" in outcome.err[-1] and outcome.out  # faces were rendered
+    # after the faces were rendered
+    assert outcome.code == 1 and "start another --run" in outcome.err[-1] and outcome.out
     memory_of(monkeypatch, before + MIB)
     assert train_small(run_copy, "--steps", 13).code == 0
 
 
-def test_where_the_system_does_not_tell_nothing_is_refused(monkeypatch):
+def test_unknown_available_memory_refuses_nothing(monkeypatch):
     memory_of(monkeypatch, None)
     memory.check(config_of(preset="classic", batch=4096), 0, 0)
 
@@ -122,19 +124,22 @@ def write(root, files):
 MEMINFO = {"proc/meminfo": "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 5000 kB\n"}
 GROUP = "sys/fs/cgroup/"
 OLD = {"proc/self/cgroup": "3:cpu:/x\n2:memory:/a\n", f"{GROUP}memory/a/memory.limit_in_bytes": "3000000\n",
-       f"{GROUP}memory/a/memory.usage_in_bytes": "1000000\n", f"{GROUP}memory/a/memory.stat": "cache 5\ntotal_inactive_file 200000\n",
+       f"{GROUP}memory/a/memory.usage_in_bytes": "1000000\n",
+       f"{GROUP}memory/a/memory.stat": "cache 5\ntotal_inactive_file 200000\n",
        f"{GROUP}memory/memory.limit_in_bytes": "9223372036854771712\n", f"{GROUP}memory/memory.usage_in_bytes": "1\n",
        f"{GROUP}memory/memory.stat": "cache 5\n"}
-NEW = {"proc/self/cgroup": "0::/user/job\n", f"{GROUP}user/job/memory.max": "max\n", f"{GROUP}user/memory.max": "2000000\n",
-       f"{GROUP}user/memory.current": "1500000\n", f"{GROUP}user/memory.stat": "anon 7\ninactive_file 100000\n"}
+NEW = {"proc/self/cgroup": "0::/user/job\n", f"{GROUP}user/job/memory.max": "max\n",
+       f"{GROUP}user/memory.max": "2000000\n", f"{GROUP}user/memory.current": "1500000\n",
+       f"{GROUP}user/memory.stat": "anon 7\ninactive_file 100000\n"}
 
 
-@pytest.mark.parametrize("files, expected", [(MEMINFO, 5000 << 10), (MEMINFO | OLD, 2_200_000), (MEMINFO | NEW, 600_000), (NEW | {
-    f"{GROUP}user/memory.current": "9000000\n"}, 0)])
-def test_what_linux_and_its_control_groups_leave(tmp_path, files, expected):
+@pytest.mark.parametrize("files, expected", [(MEMINFO, 5000 << 10), (MEMINFO | OLD, 2_200_000),
+                                             (MEMINFO | NEW, 600_000),
+                                             (NEW | {f"{GROUP}user/memory.current": "9000000\n"}, 0)])
+def test_available_memory_on_linux_with_control_groups(tmp_path, files, expected):
     write(tmp_path, files)
     assert memory.available_bytes(tmp_path) == expected
 
 
-def test_this_machine_has_memory():
+def test_available_memory_of_this_machine():
     assert memory.available_bytes() > 50 * MIB

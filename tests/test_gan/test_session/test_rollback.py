@@ -1,4 +1,4 @@
-"""When training goes wrong: back to the last good checkpoint and on at half the rate, until the next stage begins."""
+"""Rollbacks: to the last good checkpoint, at half the learning rate until the next stage begins."""
 import csv
 import dataclasses
 import signal
@@ -9,9 +9,9 @@ import pytest
 
 import gan.people.pair
 import gan.training.trainer
-from data.media.image_io import read_picture
+from data.media.image_io import read_image
 from gan.monitor import metrics_log
-from gan.run.checkpoint import RunFolder, load_drawing_model
+from gan.run.checkpoint import RunFolder, load_autoencoder
 from gan.session import session
 from gan.training.trainer import Trainer
 
@@ -25,7 +25,7 @@ def rows(path):
 
 
 def once(action):
-    """The action, for the first time only."""
+    """Return the action for the first call only."""
     calls = iter([action])
     return lambda trainer: next(calls, lambda trainer: None)(trainer)
 
@@ -39,22 +39,25 @@ def lose_a_weight_of_the_adversary(trainer):
 
 
 def back_lines(outcome):
-    return [line for line in outcome.out if "back to the checkpoint" in line]
+    return [line for line in outcome.out if "rolled back to the checkpoint" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("step, spoil", [(1, lose_a_weight), (5, lose_a_weight), (8, lose_a_weight_of_the_adversary),
                                          (9, lose_a_weight), (11, lose_a_weight_of_the_adversary)])
-def test_a_step_that_is_not_finite_is_taken_again_at_half_the_rate(small_run, train_small, tmp_path, at_step, save_each_step,
-                                                                   step, spoil):
+def test_non_finite_step_is_repeated_at_half_the_learning_rate(small_run, train_small, tmp_path, at_step,
+                                                               save_each_step, step, spoil):
     run = tmp_path / "run"
     at_step(step, once(spoil))
     outcome = train_small(run, "--steps", STEPS)
     assert outcome.code == 0 and len(back_lines(outcome)) == 1
-    for words in (f"the loss is nan at step {step}:", f"the checkpoint of step {step - 1},", "0.5 times the learning rate"):
+    for words in (f"the loss is nan at step {step}:", f"the checkpoint of step {step - 1},",
+                  "learning rate is now multiplied by 0.5"):
         assert words in back_lines(outcome)[0]
     state = RunFolder(run).load()
-    assert (int(state["step"]), float(state["rate_scale"])) == (STEPS, 1.0 if step < 9 else 0.5)  # up to its stage's end
+    # until the end of the stage
+    assert (int(state["step"]), float(state["lr_scale"])) == (STEPS, 1.0 if step < 9 else 0.5)
     assert all(np.isfinite(array).all() for array in state.values())
     metrics, straight = rows(run / "metrics.csv"), rows(small_run[0] / "metrics.csv")
     assert [row["step"] for row in metrics] == [row["step"] for row in straight]
@@ -65,21 +68,22 @@ def test_a_step_that_is_not_finite_is_taken_again_at_half_the_rate(small_run, tr
             assert row == other
 
 
-def test_the_full_rate_comes_back_with_the_next_stage_and_is_told_once(train_small, tmp_path, at_step, save_each_step):
+def test_next_stage_restores_the_learning_rate_and_says_so_once(train_small, tmp_path, at_step, save_each_step):
     at_step(5, once(lose_a_weight))
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    told = [line for line in outcome.out if "full one again" in line]
-    assert told == ["the learning rate, lowered to 0.5 times, is the full one again"]
-    assert outcome.out.index(told[0]) == outcome.out.index("stage discriminator, after 7 steps") + 1
+    restored = [line for line in outcome.out if "back at its full value" in line]
+    assert restored == ["the learning rate, which was multiplied by 0.5, is back at its full value"]
+    assert outcome.out.index(restored[0]) == outcome.out.index("stage discriminator, after 7 steps") + 1
 
 
-@pytest.mark.parametrize("cut", [5, 6, 7, 8])  # before the next stage, where the two meet, and after
-def test_a_run_that_was_slowed_and_stopped_ends_as_one_that_was_slowed(train_small, tmp_path, monkeypatch, save_each_step, cut):
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [5, 6, 7, 8])  # before, at and after the border of the stages
+def test_interrupting_a_run_after_a_rollback_changes_nothing(train_small, tmp_path, monkeypatch, save_each_step, cut):
     take = Trainer.train_step
 
     def arrange(run, stop):
         def watched(self, *arguments):
-            if self.step + 1 == 4 and self.rate_scale == 1:
+            if self.step + 1 == 4 and self.lr_scale == 1:
                 lose_a_weight(self)
             elif self.step + 1 == stop:
                 signal.raise_signal(signal.SIGINT)
@@ -96,20 +100,23 @@ def test_a_run_that_was_slowed_and_stopped_ends_as_one_that_was_slowed(train_sma
         np.testing.assert_array_equal(stopped[name], straight[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("step, spoil, back", [(8, lose_a_weight_of_the_adversary, 7), (9, lose_a_weight, 8),
                                                (11, lose_a_weight_of_the_adversary, 8), (6, lose_a_weight, 0)])
-def test_what_goes_wrong_in_a_stage_costs_nothing_of_the_one_before(train_small, tmp_path, at_step, step, spoil, back):
-    """With no checkpoint within a stage it goes back to the stage's start."""
+def test_rollback_goes_no_further_than_the_start_of_the_stage(train_small, tmp_path, at_step, step, spoil, back):
+    """Without a checkpoint within the stage it goes back to the start of the stage."""
     at_step(step, once(spoil))
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    assert outcome.code == 0 and len(back_lines(outcome)) == 1 and f"the checkpoint of step {back}," in back_lines(outcome)[0]
+    assert outcome.code == 0 and len(back_lines(outcome)) == 1
+    assert f"the checkpoint of step {back}," in back_lines(outcome)[0]
     begun = [line for line in outcome.out if line.startswith("stage ")]
-    assert begun == ["stage discriminator, after 7 steps", "stage adversarial, after 8 steps"]  # none is begun twice
+    assert begun == ["stage discriminator, after 7 steps", "stage adversarial, after 8 steps"]  # none begins twice
 
 
-def test_steps_that_were_taken_back_count_as_time(train_small, tmp_path, monkeypatch):
-    """Each step takes ten seconds of a clock of its own; the eleventh fails once, and goes back to the eighth: 15 in all."""
+@pytest.mark.slow
+def test_undone_steps_count_in_the_elapsed_time(train_small, tmp_path, monkeypatch):
+    """Each step takes 10 s; step 11 fails once and goes back to step 8: 15 steps in all."""
     clock, take, failing = [0.0], Trainer.train_step, iter([11])
 
     def slow(self, *arguments):
@@ -129,7 +136,8 @@ def test_steps_that_were_taken_back_count_as_time(train_small, tmp_path, monkeyp
     assert any(line.startswith("2 min 30 s of training") for line in outcome.out)
 
 
-def test_held_out_faces_are_not_drawn_for_a_checkpoint_while_the_autoencoder_stays_as_it_is(train_small, tmp_path, monkeypatch,
+@pytest.mark.slow
+def test_held_out_faces_are_not_measured_in_the_discriminator_stage(train_small, tmp_path, monkeypatch,
                                                                                             save_each_step):
     measured, measure = [], Trainer.measure
     monkeypatch.setattr(Trainer, "measure", lambda self, source: measured.append(self.step) or measure(self, source))
@@ -137,8 +145,8 @@ def test_held_out_faces_are_not_drawn_for_a_checkpoint_while_the_autoencoder_sta
     assert set(measured) == set(range(1, STEPS + 1)) - {8}
 
 
-def test_troubles_that_were_overcome_are_not_counted(train_small, tmp_path, monkeypatch, save_each_step):
-    """Each step fails once: twelve troubles, but never two without a checkpoint between."""
+def test_rollbacks_with_a_checkpoint_in_between_are_not_counted(train_small, tmp_path, monkeypatch, save_each_step):
+    """Each step fails once: twelve rollbacks, but never two without a checkpoint in between."""
     take, failed = Trainer.train_step, set()
 
     def failing(self, *arguments):
@@ -149,11 +157,11 @@ def test_troubles_that_were_overcome_are_not_counted(train_small, tmp_path, monk
 
     monkeypatch.setattr(Trainer, "train_step", failing)
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    assert outcome.code == 0 and len(back_lines(outcome)) == STEPS > session.ROLLBACKS
+    assert outcome.code == 0 and len(back_lines(outcome)) == STEPS > session.MAX_ROLLBACKS
 
 
-def draw_white(trainer):
-    """White faces and no mask, in the weights and in their averages."""
+def generate_white(trainer):
+    """Make the network generate white faces and no mask, by its weights and their averages."""
     for decoder in (trainer.model.decoder_a, trainer.model.decoder_b):
         decoder.out.bias.data[:] = (50, 50, 50, -50)
     for parameter, average in zip(trainer.model.parameters(), trainer.average.averages):
@@ -162,26 +170,27 @@ def draw_white(trainer):
 
 @pytest.fixture
 def soon_lost(monkeypatch):
-    """A run of 12 steps learns little: what is a fifth worse than its best, in one step, counts as lost."""
-    monkeypatch.setattr(gan.training.trainer, "COLLAPSED", 1.2)
-    monkeypatch.setattr(gan.training.trainer, "LATEST", 1)
+    """12 steps learn little, so here a loss a fifth above the best counts as a collapse."""
+    monkeypatch.setattr(gan.training.trainer, "COLLAPSE_FACTOR", 1.2)
+    monkeypatch.setattr(gan.training.trainer, "LATEST_STEPS", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 11])
-def test_when_held_out_faces_are_lost_it_goes_back(train_small, tmp_path, at_step, save_each_step, soon_lost, step):
-    at_step(step, once(draw_white))
+def test_collapse_rolls_back(train_small, tmp_path, at_step, save_each_step, soon_lost, step):
+    at_step(step, once(generate_white))
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
     assert outcome.code == 0 and len(back_lines(outcome)) == 1
-    for words in ("held-out faces", f"the checkpoint of step {step - 1},", "0.5 times"):
+    for words in ("held-out faces collapsed", f"the checkpoint of step {step - 1},", "multiplied by 0.5"):
         assert words in back_lines(outcome)[0]
     metrics = rows(tmp_path / "run" / "metrics.csv")
     assert [int(row["step"]) for row in metrics] == list(range(1, STEPS + 1))
     assert all(float(row["loss"]) < 0.8 for row in metrics if row["loss"])  # white faces cost about 1
 
 
-def test_what_is_lost_is_not_saved_by_a_signal(train_small, tmp_path, at_step, save_each_step, soon_lost):
+def test_signal_does_not_save_a_collapsed_network(train_small, tmp_path, at_step, save_each_step, soon_lost):
     def both(trainer):
-        draw_white(trainer)
+        generate_white(trainer)
         signal.raise_signal(signal.SIGINT)
 
     at_step(5, once(both))
@@ -189,8 +198,9 @@ def test_what_is_lost_is_not_saved_by_a_signal(train_small, tmp_path, at_step, s
     assert int(RunFolder(tmp_path / "run").load()["step"]) == 4
 
 
-def test_over_training_is_no_reason_to_go_back(faces, train_small, tmp_path, monkeypatch, save_each_step):
-    """Held-out faces are drawn ever worse, those of the training part ever better."""
+@pytest.mark.slow
+def test_overfitting_does_not_roll_back(faces, train_small, tmp_path, monkeypatch, save_each_step):
+    """The held-out loss rises while the training loss falls."""
     measure = Trainer.measure
 
     def worse(self, source):
@@ -203,13 +213,13 @@ def test_over_training_is_no_reason_to_go_back(faces, train_small, tmp_path, mon
     assert outcome.code == 0 and back_lines(outcome) == []
     state = RunFolder(tmp_path / "run").load()
     assert int(state["step"]) == STEPS and int(state["best_step"]) == 9  # the first of the last stage
-    assert any("drawn best after step 9" in line for line in outcome.out)
-    best, last = (faces.sheet(load_drawing_model(tmp_path / "run", which)[0]) for which in ("best", "last"))
-    np.testing.assert_array_equal(read_picture(tmp_path / "run" / "preview.png").pixels, best)
+    assert any("weights of step 9 had the best result" in line for line in outcome.out)
+    best, last = (faces.preview(load_autoencoder(tmp_path / "run", which)[0]) for which in ("best", "last"))
+    np.testing.assert_array_equal(read_image(tmp_path / "run" / "preview.png").pixels, best)
     assert not np.array_equal(best, last)
 
 
-def test_a_loss_that_is_never_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):
+def test_loss_that_is_never_finite_ends_in_one_line_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch):
     make = gan.people.pair.make_batch
 
     def spoiled(faces, count, seed, side, k, **options):
@@ -222,9 +232,10 @@ def test_a_loss_that_is_never_finite_ends_in_one_line_and_keeps_the_checkpoint(r
     before = (run_copy / "checkpoint.npz").read_bytes()
     outcome = train_small(run_copy, "--steps", STEPS + 10)
     assert outcome.code == 1
-    assert f"at step {STEPS + 4}" in outcome.err[-1] and "checkpoint" in outcome.err[-1] and "Traceback" not in str(outcome)
+    assert f"at step {STEPS + 4}" in outcome.err[-1] and "checkpoint" in outcome.err[-1]
+    assert "Traceback" not in str(outcome)
     assert (run_copy / "checkpoint.npz").read_bytes() == before
-    scales = [line.split("on at ")[1].split()[0] for line in back_lines(outcome)]
+    scales = [line.split("multiplied by ")[1] for line in back_lines(outcome)]
     assert scales == ["0.5", "0.25", "0.125", "0.0625", "0.03125"]
     steps = [int(row["step"]) for row in rows(run_copy / "metrics.csv")]
     assert steps == list(range(1, STEPS + 4))

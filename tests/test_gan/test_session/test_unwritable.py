@@ -1,4 +1,4 @@
-"""A run whose folder can no longer be written: it ends in one line, and what was saved before stands and goes on."""
+"""A run folder that cannot be written any more: one line, the checkpoint is kept."""
 import builtins
 import contextlib
 import io
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import train
-from gan.monitor import metrics_log, progress_line
+from gan.monitor import metrics_log, preview, progress_line
 from gan.run.checkpoint import RunFolder
 from gan.session import session
 
@@ -22,7 +22,7 @@ FULL = pathlib.Path("/dev/full")
 
 @pytest.fixture
 def from_step(at_step):
-    """from_step(k, action): the action is taken within step k, for the first time only."""
+    """from_step(k, action): do the action within step k, only once."""
     def arrange(k, action):
         left = [action]
         at_step(k, lambda trainer: left and left.pop()())
@@ -31,7 +31,7 @@ def from_step(at_step):
 
 @pytest.fixture
 def full_for(monkeypatch):
-    """full_for(word): from now on the disk is full for files of such names; they can be opened, as on a disk that is full."""
+    """full_for(word): make the disk full for files with this word in their name; opening works."""
     def arrange(word):
         really = builtins.open
 
@@ -42,12 +42,15 @@ def full_for(monkeypatch):
             return really(FULL, mode.replace("x", "w"), *arguments, **options)
 
         monkeypatch.setattr(builtins, "open", opened)
-        monkeypatch.setattr(io, "open", opened)  # pathlib's
+        monkeypatch.setattr(io, "open", opened)  # used by pathlib
     return arrange
 
 
 def checked_end(outcome, run, *words):
-    """The run ended in one line with these words, and left nothing half written. Returns the step of its checkpoint."""
+    """Check that the run ended in one line with these words and left no unfinished file.
+
+    Returns the step of its checkpoint.
+    """
     assert (outcome.code, len(outcome.err)) == (1, 1), outcome
     for word in ("train: ", str(run), *words):
         assert word in outcome.err[0], outcome.err[0]
@@ -57,25 +60,26 @@ def checked_end(outcome, run, *words):
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
-    """No progress lines on the stream of errors; a report before the end, and no figures at the end: they take long."""
+    """No progress lines on stderr, an early report, and no slow metrics at the end."""
     monkeypatch.setattr(progress_line.ProgressLine, "show", lambda self, *arguments, **options: None)
-    monkeypatch.setattr(session, "REPORTED_FROM", 0)
-    monkeypatch.setattr(session.evaluate, "figures", lambda *arguments: {})
+    monkeypatch.setattr(session, "FIRST_REPORT_STEP", 0)
+    monkeypatch.setattr(session.held_out, "measure", lambda *arguments: {})
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("word, kept", [("checkpoint.new", 12), ("metrics.csv", 12), ("timing.csv", 12), ("notes.txt", 12),
-                                        ("preview.png", 12), ("0000013.png", 12), ("loss.png", 12), ("report.html", 12),
-                                        ("config.json", 13)])
-def test_a_full_disk_ends_the_run_and_costs_nothing_of_what_was_saved(run_copy, train_small, monkeypatch, from_step, full_for,
+@pytest.mark.parametrize("word, kept", [("checkpoint.new", 12), ("metrics.csv", 12), ("timing.csv", 12),
+                                        ("notes.txt", 12), ("preview.png", 12), ("0000013.png", 12), ("loss.png", 12),
+                                        ("report.html", 12), ("config.json", 13)])
+def test_full_disk_ends_the_run_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch, from_step, full_for,
                                                                      save_each_step, word, kept):
-    monkeypatch.setattr(metrics_log, "preview_due", lambda step, total: True)
+    monkeypatch.setattr(preview, "preview_due", lambda step, total: True)
     monkeypatch.setattr(session.Diagnosis, "look", lambda self, curves: ["something to say"])
-    if word in ("metrics.csv", "timing.csv"):  # these are open all the time
+    if word in ("metrics.csv", "timing.csv"):  # these stay open
         full_for(word)
-        monkeypatch.setattr(metrics_log, "write_whole", lambda *arguments: None)
+        monkeypatch.setattr(metrics_log, "write_atomically", lambda *arguments: None)
     elif word == "config.json":
-        monkeypatch.setattr(session._Session, "tell_time", lambda self, place: self.folder.write_config(self.config))
+        monkeypatch.setattr(session._Session, "announce_time",
+                            lambda self, position: self.folder.write_config(self.config))
         monkeypatch.setattr(session, "TIMED_STEPS", 2)
         from_step(14, lambda: full_for(word))
     else:
@@ -83,8 +87,8 @@ def test_a_full_disk_ends_the_run_and_costs_nothing_of_what_was_saved(run_copy, 
     assert checked_end(train_small(run_copy, "--steps", 15), run_copy, "No space left") == kept
 
 
-@pytest.mark.parametrize("limit", [1 << 10, 1 << 16])  # in metrics.csv, or in a checkpoint
-def test_a_limit_of_file_sizes_is_met_within_a_file(run_copy, train_small, from_step, save_each_step, limit):
+@pytest.mark.parametrize("limit", [1 << 10, 1 << 16])  # within metrics.csv, or within a checkpoint
+def test_file_size_limit_within_a_file(run_copy, train_small, from_step, save_each_step, limit):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     from_step(13, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1])))
     try:
@@ -101,7 +105,7 @@ def replaced_by_a_file(run):
 
 @pytest.mark.parametrize("action", [shutil.rmtree, replaced_by_a_file, lambda run: run.rename(run.with_name("moved"))])
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_folder_that_goes_while_it_is_trained_in(run_copy, train_small, tmp_path, from_step, action, is_new):
+def test_run_folder_removed_during_training(run_copy, train_small, tmp_path, from_step, action, is_new):
     run = tmp_path / "new" if is_new else run_copy
     from_step(3 if is_new else 14, lambda: action(run))
     outcome = train_small(run, "--steps", 15)
@@ -112,14 +116,14 @@ def test_a_folder_that_goes_while_it_is_trained_in(run_copy, train_small, tmp_pa
         assert int(RunFolder(moved).load()["step"]) == (0 if is_new else STEPS)
 
 
-def test_the_history_that_goes_is_told(run_copy, train_small, from_step):
+def test_removed_history_folder_is_reported(run_copy, train_small, from_step):
     from_step(13, lambda: shutil.rmtree(run_copy / "history"))
     assert checked_end(train_small(run_copy, "--steps", 13), run_copy, "history") == STEPS
-    assert train_small(run_copy, "--steps", 13).code == 0  # and is made again
+    assert train_small(run_copy, "--steps", 13).code == 0  # and is created again
 
 
-def test_a_folder_that_may_not_be_written_is_told_before_the_first_step(run_copy, train_small, monkeypatch):
-    """Whatever the reason: here every file that is to be removed or renamed is refused."""
+def test_unwritable_folder_is_reported_before_the_first_step(run_copy, train_small, monkeypatch):
+    """Here removing files fails."""
     (run_copy / "checkpoint.new.npz").write_bytes(b"half")
 
     def refused(*arguments, **options):
@@ -130,8 +134,8 @@ def test_a_folder_that_may_not_be_written_is_told_before_the_first_step(run_copy
     assert (outcome.code, len(outcome.err)) == (1, 1) and "Permission denied" in outcome.err[0]
 
 
-def test_a_clock_that_is_set_back_changes_nothing(run_copy, train_small, monkeypatch):
-    """Durations come from a clock that cannot be set."""
+def test_clock_set_back_changes_nothing(run_copy, train_small, monkeypatch):
+    """Durations come from a monotonic clock."""
     clock = iter(range(2_000_000_000, 0, -86_400))
     monkeypatch.setattr("time.time", lambda: next(clock))
     assert train_small(run_copy, "--steps", 14).code == 0
@@ -140,8 +144,8 @@ def test_a_clock_that_is_set_back_changes_nothing(run_copy, train_small, monkeyp
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-def test_words_that_cannot_be_printed_do_not_end_the_run(tmp_path):
-    """As where the log's disk is full: from then on nothing is written there."""
+def test_output_that_cannot_be_printed_does_not_end_the_run(tmp_path):
+    """As on a full disk: from then on nothing is printed."""
     with contextlib.redirect_stdout(open(FULL, "w")), sys.stdout:
         train._say("a line")
         assert os.path.samestat(os.fstat(sys.stdout.fileno()), os.stat(os.devnull))

@@ -1,4 +1,4 @@
-"""The preview of a swap: three pictures side by side, the middle one marked."""
+"""Test the preview of a swap: three panels, the middle one with landmarks and mask."""
 import numpy as np
 import pytest
 
@@ -6,8 +6,8 @@ from data.geometry.alignment import MEAN_FACE
 from gan.swapping.before_after import LARGEST, side_by_side
 
 
-def made(height=90, width=120):
-    """A grey picture, landmarks in it, a mask of a square, and a result that is lighter there."""
+def example(height=90, width=120):
+    """Return a gray image, landmarks, a square mask, and a result that is lighter there."""
     image, mask = np.full((height, width, 3), 100, np.uint8), np.zeros((height, width), np.float32)
     mask[20:70, 20:70] = 1
     result = image.copy()
@@ -15,22 +15,22 @@ def made(height=90, width=120):
     return image, [MEAN_FACE * 60 + 15], mask, result
 
 
-def panels(sheet, width):
-    gap = (sheet.shape[1] - 3 * width) // 2
-    return [sheet[:, k * (width + gap):k * (width + gap) + width] for k in range(3)]
+def panels(preview, width):
+    gap = (preview.shape[1] - 3 * width) // 2
+    return [preview[:, k * (width + gap):k * (width + gap) + width] for k in range(3)]
 
 
-def test_input_and_result_are_shown_as_they_are():
-    image, faces, mask, result = made()
-    sheet = side_by_side(image, faces, mask, result)
-    assert sheet.dtype == np.uint8
-    left, _, right = panels(sheet, 120)
+def test_input_and_result_are_shown_unchanged():
+    image, faces, mask, result = example()
+    preview = side_by_side(image, faces, mask, result)
+    assert preview.dtype == np.uint8
+    left, _, right = panels(preview, 120)
     np.testing.assert_array_equal(left[-90:], image)
     np.testing.assert_array_equal(right[-90:], result)
 
 
-def test_the_mask_is_tinted_and_the_landmarks_are_marked():
-    image, faces, mask, result = made()
+def test_mask_is_tinted_and_landmarks_are_drawn():
+    image, faces, mask, result = example()
     _, middle, _ = panels(side_by_side(image, faces, mask, result), 120)
     middle = middle[-90:].astype(int)
     tinted = middle[..., 1] - middle[..., 0] > 40
@@ -40,8 +40,8 @@ def test_the_mask_is_tinted_and_the_landmarks_are_marked():
         assert red[y - 1:y + 2, x - 1:x + 2].any()
 
 
-def test_the_box_of_the_landmarks_is_drawn():
-    image, faces, mask, result = made()
+def test_bounding_box_is_drawn():
+    image, faces, mask, result = example()
     _, middle, _ = panels(side_by_side(image, faces, 0 * mask, result), 120)
     yellow = (middle[-90:, :, :2] > 200).all(axis=-1)
     (left, top), (right, bottom) = np.rint(faces[0].min(axis=0)).astype(int), np.rint(faces[0].max(axis=0)).astype(int)
@@ -49,27 +49,27 @@ def test_the_box_of_the_landmarks_is_drawn():
     assert np.abs(np.array([x.min(), y.min(), x.max(), y.max()]) - (left, top, right, bottom)).max() <= 1
 
 
-def test_no_face_marks_nothing():
-    image, _, mask, _ = made()
+def test_nothing_is_drawn_without_faces():
+    image, _, mask, _ = example()
     _, middle, _ = panels(side_by_side(image, [], 0 * mask, image), 120)
     np.testing.assert_array_equal(middle[-90:], image)
 
 
-def test_names_stay_above_their_pictures():
+def test_titles_stay_above_their_panels():
     image = np.full((60, 40, 3), 100, np.uint8)
-    sheet = side_by_side(image, [MEAN_FACE * 30] * 12, np.zeros((60, 40), np.float32), image)
-    strip, gap = sheet[:-60], (sheet.shape[1] - 120) // 2
+    preview = side_by_side(image, [MEAN_FACE * 30] * 12, np.zeros((60, 40), np.float32), image)
+    strip, gap = preview[:-60], (preview.shape[1] - 120) // 2
     for left in (40, 80 + gap):
-        assert (strip[:, left:left + gap] == strip[0, 0]).all()  # nothing is written across a gap
+        assert (strip[:, left:left + gap] == strip[0, 0]).all()  # no title crosses a gap
 
 
-def test_large_pictures_are_reduced():
+def test_large_images_are_scaled_down():
     image = np.full((LARGEST // 2 * 2, LARGEST * 2, 3), 90, np.uint8)
-    sheet = side_by_side(image, [MEAN_FACE * 900], np.zeros(image.shape[:2], np.float32), image)
-    assert 3 * LARGEST < sheet.shape[1] < 3 * LARGEST + 40 and LARGEST // 2 < sheet.shape[0] < LARGEST // 2 + 60
+    preview = side_by_side(image, [MEAN_FACE * 900], np.zeros(image.shape[:2], np.float32), image)
+    assert 3 * LARGEST < preview.shape[1] < 3 * LARGEST + 40 and LARGEST // 2 < preview.shape[0] < LARGEST // 2 + 60
 
 
-def test_pictures_that_do_not_belong_together():
-    image, faces, mask, result = made()
+def test_images_of_different_shapes_are_rejected():
+    image, faces, mask, result = example()
     with pytest.raises(ValueError, match="side_by_side"):
         side_by_side(image, faces, mask, result[:50])

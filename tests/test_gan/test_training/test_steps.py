@@ -1,4 +1,4 @@
-"""One step of each player: what it moves, what it leaves bit for bit, its slope against one worked out otherwise, the schedules."""
+"""One step of each network: what it changes, what it does not, its gradient and its schedules."""
 import math
 
 import numpy as np
@@ -11,17 +11,18 @@ from gan.networks.discriminator import DISCRIMINATORS
 from gan.training import losses
 from gan.training.deferred import NotFiniteError
 from gan.training.losses import OBJECTIVES
-from gan.training.schedule import Place
-from gan.training.steps import (WARM_UP, Recipe, Shown, learning_rate, noisy, persons, reconstruction, shown_as_drawn,
-    shown_as_real, still, told_right, train_autoencoder, train_discriminator, train_generator, warp_strength)
+from gan.training.schedule import StagePosition
+from gan.training.steps import (WARMUP_STEPS, DiscriminatorBatch, Hyperparameters, count_correct, fake_batch, frozen,
+    learning_rate, person_labels, real_batch, reconstruction, train_autoencoder, train_discriminator, train_generator,
+    warp_strength, with_noise)
 
-RECIPE = Recipe(batch=2, learning_rate=2e-3, seed=4)
+HPARAMS = Hyperparameters(batch=2, learning_rate=2e-3, seed=4)
 KINDS = pytest.mark.parametrize("kind, spectral", [("patch", False), ("patch", True), ("unet", False), ("unet", True)])
 
 
 def model(seed=0, mask=True):
     nn.manual_seed(seed)
-    return FaceAutoencoder(32, 4, mask, identity=True)
+    return FaceAutoencoder(32, 4, mask, person_embedding=True)
 
 
 def network(kind="patch", spectral=False):
@@ -29,14 +30,14 @@ def network(kind="patch", spectral=False):
     return DISCRIMINATORS[kind](32, 4, spectral)
 
 
-def adam(module, rate=2e-3):
-    return nn.optim.Adam(module.parameters(), rate)
+def adam(module, lr=2e-3):
+    return nn.optim.Adam(module.parameters(), lr)
 
 
 @pytest.fixture
 def pair(faces):
     """A batch of A and one of B."""
-    return faces.batches(RECIPE, 0, 1.0)
+    return faces.batches(HPARAMS, 0, 1.0)
 
 
 def bits(module):
@@ -50,49 +51,50 @@ def assert_same(state, other):
         np.testing.assert_array_equal(state[name], other[name], err_msg=name)
 
 
-def assert_all_moved(module, before):
+def assert_all_changed(module, before):
     for name, parameter in module.named_parameters():
         assert not np.array_equal(parameter.data, before[name]), name
 
 
 # Schedules
 
-def test_the_rate_rises_stays_and_falls_to_0():
-    total = 10 * WARM_UP
-    rates = [learning_rate(3.0, step, step / total) for step in range(total)]
-    np.testing.assert_allclose(rates[:WARM_UP], [3.0 * (k + 1) / WARM_UP for k in range(WARM_UP)])
-    assert set(rates[WARM_UP:total // 2]) == {3.0}
+def test_learning_rate_warms_up_stays_and_decays_to_0():
+    total = 10 * WARMUP_STEPS
+    lrs = [learning_rate(3.0, step, step / total) for step in range(total)]
+    np.testing.assert_allclose(lrs[:WARMUP_STEPS], [3.0 * (k + 1) / WARMUP_STEPS for k in range(WARMUP_STEPS)])
+    assert set(lrs[WARMUP_STEPS:total // 2]) == {3.0}
     later = [3.0 * (1 + math.cos(math.pi * (2 * k / total - 1))) / 2 for k in range(total // 2, total)]
-    np.testing.assert_allclose(rates[total // 2:], later)
-    assert np.all(np.diff(rates[total // 2:]) <= 0) and learning_rate(3.0, total, 1.0) == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(lrs[total // 2:], later)
+    assert np.all(np.diff(lrs[total // 2:]) <= 0) and learning_rate(3.0, total, 1.0) == pytest.approx(0, abs=1e-12)
     assert learning_rate(3.0, 10_000, 0.75) == pytest.approx(1.5)  # halfway down
 
 
-def test_the_first_half_does_not_depend_on_the_length():
+def test_first_half_of_the_learning_rate_does_not_depend_on_the_length():
     for step in range(200):
-        assert learning_rate(1.0, step, step / 400) == learning_rate(1.0, step, step / 100_000) == learning_rate(1.0, step, 0)
+        assert learning_rate(1.0, step, step / 400) == learning_rate(1.0, step,
+                                                                     step / 100_000) == learning_rate(1.0, step, 0)
 
 
-def test_the_warp_is_full_in_the_first_half_of_the_first_stage_and_gone_at_its_end():
-    places = [Place(0, "autoencoder", step, 8) for step in range(9)]
-    assert [warp_strength(RECIPE, place) for place in places] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
-    assert warp_strength(RECIPE, Place(0, "autoencoder", 7, None)) == 1
-    assert warp_strength(Recipe(warp=0.4), Place(0, "autoencoder", 6, 8)) == pytest.approx(0.2)
+def test_warp_fades_out_in_the_second_half_of_the_first_stage():
+    positions = [StagePosition(0, "autoencoder", step, 8) for step in range(9)]
+    assert [warp_strength(HPARAMS, position) for position in positions] == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
+    assert warp_strength(HPARAMS, StagePosition(0, "autoencoder", 7, None)) == 1
+    assert warp_strength(Hyperparameters(warp=0.4), StagePosition(0, "autoencoder", 6, 8)) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("stage", ["discriminator", "adversarial"])
-def test_the_stages_after_it_are_without_warp(stage):
-    assert warp_strength(RECIPE, Place(1, stage, 0, 8)) == 0
-    assert warp_strength(Recipe(fading_warp=False), Place(1, stage, 7, 8)) == 1
+def test_later_stages_have_no_warp(stage):
+    assert warp_strength(HPARAMS, StagePosition(1, stage, 0, 8)) == 0
+    assert warp_strength(Hyperparameters(fading_warp=False), StagePosition(1, stage, 7, 8)) == 1
 
 
 # The autoencoder
 
-def test_one_step_moves_every_weight(pair):
+def test_one_step_changes_every_weight(pair):
     net = model()
     before = bits(net)
     train_autoencoder(net, adam(net), pair)
-    assert_all_moved(net, before)
+    assert_all_changed(net, before)
 
 
 @pytest.mark.parametrize("mask", [True, False])
@@ -103,46 +105,46 @@ def test_steps_on_one_batch_lower_its_loss(pair, mask):
     assert losses[-1].loss < 0.6 * losses[0].loss
     assert losses[-1].mae < losses[0].mae and losses[-1].dssim < losses[0].dssim
     assert losses[-1].mask < losses[0].mask if mask else losses[0].mask == 0
-    assert losses[0].adversarial is None
+    assert losses[0].adversarial_loss is None
 
 
-def test_losses_are_means_over_both_people_and_the_slope_is_that_of_their_sum(pair):
-    redrawn = model().redraw(*pair)
-    total, losses = reconstruction(redrawn)
-    each = [losses.reconstruction(drawn.numpy(), target, mask) for drawn, target, mask in redrawn]
+def test_losses_are_means_and_the_total_is_the_sum_over_people(pair):
+    reconstructions = model().reconstruct(*pair)
+    total, terms = reconstruction(reconstructions)
+    each = [losses.reconstruction(generated.numpy(), target, mask) for generated, target, mask in reconstructions]
     assert total.item() == pytest.approx(sum(float(one.total) for one in each), rel=1e-6)
-    for got, name in ((losses.loss, "total"), (losses.mae, "mae"), (losses.dssim, "dssim"), (losses.mask, "mask")):
+    for got, name in ((terms.loss, "total"), (terms.mae, "mae"), (terms.dssim, "dssim"), (terms.mask, "mask")):
         assert got == pytest.approx(np.mean([float(getattr(one, name)) for one in each]), rel=1e-5)
 
 
-def spoil_batch(net, pair):
+def nan_in_input(net, pair):
     pair[1].warped[0, 3, 4, 1] = np.nan
 
 
-def spoil_target(net, pair):
+def infinity_in_target(net, pair):
     pair[0].target[0, 3, 4, 1] = np.inf
 
 
-def spoil_weight(net, pair):
+def nan_in_weight(net, pair):
     net.decoder_b.out.weight.data[0, 0, 0, 0] = np.nan
 
 
-@pytest.mark.parametrize("spoil", [spoil_batch, spoil_target, spoil_weight])
+@pytest.mark.parametrize("corrupt", [nan_in_input, infinity_in_target, nan_in_weight])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_not_finite_stops_before_any_weight_has_changed(pair, spoil):
+def test_a_loss_that_is_not_finite_changes_no_weight(pair, corrupt):
     net = model()
     optimizer = adam(net)
-    spoil(net, pair)
-    before, memory = bits(net), optimizer.state_dict()
+    corrupt(net, pair)
+    before, optimizer_state = bits(net), optimizer.state_dict()
     with pytest.raises(NotFiniteError, match="the loss is (nan|inf)"):
         train_autoencoder(net, optimizer, pair)
     assert_same(before, bits(net))
-    assert_same(memory, optimizer.state_dict())
+    assert_same(optimizer_state, optimizer.state_dict())
 
 
 @pytest.fixture
 def overflowing(monkeypatch):
-    """overflowing(parameter): each backward leaves an infinite slope in it."""
+    """overflowing(parameter): each backward leaves an infinite gradient in it."""
     backward = nn.Tensor.backward
 
     def arrange(parameter):
@@ -155,63 +157,66 @@ def overflowing(monkeypatch):
 
 
 @pytest.mark.parametrize("step", ["autoencoder", "generator", "discriminator"])
-def test_not_finite_gradients_are_noticed_too(pair, overflowing, step):
-    """A finite loss whose slope is not: the weights would be lost all the same."""
+def test_a_gradient_that_is_not_finite_changes_no_weight(pair, overflowing, step):
+    """The loss is finite, but its gradient is not."""
     net, critic = model(), network()
     overflowing((critic.score if step == "discriminator" else net.decoder_a.out).bias)
-    before, critic_before, redrawn = bits(net), bits(critic), net.redraw(*pair)
+    before, critic_before, reconstructions = bits(net), bits(critic), net.reconstruct(*pair)
     with pytest.raises(NotFiniteError, match="gradient"):
         if step == "autoencoder":
             train_autoencoder(net, adam(net), pair)
         elif step == "generator":
-            train_generator(net, adam(net), RECIPE, redrawn, critic, 0.1)
+            train_generator(net, adam(net), HPARAMS, reconstructions, critic, 0.1)
         else:
-            train_discriminator(critic, adam(critic), RECIPE, shown_as_real(*pair), shown_as_drawn(redrawn), 0)
+            train_discriminator(critic, adam(critic), HPARAMS, real_batch(*pair), fake_batch(reconstructions), 0)
     assert_same(before, bits(net))
     assert_same(critic_before, bits(critic))
 
 
-# The generator's step: the autoencoder against a discriminator that is held still
+# The generator's step: the autoencoder against a frozen discriminator
 
 @KINDS
-def test_the_generators_step_leaves_the_discriminator_bit_for_bit(pair, kind, spectral):
+def test_generator_step_leaves_the_discriminator_bit_for_bit(pair, kind, spectral):
     net, critic = model(), network(kind, spectral)
     before, critic_before = bits(net), bits(critic)
-    train_generator(net, adam(net), RECIPE, net.redraw(*pair), critic, 0.5)
+    train_generator(net, adam(net), HPARAMS, net.reconstruct(*pair), critic, 0.5)
     assert_same(critic_before, bits(critic))
     assert all(tensor.grad is None for _, tensor in critic.named_tensors())
     assert all(module.training for module in critic.modules())
-    assert_all_moved(net, before)
+    assert_all_changed(net, before)
 
 
-def test_an_error_while_a_network_is_still_gives_its_mode_back():
+def test_frozen_restores_the_mode_after_an_error():
     critic = network(spectral=True)
-    with pytest.raises(KeyError), still(critic):
+    with pytest.raises(KeyError), frozen(critic):
         assert not any(module.training for module in critic.modules())
         raise KeyError
     assert all(module.training for module in critic.modules())
-    with still(critic.eval()):
+    with frozen(critic.eval()):
         pass
     assert not any(module.training for module in critic.modules())
 
 
 def plain_loss(net, critic, pair, objective, weight):
-    """The generator's whole loss as one expression, with one graph through both networks."""
-    drawn = net(pair[0].warped, pair[1].warped)
-    terms = [losses.reconstruction(each, batch.target, batch.mask).total for each, batch in zip(drawn, pair)]
-    shown = F.concatenate([each[..., :3] for each in drawn])
-    person = np.array([-1] * len(drawn[0]) + [1] * len(drawn[1]), np.float32)
+    """Return the generator's whole loss as one expression, with one graph through both networks."""
+    generated = net(pair[0].warped, pair[1].warped)
+    terms = [losses.reconstruction(each, batch.target, batch.mask).total for each, batch in zip(generated, pair)]
+    shown = F.concatenate([each[..., :3] for each in generated])
+    person = np.array([-1] * len(generated[0]) + [1] * len(generated[1]), np.float32)
     maps = critic(shown, np.concatenate([pair[0].mask, pair[1].mask]), person)
     return terms[0] + terms[1] + weight * OBJECTIVES[objective].generator(maps)
 
 
 @KINDS
 @pytest.mark.parametrize("objective", ["non-saturating", "hinge"])
-def test_the_generators_slope_goes_through_the_discriminator_as_it_is_now(pair, kind, spectral, objective):
-    """Against one plain backward through everything; with the weights from before the discriminator's step it is another."""
-    net, critic, recipe = model(), network(kind, spectral), Recipe(objective=objective)
+def test_generator_gradient_uses_the_updated_discriminator(pair, kind, spectral, objective):
+    """Compare with one plain backward through both networks.
 
-    def plain_slope():
+    With the weights from before the discriminator's step the gradient is different.
+    """
+    net, critic, hparams = model(), network(kind, spectral), Hyperparameters(objective=objective)
+
+    def plain_gradients():
         critic.eval()
         for parameter in net.parameters():
             parameter.grad = None
@@ -219,11 +224,11 @@ def test_the_generators_slope_goes_through_the_discriminator_as_it_is_now(pair, 
         critic.train()
         return {name: p.grad.copy() for name, p in net.named_parameters()}
 
-    earlier = plain_slope()
-    redrawn = net.redraw(*pair)
-    train_discriminator(critic, adam(critic, 0.02), recipe, shown_as_real(*pair), shown_as_drawn(redrawn), 0)
-    expected = plain_slope()
-    train_generator(net, nn.optim.SGD(net.parameters(), 0.0), recipe, redrawn, critic, 3.0)
+    earlier = plain_gradients()
+    reconstructions = net.reconstruct(*pair)
+    train_discriminator(critic, adam(critic, 0.02), hparams, real_batch(*pair), fake_batch(reconstructions), 0)
+    expected = plain_gradients()
+    train_generator(net, nn.optim.SGD(net.parameters(), 0.0), hparams, reconstructions, critic, 3.0)
     for name, parameter in net.named_parameters():
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(parameter.grad, expected[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name)
@@ -231,14 +236,15 @@ def test_the_generators_slope_goes_through_the_discriminator_as_it_is_now(pair, 
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
-def test_the_generators_slope_by_finite_differences(pair, kind):
+def test_generator_gradient_by_finite_differences(pair, kind):
     net, critic = model(), network(kind)
     for tensor in (*dict(net.named_tensors()).values(), *dict(critic.named_tensors()).values()):
         tensor.data = tensor.data.astype(np.float64)
     pair = [type(batch)(*(array.astype(np.float64) for array in batch)) for batch in pair]
-    train_generator(net, nn.optim.SGD(net.parameters(), 0.0), RECIPE, net.redraw(*pair), critic, 3.0)
+    train_generator(net, nn.optim.SGD(net.parameters(), 0.0), HPARAMS, net.reconstruct(*pair), critic, 3.0)
     random, step = np.random.default_rng(0), 1e-6
-    for name in ("encoder.convs.0.weight", "encoder.squeeze.weight", "identity_b", "decoder_a.ups.1.conv.weight",
+    for name in ("encoder.convs.0.weight", "encoder.squeeze.weight", "person_embedding_b",
+                 "decoder_a.ups.1.conv.weight",
                  "decoder_b.out.weight"):
         parameter = dict(net.named_parameters())[name]
         start, direction = parameter.data, random.standard_normal(parameter.shape)
@@ -246,72 +252,75 @@ def test_the_generators_slope_by_finite_differences(pair, kind):
         for sign in (1, -1):
             parameter.data = start + sign * step * direction
             with nn.no_grad():
-                values.append(plain_loss(net, critic, pair, RECIPE.objective, 3.0).item())
+                values.append(plain_loss(net, critic, pair, HPARAMS.objective, 3.0).item())
         parameter.data = start
-        slope = (values[0] - values[1]) / (2 * step)
-        assert (parameter.grad * direction).sum() == pytest.approx(slope, rel=1e-4, abs=1e-6), name
+        gradient = (values[0] - values[1]) / (2 * step)
+        assert (parameter.grad * direction).sum() == pytest.approx(gradient, rel=1e-4, abs=1e-6), name
 
 
-def test_without_weight_the_generators_step_is_the_autoencoders_bit_for_bit(pair):
+def test_generator_step_with_weight_0_is_the_autoencoder_step_bit_for_bit(pair):
     alone, against, critic = model(), model(), network()
     first, second = adam(alone), adam(against)
     for _ in range(3):
         losses = train_autoencoder(alone, first, pair)
-        both, _ = train_generator(against, second, RECIPE, against.redraw(*pair), critic, 0.0)
+        both, _ = train_generator(against, second, HPARAMS, against.reconstruct(*pair), critic, 0.0)
         assert (both.loss, both.mae, both.dssim, both.mask) == (losses.loss, losses.mae, losses.dssim, losses.mask)
     assert_same(bits(alone), bits(against))
 
 
-def test_drawn_faces_are_brought_together_once(pair, monkeypatch):
-    """The discriminator is shown the very array that the graph goes on from."""
-    net, critic, joined, seen = model(), network(), [], []
-    redrawn, concatenate, forward = net.redraw(*pair), F.concatenate, type(critic).forward
-    monkeypatch.setattr(F, "concatenate", lambda *arguments: joined.append(concatenate(*arguments)) or joined[-1])
-    monkeypatch.setattr(type(critic), "forward", lambda self, faces, *rest: seen.append(faces) or forward(self, faces, *rest))
-    train_generator(net, adam(net), RECIPE, redrawn, critic, 0.5)
-    assert len(seen) == 1 and any(seen[0].data is each.data for each in joined)
+def test_generated_faces_are_concatenated_once(pair, monkeypatch):
+    """The discriminator gets the array that the graph continues from."""
+    net, critic, concatenated, seen = model(), network(), [], []
+    reconstructions, concatenate, forward = net.reconstruct(*pair), F.concatenate, type(critic).forward
+    monkeypatch.setattr(F, "concatenate", lambda *arguments: concatenated.append(concatenate(*arguments))
+                        or concatenated[-1])
+    monkeypatch.setattr(type(critic), "forward", lambda self, faces, *rest: seen.append(faces)
+                        or forward(self, faces, *rest))
+    train_generator(net, adam(net), HPARAMS, reconstructions, critic, 0.5)
+    assert len(seen) == 1 and any(seen[0].data is each.data for each in concatenated)
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
-def test_the_push_is_what_one_face_alone_would_be_pushed_by(pair, kind):
+def test_fake_grad_norm_is_the_mean_of_single_faces(pair, kind):
     net, critic = model(), network(kind)
-    redrawn = net.redraw(*pair)
-    losses, push = train_generator(net, adam(net), RECIPE, redrawn, critic, 0.5)
+    reconstructions = net.reconstruct(*pair)
+    losses, fake_grad_norm = train_generator(net, adam(net), HPARAMS, reconstructions, critic, 0.5)
     norms, values = [], []
-    for (drawn, _, masks), who in zip(redrawn, (-1.0, 1.0)):
-        for face, mask in zip(drawn.numpy()[..., :3], masks):
+    for (generated, _, masks), person in zip(reconstructions, (-1.0, 1.0)):
+        for face, mask in zip(generated.numpy()[..., :3], masks):
             seen = nn.Tensor(face[None], requires_grad=True)
-            value = F.mean(sum(F.mean(F.softplus(-scores)) for scores in critic(seen, mask[None], np.float32([who]))))
-            (slope,) = nn.grad(value, [seen])
+            value = F.mean(sum(F.mean(F.softplus(-scores))
+                               for scores in critic(seen, mask[None], np.float32([person]))))
+            (gradient,) = nn.grad(value, [seen])
             maps = 2 if kind == "unet" else 1
-            norms.append(np.linalg.norm(slope.numpy()) / maps)
+            norms.append(np.linalg.norm(gradient.numpy()) / maps)
             values.append(value.item() / maps)
-    assert push == pytest.approx(np.mean(norms), rel=1e-4)
-    assert losses.adversarial == pytest.approx(np.mean(values), rel=1e-4)
+    assert fake_grad_norm == pytest.approx(np.mean(norms), rel=1e-4)
+    assert losses.adversarial_loss == pytest.approx(np.mean(values), rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_a_discriminator_that_is_not_finite_moves_no_weight(pair):
+def test_a_discriminator_that_is_not_finite_changes_no_weight(pair):
     net, critic = model(), network()
     critic.score.weight.data[0, 0, 0, 0] = np.nan
     before = bits(net)
     with pytest.raises(NotFiniteError, match="the loss is nan"):
-        train_generator(net, adam(net), RECIPE, net.redraw(*pair), critic, 0.5)
+        train_generator(net, adam(net), HPARAMS, net.reconstruct(*pair), critic, 0.5)
     assert_same(before, bits(net))
 
 
 # The discriminator's step
 
 def players(pair):
-    """A model that has just drawn, with its graph, and what a discriminator is shown as real and as made."""
+    """Return a model, its reconstructions with their graph, a real batch and a fake batch."""
     net = model()
-    redrawn = net.redraw(*pair)
-    return net, redrawn, shown_as_real(*pair), shown_as_drawn(redrawn)
+    reconstructions = net.reconstruct(*pair)
+    return net, reconstructions, real_batch(*pair), fake_batch(reconstructions)
 
 
 @KINDS
-def test_the_discriminators_step_leaves_the_autoencoder_bit_for_bit(pair, kind, spectral, monkeypatch):
-    net, redrawn, real, made = players(pair)
+def test_discriminator_step_leaves_the_autoencoder_bit_for_bit(pair, kind, spectral, monkeypatch):
+    net, reconstructions, real, fake = players(pair)
     critic = network(kind, spectral)
     before, critic_before = bits(net), bits(critic)
     backward, dependent = nn.Tensor.backward, []
@@ -322,31 +331,32 @@ def test_the_discriminators_step_leaves_the_autoencoder_bit_for_bit(pair, kind, 
         backward(loss, *arguments, **options)
 
     monkeypatch.setattr(nn.Tensor, "backward", watched)
-    train_discriminator(critic, adam(critic), RECIPE, real, made, 0)
+    train_discriminator(critic, adam(critic), HPARAMS, real, fake, 0)
     assert dependent == [False] * len(net.parameters()) + [True] * len(critic.parameters())
     assert_same(before, bits(net))
     assert all(parameter.grad is None for parameter in net.parameters())
-    assert_all_moved(critic, critic_before)
-    assert type(made.faces) is np.ndarray and all(drawn.requires_grad for drawn, _, _ in redrawn)
+    assert_all_changed(critic, critic_before)
+    assert type(fake.faces) is np.ndarray and all(generated.requires_grad for generated, _, _ in reconstructions)
 
 
-def test_what_is_shown_is_whose_it_ought_to_be(pair):
-    _, redrawn, real, made = players(pair)
-    for shown in (real, made):
+def test_person_labels_masks_and_faces_of_the_batches(pair):
+    _, reconstructions, real, fake = players(pair)
+    for shown in (real, fake):
         assert shown.person.tolist() == [-1, -1, 1, 1] and shown.person.dtype == np.float32
         np.testing.assert_array_equal(shown.mask, np.concatenate([batch.mask for batch in pair]))
     np.testing.assert_array_equal(real.faces, np.concatenate([batch.target for batch in pair]))
-    np.testing.assert_array_equal(made.faces, np.concatenate([drawn.numpy()[..., :3] for drawn, _, _ in redrawn]))
-    assert persons(1, 3).tolist() == [-1, 1, 1, 1]
+    np.testing.assert_array_equal(fake.faces,
+                                  np.concatenate([generated.numpy()[..., :3] for generated, _, _ in reconstructions]))
+    assert person_labels(1, 3).tolist() == [-1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
-def test_a_duel_is_measured_before_the_step(pair, kind):
-    _, _, real, made = players(pair)
+def test_discriminator_metrics_are_measured_before_the_step(pair, kind):
+    _, _, real, fake = players(pair)
     critic = network(kind)
 
     def means(shown):
-        """The mean of the scores where the face is, for each face and map, by the definition."""
+        """Return the mean over maps of each face's mask-weighted mean score, by the definition."""
         found = []
         with nn.no_grad():
             for scores in critic(*shown):
@@ -355,55 +365,57 @@ def test_a_duel_is_measured_before_the_step(pair, kind):
                 found.append((scores * weight).sum(axis=(1, 2)) / weight.sum(axis=(1, 2)))
         return np.mean(found, axis=0)
 
-    real_scores, made_scores = means(real), means(made)
-    duel = train_discriminator(critic, adam(critic), RECIPE, real, made, 0)
-    assert duel.score_real == pytest.approx(real_scores.mean(), rel=1e-4)
-    assert duel.score_made == pytest.approx(made_scores.mean(), rel=1e-4)
-    assert duel.accuracy == ((real_scores > 0).sum() + (made_scores <= 0).sum()) / 8
-    assert duel.gradient_critic == pytest.approx(np.sqrt(sum((p.grad ** 2).sum() for p in critic.parameters())), rel=1e-5)
+    real_scores, fake_scores = means(real), means(fake)
+    found = train_discriminator(critic, adam(critic), HPARAMS, real, fake, 0)
+    assert found.score_real == pytest.approx(real_scores.mean(), rel=1e-4)
+    assert found.score_fake == pytest.approx(fake_scores.mean(), rel=1e-4)
+    assert found.accuracy == ((real_scores > 0).sum() + (fake_scores <= 0).sum()) / 8
+    assert found.discriminator_grad_norm == pytest.approx(np.sqrt(sum((p.grad ** 2).sum()
+                                                                      for p in critic.parameters())), rel=1e-5)
 
 
-def test_what_is_told_rightly_by_hand():
-    real, made = np.array([1.0, 3.0, -1.0, 2.0]), np.array([-2.0, 0.5])
-    assert told_right(real, made, 0.0) == (3, 1)
-    assert told_right(real, made, 0.5) == (3, 2)  # a score at the threshold is none above it
-    assert told_right(real, made) == (3, 1)  # halfway between 1.25 and -0.75 is 0.25
-    assert told_right(real + 100, made + 100) == (3, 1)
-    assert told_right(np.array([0.5, 1.0]), made, 0.5) == (1, 2)  # a real one at the threshold neither
-    assert told_right(np.array([4.0, 0.0]), np.array([-2.0, 1.0])) == (1, 1)  # halfway between 2 and -0.5 is 0.75
+def test_count_correct_by_hand():
+    real, fake = np.array([1.0, 3.0, -1.0, 2.0]), np.array([-2.0, 0.5])
+    assert count_correct(real, fake, 0.0) == (3, 1)
+    assert count_correct(real, fake, 0.5) == (3, 2)  # a score at the threshold is not above it
+    assert count_correct(real, fake) == (3, 1)  # halfway between 1.25 and -0.75 is 0.25
+    assert count_correct(real + 100, fake + 100) == (3, 1)
+    assert count_correct(np.array([0.5, 1.0]), fake, 0.5) == (1, 2)  # nor is a real one
+    assert count_correct(np.array([4.0, 0.0]), np.array([-2.0, 1.0])) == (1, 1)  # halfway between 2 and -0.5 is 0.75
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_objective_trains(pair, name, kind):
-    net, critic, recipe = model(), network(kind), Recipe(seed=4, objective=name)
+    net, critic, hparams = model(), network(kind), Hyperparameters(seed=4, objective=name)
     optimizers = adam(net), adam(critic)
     for k in range(2):
         before, critic_before = bits(net), bits(critic)
-        redrawn = net.redraw(*pair)
-        duel = train_discriminator(critic, optimizers[1], recipe, shown_as_real(*pair), shown_as_drawn(redrawn), k)
-        losses, push = train_generator(net, optimizers[0], recipe, redrawn, critic, 0.1)
-        assert_all_moved(net, before)
-        for layer, parameter in critic.named_parameters():  # a bias of the score cancels in a critic's two means
+        reconstructions = net.reconstruct(*pair)
+        found = train_discriminator(critic, optimizers[1], hparams, real_batch(*pair), fake_batch(reconstructions), k)
+        losses, fake_grad_norm = train_generator(net, optimizers[0], hparams, reconstructions, critic, 0.1)
+        assert_all_changed(net, before)
+        for layer, parameter in critic.named_parameters():  # the score's bias cancels in a critic's difference of means
             assert layer.endswith("bias") or not np.array_equal(parameter.data, critic_before[layer]), layer
-        assert all(math.isfinite(x) for x in (duel.critic, duel.gradient_critic, losses.loss, losses.adversarial, push))
-        assert push > 0 and 0 <= duel.accuracy <= 1
-        assert (duel.penalty is not None) == (name == "wasserstein-gp")
+        assert all(math.isfinite(x) for x in (found.discriminator_loss, found.discriminator_grad_norm, losses.loss,
+                                              losses.adversarial_loss, fake_grad_norm))
+        assert fake_grad_norm > 0 and 0 <= found.accuracy <= 1
+        assert (found.penalty is not None) == (name == "wasserstein-gp")
         largest = max(np.abs(p.data).max() for p in critic.parameters())
         assert largest <= 0.01 if name == "wasserstein-clip" else largest > 0.01
 
 
-def test_a_discriminator_learns_to_tell_faces_from_others(pair):
-    _, _, real, made = players(pair)
+def test_discriminator_learns_to_classify_faces(pair):
+    _, _, real, fake = players(pair)
     critic = network()
     optimizer = adam(critic)
-    duels = [train_discriminator(critic, optimizer, RECIPE, real, made, k) for k in range(40)]
-    assert duels[-1].critic < 0.5 * duels[0].critic and duels[-1].accuracy == 1
-    assert duels[-1].score_real > 0 > duels[-1].score_made
+    found = [train_discriminator(critic, optimizer, HPARAMS, real, fake, k) for k in range(40)]
+    assert found[-1].discriminator_loss < 0.5 * found[0].discriminator_loss and found[-1].accuracy == 1
+    assert found[-1].score_real > 0 > found[-1].score_fake
 
 
-def slopes(critic, faces, shown):
-    """The norm of the slope of each face's score (the sum of its maps' means) with respect to its pixels, one by one."""
+def gradient_norms(critic, faces, shown):
+    """Return the norm of each score's gradient by its face; a score is the sum of map means."""
     norms = []
     for k in range(len(faces)):
         face = nn.Tensor(faces[k:k + 1], requires_grad=True)
@@ -413,59 +425,62 @@ def slopes(critic, faces, shown):
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
-def test_r1_is_taken_every_so_many_steps_and_weighted_for_it(pair, kind):
-    _, _, real, made = players(pair)
-    critic, recipe = network(kind), Recipe(r1=0.7, r1_every=3)
+def test_r1_is_computed_every_few_steps_and_weighted_up(pair, kind):
+    _, _, real, fake = players(pair)
+    critic, hparams = network(kind), Hyperparameters(r1=0.7, r1_every=3)
     optimizer = adam(critic)
     for k in range(5):
-        expected = 0.7 / 2 * 3 * (slopes(critic, real.faces, real) ** 2).mean()
-        without = OBJECTIVES["non-saturating"].discriminator(critic(*real), critic(*made)).item()
-        duel = train_discriminator(critic, optimizer, recipe, real, made, k)
+        expected = 0.7 / 2 * 3 * (gradient_norms(critic, real.faces, real) ** 2).mean()
+        without = OBJECTIVES["non-saturating"].discriminator(critic(*real), critic(*fake)).item()
+        found = train_discriminator(critic, optimizer, hparams, real, fake, k)
         if k % 3:
-            assert duel.penalty is None and duel.critic == pytest.approx(without, rel=1e-4)
+            assert found.penalty is None and found.discriminator_loss == pytest.approx(without, rel=1e-4)
         else:
-            assert duel.penalty == pytest.approx(expected, rel=1e-3)
-            assert duel.critic == pytest.approx(without + expected, rel=1e-4)
+            assert found.penalty == pytest.approx(expected, rel=1e-3)
+            assert found.discriminator_loss == pytest.approx(without + expected, rel=1e-4)
 
 
-def test_the_gradient_penalty_is_taken_between_the_real_and_the_made(pair, monkeypatch):
-    """At the very places: what the critic is shown besides is a mix of the two, another one in each step."""
-    _, _, real, made = players(pair)
-    critic, recipe = network(), Recipe(objective="wasserstein-gp", seed=4)
+def test_gradient_penalty_is_computed_between_real_and_fake(pair, monkeypatch):
+    """The critic also gets random mixes of real and fake faces, new ones in each step."""
+    _, _, real, fake = players(pair)
+    critic, hparams = network(), Hyperparameters(objective="wasserstein-gp", seed=4)
     shown, mixes = [], []
     forward = type(critic).forward
-    monkeypatch.setattr(type(critic), "forward", lambda self, faces, *rest: shown.append(faces) or forward(self, faces, *rest))
+    monkeypatch.setattr(type(critic), "forward", lambda self, faces, *rest: shown.append(faces)
+                        or forward(self, faces, *rest))
     for k in range(2):
         shown.clear()
         before = bits(critic)
-        duel = train_discriminator(critic, adam(critic), recipe, real, made, k)
+        found = train_discriminator(critic, adam(critic), hparams, real, fake, k)
         between = shown[1].numpy()
-        mix = ((between - made.faces) * (real.faces - made.faces)).sum((1, 2, 3)) / ((real.faces - made.faces) ** 2).sum((1, 2, 3))
+        difference = real.faces - fake.faces
+        mix = ((between - fake.faces) * difference).sum((1, 2, 3)) / (difference ** 2).sum((1, 2, 3))
         assert np.all((mix >= 0) & (mix <= 1)) and len(set(mix.tolist())) == 4
         mix = mix[:, None, None, None]
-        np.testing.assert_allclose(between, mix * real.faces + (1 - mix) * made.faces, atol=1e-5)
+        np.testing.assert_allclose(between, mix * real.faces + (1 - mix) * fake.faces, atol=1e-5)
         mixes.append(mix)
         critic.load_state_dict(before)
-        assert duel.penalty == pytest.approx(10 * ((slopes(critic, between, real) - 1) ** 2).mean(), rel=1e-3)
+        assert found.penalty == pytest.approx(10 * ((gradient_norms(critic, between, real) - 1) ** 2).mean(), rel=1e-3)
     assert not np.allclose(*mixes)
 
 
-def test_faces_that_are_not_finite_move_no_weight_of_the_discriminator(pair):
-    _, _, real, made = players(pair)
+def test_faces_that_are_not_finite_change_no_weight_of_the_discriminator(pair):
+    _, _, real, fake = players(pair)
     critic = network()
     real.faces[0, 16, 16, 0] = np.nan
     before = bits(critic)
     with pytest.raises(NotFiniteError, match="the loss is nan"):
-        train_discriminator(critic, adam(critic), RECIPE, real, made, 0)
+        train_discriminator(critic, adam(critic), HPARAMS, real, fake, 0)
     assert_same(before, bits(critic))
 
 
-def test_noise_depends_on_seed_part_and_step_alone():
-    shown = Shown(np.full((64, 32, 32, 3), 0.5, np.float32), np.ones((64, 32, 32, 1), np.float32), persons(32, 32))
-    assert noisy(shown, 0, 4, 7, 0) is shown
-    first = noisy(shown, 0.2, 4, 7, 0).faces
-    np.testing.assert_array_equal(first, noisy(shown, 0.2, 4, 7, 0).faces)
-    for other in (noisy(shown, 0.2, 5, 7, 0), noisy(shown, 0.2, 4, 8, 0), noisy(shown, 0.2, 4, 7, 1)):
+def test_instance_noise_depends_only_on_seed_part_and_step():
+    shown = DiscriminatorBatch(np.full((64, 32, 32, 3), 0.5, np.float32), np.ones((64, 32, 32, 1), np.float32),
+                               person_labels(32, 32))
+    assert with_noise(shown, 0, 4, 7, 0) is shown
+    first = with_noise(shown, 0.2, 4, 7, 0).faces
+    np.testing.assert_array_equal(first, with_noise(shown, 0.2, 4, 7, 0).faces)
+    for other in (with_noise(shown, 0.2, 5, 7, 0), with_noise(shown, 0.2, 4, 8, 0), with_noise(shown, 0.2, 4, 7, 1)):
         assert abs(np.corrcoef((first - 0.5).ravel(), (other.faces - 0.5).ravel())[0, 1]) < 0.02
         assert other.mask is shown.mask and other.person is shown.person
     assert first.mean() == pytest.approx(0.5, abs=0.005) and first.std() == pytest.approx(0.2, rel=0.02)

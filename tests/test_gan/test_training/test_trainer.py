@@ -1,4 +1,4 @@
-"""Networks in training through all three stages: which step is taken, what is kept, and a run that stops and goes on bit for bit."""
+"""The Trainer in all stages: what each step trains, the best averages, saving and resuming."""
 import contextlib
 import dataclasses
 import math
@@ -11,49 +11,49 @@ from gan.networks.autoencoder import FaceAutoencoder
 from gan.networks.discriminator import DISCRIMINATORS
 from gan.training import losses, metrics, schedule, steps, trainer
 from gan.training.adversary import Adversary
-from gan.training.prefetch import BatchMaker
-from gan.training.schedule import Place
-from gan.training.steps import Losses, Recipe, learning_rate, warp_strength
+from gan.training.prefetch import BatchPrefetcher
+from gan.training.schedule import StagePosition
+from gan.training.steps import Hyperparameters, Losses, learning_rate, warp_strength
 from gan.training.trainer import HeldOut, Trainer, adversarial_weight
 from nn.serialize import subset
 
 PLAN = [["autoencoder", 4], ["discriminator", 4], ["adversarial", 4]]
 TOTAL = 12
-RECIPE = Recipe(batch=2, learning_rate=2e-3, seed=4, warmup=0, weight=0.1)
+HPARAMS = Hyperparameters(batch=2, learning_rate=2e-3, seed=4, adversarial_warmup=0, adversarial_weight=0.1)
 
 
-def new_trainer(recipe=RECIPE, seed=0, kind="patch", spectral=False):
+def new_trainer(hparams=HPARAMS, seed=0, kind="patch", spectral=False):
     def adversary():
         nn.manual_seed(1)
-        return Adversary(DISCRIMINATORS[kind](32, 4, spectral), recipe)
+        return Adversary(DISCRIMINATORS[kind](32, 4, spectral), hparams)
 
     nn.manual_seed(seed)
-    return Trainer(FaceAutoencoder(32, 4, True, identity=True), recipe, adversary)
+    return Trainer(FaceAutoencoder(32, 4, True, person_embedding=True), hparams, adversary)
 
 
-def warp_of(recipe, plan):
+def warp_of(hparams, plan):
     def warp(step):
-        place = schedule.place(plan, step)
-        return warp_strength(recipe, place) if place else 0.0
+        position = schedule.position_at(plan, step)
+        return warp_strength(hparams, position) if position else 0.0
     return warp
 
 
 @contextlib.contextmanager
-def batches(faces, recipe=RECIPE, plan=PLAN):
-    maker = BatchMaker(faces, recipe, warp_of(recipe, plan), "cpu")
+def batches(faces, hparams=HPARAMS, plan=PLAN):
+    maker = BatchPrefetcher(faces, hparams, warp_of(hparams, plan), "cpu")
     try:
         yield maker
     finally:
         maker.close()
 
 
-def take(one, make, steps, plan=PLAN):
-    """Take steps as a session does; returns the last gan.training.trainer.Step."""
+def take_steps(one, prefetcher, steps, plan=PLAN):
+    """Take steps as a session does; return the last gan.training.trainer.Step."""
     for _ in range(steps):
-        place = schedule.place(plan, one.step)
-        one.enter(place)
-        made = one.train_step(place, make)
-    return made
+        position = schedule.position_at(plan, one.step)
+        one.enter_stage(position)
+        step = one.train_step(position, prefetcher)
+    return step
 
 
 def held_out(loss, sharpness=1.0):
@@ -71,333 +71,358 @@ def assert_same(state, other):
 
 
 def same(state, other, prefix):
-    """Whether the entries below a prefix are the same bit for bit."""
+    """Return whether the entries below a prefix are the same bit for bit."""
     mine, others = subset(state, prefix), subset(other, prefix)
     assert mine.keys() == others.keys() and mine
     return all(np.array_equal(mine[name], others[name]) for name in mine)
 
 
-# Which step is taken
+# The steps of each stage
 
-def test_each_stage_moves_its_own_networks(faces):
-    """autoencoder: it alone; discriminator: it alone, the autoencoder stays bit for bit; adversarial: both."""
+def test_each_stage_trains_its_own_networks(faces):
+    """The autoencoder in its stage, the discriminator in its own, both in the adversarial one."""
     one, states = new_trainer(), []
-    with batches(faces) as make:
+    with batches(faces) as prefetcher:
         for _ in range(3):
-            take(one, make, 4)
+            take_steps(one, prefetcher, 4)
             states.append(one.state_dict())
-    alone, judged, both = states
-    assert not subset(alone, "adversary") and subset(judged, "adversary")
-    assert same(alone, judged, "model") and same(alone, judged, "average") and same(alone, judged, "optimizer")
-    assert not same(judged, both, "model") and not same(judged, both, "adversary.network")
-    assert same(judged, both, "adversary.spectra")  # against an autoencoder that learns, nothing is blurred
+    alone, discriminator, both = states
+    assert not subset(alone, "adversary") and subset(discriminator, "adversary")
+    assert same(alone, discriminator, "model") and same(alone, discriminator, "average") and same(alone, discriminator,
+                                                                                                  "optimizer")
+    assert not same(discriminator, both, "model") and not same(discriminator, both, "adversary.network")
+    assert same(discriminator, both, "adversary.spectra")  # no blur against an autoencoder in training
     assert [int(state["step"]) for state in states] == [4, 8, 12]
 
 
-def test_what_a_step_measures(faces):
-    one = new_trainer(Recipe(batch=2, seed=4, warmup=0, weight=0.1, critic_rate=5e-4, adversarial_rate=3e-4))
-    with batches(faces, one.recipe) as make:
-        alone, judged, both = (take(one, make, 4) for _ in range(3))
-    assert alone.losses and not (alone.duel or alone.gradient_made or alone.weight)
-    assert judged.duel and judged.losses is None and judged.gradient_made is None and judged.weight is None
-    assert both.losses.adversarial > 0 and both.duel and both.gradient_made > 0
-    assert [made.learning_rate for made in (alone, judged, both)] == \
+def test_metrics_of_a_step(faces):
+    one = new_trainer(Hyperparameters(batch=2, seed=4, adversarial_warmup=0, adversarial_weight=0.1,
+                                      discriminator_learning_rate=5e-4, adversarial_learning_rate=3e-4))
+    with batches(faces, one.hparams) as prefetcher:
+        alone, discriminator, both = (take_steps(one, prefetcher, 4) for _ in range(3))
+    assert alone.losses and not (alone.discriminator_metrics or alone.fake_grad_norm or alone.adversarial_weight)
+    assert discriminator.discriminator_metrics and discriminator.losses is None
+    assert discriminator.fake_grad_norm is None and discriminator.adversarial_weight is None
+    assert both.losses.adversarial_loss > 0 and both.discriminator_metrics and both.fake_grad_norm > 0
+    assert [step.learning_rate for step in (alone, discriminator, both)] == \
         [learning_rate(peak, 3, 3 / 4) for peak in (2e-3, 5e-4, 3e-4)]
-    assert both.weight == adversarial_weight(one.recipe, Place(2, "adversarial", 3, 4))
+    assert both.adversarial_weight == adversarial_weight(one.hparams, StagePosition(2, "adversarial", 3, 4))
     assert one.adversary.optimizer.lr == learning_rate(5e-4, 3, 3 / 4)
 
 
-def test_the_schedule_reaches_the_optimizer_and_a_rollback_slows_it(faces):
+def test_learning_rate_follows_schedule_and_lr_scale(faces):
     one = new_trainer()
-    with batches(faces) as make:
+    with batches(faces) as prefetcher:
         for step in range(3):
-            take(one, make, 1)
+            take_steps(one, prefetcher, 1)
             assert one.optimizer.lr == learning_rate(2e-3, step, step / 4)
-        one.rate_scale = 0.25
-        take(one, make, 1)
+        one.lr_scale = 0.25
+        take_steps(one, prefetcher, 1)
         assert one.optimizer.lr == 0.25 * learning_rate(2e-3, 3, 3 / 4)
-        made = take(one, make, 1)
-    assert one.adversary.optimizer.lr == made.learning_rate == 0.25 * learning_rate(1e-3, 0, 0)
+        step = take_steps(one, prefetcher, 1)
+    assert one.adversary.optimizer.lr == step.learning_rate == 0.25 * learning_rate(1e-3, 0, 0)
 
 
-def test_each_optimizer_and_the_average_remember_as_the_recipe_says(faces):
-    """After a first step Adam's means are 1 - beta of the gradient and of its square, the average decay of what it was."""
-    one = new_trainer(dataclasses.replace(RECIPE, betas=(0.3, 0.8), critic_betas=(0.1, 0.6), decay=0.1))
+def test_betas_and_ema_decay_are_the_hyperparameters(faces):
+    """After the first step, Adam's moments are 1 - beta of the gradient and of its square.
+
+    The average keeps `decay` of its old value.
+    """
+    one = new_trainer(dataclasses.replace(HPARAMS, betas=(0.3, 0.8), discriminator_betas=(0.1, 0.6), decay=0.1))
     start, plan = one.state_dict(), [["autoencoder", 1], ["discriminator", 1]]
-    with batches(faces, one.recipe, plan) as make:
-        take(one, make, 2, plan)
+    with batches(faces, one.hparams, plan) as prefetcher:
+        take_steps(one, prefetcher, 2, plan)
     state = one.state_dict()
     for name, array in subset(state, "average").items():
-        np.testing.assert_allclose(array, 0.1 * start[f"model.{name}"] + 0.9 * state[f"model.{name}"], atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(array, 0.1 * start[f"model.{name}"] + 0.9 * state[f"model.{name}"], atol=1e-6,
+                                   err_msg=name)
     for prefix, network, betas in (("", one.model, (0.3, 0.8)), ("adversary.", one.adversary.network, (0.1, 0.6))):
         for k, parameter in enumerate(network.parameters()):
-            for slot, beta, wanted in (("m", betas[0], parameter.grad), ("v", betas[1], parameter.grad ** 2)):
-                np.testing.assert_allclose(state[f"{prefix}optimizer.{slot}.{k}"], (1 - beta) * wanted, rtol=1e-4, atol=1e-12)
+            for slot, beta, expected_arrays in (("m", betas[0], parameter.grad), ("v", betas[1], parameter.grad ** 2)):
+                np.testing.assert_allclose(state[f"{prefix}optimizer.{slot}.{k}"], (1 - beta) * expected_arrays,
+                                           rtol=1e-4, atol=1e-12)
 
 
-def test_the_discriminator_alone_learns_against_the_best_averages(faces, monkeypatch):
-    one, drawn = new_trainer(), []
-    draw_as = FaceAutoencoder.draw_as
+def test_discriminator_stage_uses_the_best_averages(faces, monkeypatch):
+    one, generated = new_trainer(), []
+    generate_as = FaceAutoencoder.generate_as
 
     def watched(self, shown, person, side):
-        drawn.append(({name: p.data.copy() for name, p in self.named_parameters()}, person, side))
-        return draw_as(self, shown, person, side)
+        generated.append(({name: p.data.copy() for name, p in self.named_parameters()}, person, side))
+        return generate_as(self, shown, person, side)
 
-    with batches(faces) as make:
-        take(one, make, 2)
+    with batches(faces) as prefetcher:
+        take_steps(one, prefetcher, 2)
         one.keep_if_best(held_out(0.1), "autoencoder")
         best = subset(one.state_dict(), "average")
-        take(one, make, 2)
+        take_steps(one, prefetcher, 2)
         assert not same(one.state_dict(), {f"average.{name}": array for name, array in best.items()}, "average")
-        monkeypatch.setattr(FaceAutoencoder, "draw_as", watched)
-        take(one, make, 1)
-    assert {(person, side) for _, person, side in drawn} == {("a", "a"), ("b", "a"), ("b", "b"), ("a", "b")}
-    for weights, _, _ in drawn:
+        monkeypatch.setattr(FaceAutoencoder, "generate_as", watched)
+        take_steps(one, prefetcher, 1)
+    assert {(person, side) for _, person, side in generated} == {("a", "a"), ("b", "a"), ("b", "b"), ("a", "b")}
+    for weights, _, _ in generated:
         assert_same(weights, best)
 
 
-@pytest.mark.parametrize("plan, stage, judging", [(PLAN, 1, False), (PLAN[:2], 1, True)])
-def test_only_one_that_no_stage_follows_is_to_judge(faces, monkeypatch, plan, stage, judging):
-    told, learn_alone = [], Adversary.learn_alone
-    monkeypatch.setattr(Adversary, "learn_alone", lambda self, *rest: told.append(rest[5]) or learn_alone(self, *rest))
-    with batches(faces, plan=plan) as make:
-        take(new_trainer(), make, 8, plan)
-    assert told == [judging] * 4
+@pytest.mark.parametrize("plan, stage, as_judge", [(PLAN, 1, False), (PLAN[:2], 1, True)])
+def test_discriminator_is_a_judge_only_if_no_stage_follows(faces, monkeypatch, plan, stage, as_judge):
+    found, train_on_frozen_model = [], Adversary.train_on_frozen_model
+    monkeypatch.setattr(Adversary, "train_on_frozen_model", lambda self, *rest: found.append(rest[5])
+                        or train_on_frozen_model(self, *rest))
+    with batches(faces, plan=plan) as prefetcher:
+        take_steps(new_trainer(), prefetcher, 8, plan)
+    assert found == [as_judge] * 4
 
 
-@pytest.mark.parametrize("rest, moved", [(0.0, 8 * [True]), (0.5, [False, False, *6 * [True]]), (1.0, 8 * [False])])
-def test_the_layers_that_read_faces_rest_for_their_share_of_the_first_stage(faces, rest, moved):
-    recipe = dataclasses.replace(RECIPE, rest=rest)
-    one, found, plan = new_trainer(recipe), [], [PLAN[0], PLAN[2]]
-    others = ("encoder.expand", "encoder.up", "decoder_a", "decoder_b", "identity")
-    with batches(faces, recipe, plan) as make:
+@pytest.mark.parametrize("freeze_encoder, moved",
+                         [(0.0, 8 * [True]), (0.5, [False, False, *6 * [True]]), (1.0, 8 * [False])])
+def test_encoder_is_frozen_for_its_fraction_of_the_first_stage(faces, freeze_encoder, moved):
+    hparams = dataclasses.replace(HPARAMS, freeze_encoder=freeze_encoder)
+    one, found, plan = new_trainer(hparams), [], [PLAN[0], PLAN[2]]
+    others = ("encoder.expand", "encoder.up", "decoder_a", "decoder_b", "person_embedding")
+    with batches(faces, hparams, plan) as prefetcher:
         for step in range(8):
             if step == 4:
                 one.keep_if_best(held_out(0.1), "autoencoder")  # so that the next stage starts from here
-                one.enter(Place(1, "adversarial", 0, 4))
+                one.enter_stage(StagePosition(1, "adversarial", 0, 4))
             before = one.model.state_dict()
-            take(one, make, 1, plan)
+            take_steps(one, prefetcher, 1, plan)
             changed = {name: not np.array_equal(array, before[name]) for name, array in one.model.state_dict().items()}
             assert all(changed[name] for name in changed if name.startswith(others))
-            reading = {changed[name] for name in changed if name.startswith(("encoder.convs", "encoder.squeeze"))}
-            assert len(reading) == 1
-            found += reading
+            encoder = {changed[name] for name in changed if name.startswith(("encoder.convs", "encoder.squeeze"))}
+            assert len(encoder) == 1
+            found += encoder
     assert found == moved
 
 
-def test_the_adversarial_stage_starts_from_the_best_averages(faces):
+def test_adversarial_stage_starts_from_the_best_averages(faces):
     one = new_trainer()
-    with batches(faces) as make:
-        take(one, make, 2)
+    with batches(faces) as prefetcher:
+        take_steps(one, prefetcher, 2)
         one.keep_if_best(held_out(0.1), "autoencoder")
         best = subset(one.state_dict(), "average")
-        take(one, make, 6)
-        assert one.enter(Place(2, "adversarial", 0, 4)) and not one.enter(Place(2, "adversarial", 1, 4))
+        take_steps(one, prefetcher, 6)
+        assert one.enter_stage(StagePosition(2, "adversarial", 0,
+                                             4)) and not one.enter_stage(StagePosition(2, "adversarial", 1, 4))
     state = one.state_dict()
     assert_same(best, subset(state, "average"))
     assert_same(best, {name: p.data for name, p in one.model.named_parameters()})
-    assert (one.best_loss, one.best_fault) == (math.inf, math.inf)
-    one.model.identity_a.data[:] = 7  # the weights, the averages and the best are three
+    assert (one.best_loss, one.best_score) == (math.inf, math.inf)
+    one.model.person_embedding_a.data[:] = 7  # weights, averages and best are separate arrays
     one.average.averages[0][:] = 8
     assert same(state, one.state_dict(), "best")
 
 
-def test_the_generator_faces_the_discriminator_as_it_is_after_its_step(faces, monkeypatch):
+def test_generator_step_uses_the_updated_discriminator(faces, monkeypatch):
     one, seen = new_trainer(), []
     step = steps.train_generator
 
-    def watched(model, optimizer, recipe, redrawn, network, weight, watch):
+    def watched(model, optimizer, hparams, reconstructions, network, weight, reader):
         seen.append((network.state_dict(), weight))
-        return step(model, optimizer, recipe, redrawn, network, weight, watch)
+        return step(model, optimizer, hparams, reconstructions, network, weight, reader)
 
-    with batches(faces) as make:
-        take(one, make, 8)
+    with batches(faces) as prefetcher:
+        take_steps(one, prefetcher, 8)
         before = one.adversary.network.state_dict()
         monkeypatch.setattr(steps, "train_generator", watched)
-        take(one, make, 2)
+        take_steps(one, prefetcher, 2)
     assert len(seen) == 2 and seen[1][1] == pytest.approx(0.1)
     assert_same(seen[1][0], one.adversary.network.state_dict())
     assert not np.array_equal(before["score.weight"], seen[0][0]["score.weight"])
     assert not np.array_equal(seen[0][0]["score.weight"], seen[1][0]["score.weight"])
 
 
-def test_the_critics_turns_are_on_batches_of_their_own(faces, monkeypatch):
-    recipe, shown = dataclasses.replace(RECIPE, critic_turns=3), []
-    one = new_trainer(recipe)
+def test_each_discriminator_step_has_its_own_batch(faces, monkeypatch):
+    hparams, shown = dataclasses.replace(HPARAMS, discriminator_steps=3), []
+    one = new_trainer(hparams)
     step = steps.train_discriminator
 
-    def watched(network, optimizer, recipe, real, made, k, *watch):
-        shown.append((real.faces.copy(), made.faces.copy(), k))
-        return step(network, optimizer, recipe, real, made, k, *watch)
+    def watched(network, optimizer, hparams, real, fake, k, *reader):
+        shown.append((real.faces.copy(), fake.faces.copy(), k))
+        return step(network, optimizer, hparams, real, fake, k, *reader)
 
     monkeypatch.setattr("gan.training.adversary.train_discriminator", watched)
-    with batches(faces, recipe) as make:
-        take(one, make, 8)
+    with batches(faces, hparams) as prefetcher:
+        take_steps(one, prefetcher, 8)
         shown.clear()
-        take(one, make, 2)
-        usual = make(10)
+        take_steps(one, prefetcher, 2)
+        usual = prefetcher(10)
     assert len(shown) == 6
-    for k, (real, made, _) in enumerate(shown):
-        for other_real, other_made, _ in shown[:k]:
-            assert not np.array_equal(real, other_real) and not np.array_equal(made, other_made)
-    expected = np.concatenate([batch.target for batch in faces.batches(recipe, 9, 0.0)])
-    np.testing.assert_array_equal(shown[5][0], expected)  # the last turn is on the batch that the autoencoder learns from
+    for k, (real, fake, _) in enumerate(shown):
+        for other_real, other_fake, _ in shown[:k]:
+            assert not np.array_equal(real, other_real) and not np.array_equal(fake, other_fake)
+    expected = np.concatenate([batch.target for batch in faces.batches(hparams, 9, 0.0)])
+    np.testing.assert_array_equal(shown[5][0], expected)  # the last step is on the autoencoder's batch
     assert not np.array_equal(expected, usual[0].target)
 
 
-@pytest.mark.parametrize("turns, numbers", [(1, {8, 9, 10, 11}), (2, set(range(16, 24))), (3, set(range(24, 36)))])
-def test_each_of_the_discriminators_steps_has_a_number_of_its_own(faces, monkeypatch, turns, numbers):
-    """To which its noise, its mix and R1 belong; with one turn it is the run's own."""
-    recipe, found = dataclasses.replace(RECIPE, critic_turns=turns, noise=0.1), []
-    noisy = steps.noisy
-    monkeypatch.setattr("gan.training.adversary.noisy", lambda *key: found.append(key[3:]) or noisy(*key))
-    with batches(faces, recipe) as make:
-        one = new_trainer(recipe)
-        take(one, make, 8)
-        assert found == [(k, part) for k in (4, 5, 6, 7) for part in (0, 1)]  # alone: one step a step
+@pytest.mark.parametrize("discriminator_steps, numbers",
+                         [(1, {8, 9, 10, 11}), (2, set(range(16, 24))), (3, set(range(24, 36)))])
+def test_each_discriminator_step_has_its_own_number(faces, monkeypatch, discriminator_steps, numbers):
+    """Its noise, its mix and R1 depend on the number.
+
+    With one discriminator step it is the number of the run's step.
+    """
+    hparams, found = dataclasses.replace(HPARAMS, discriminator_steps=discriminator_steps, noise=0.1), []
+    with_noise = steps.with_noise
+    monkeypatch.setattr("gan.training.adversary.with_noise", lambda *key: found.append(key[3:]) or with_noise(*key))
+    with batches(faces, hparams) as prefetcher:
+        one = new_trainer(hparams)
+        take_steps(one, prefetcher, 8)
+        assert found == [(k, part) for k in (4, 5, 6, 7) for part in (0, 1)]  # in its own stage: one per step
         found.clear()
-        take(one, make, 4)
+        take_steps(one, prefetcher, 4)
     assert len(found) == 2 * len(numbers) and set(found) == {(k, part) for k in numbers for part in (0, 1)}
 
 
-def test_r1_is_taken_every_so_many_of_the_discriminators_own_steps(faces, monkeypatch):
-    recipe, taken = dataclasses.replace(RECIPE, critic_turns=2, r1=1.0, r1_every=4), []
+def test_r1_is_computed_every_few_discriminator_steps(faces, monkeypatch):
+    hparams, computed = dataclasses.replace(HPARAMS, discriminator_steps=2, r1=1.0, r1_every=4), []
     step = steps.train_discriminator
 
     def watched(*arguments):
-        duel = step(*arguments)
-        taken.append(duel.penalty is not None)
-        return duel
+        discriminator_metrics = step(*arguments)
+        computed.append(discriminator_metrics.penalty is not None)
+        return discriminator_metrics
 
     monkeypatch.setattr("gan.training.adversary.train_discriminator", watched)
-    with batches(faces, recipe) as make:
-        one = new_trainer(recipe)
-        take(one, make, 8)
-        taken.clear()
-        shown = [take(one, make, 1).duel.penalty is not None for _ in range(4)]
-    assert len(taken) == 8 and np.diff(np.flatnonzero(taken)).tolist() == [4]
-    assert shown == [True, False, True, False]  # where metrics.csv has it
+    with batches(faces, hparams) as prefetcher:
+        one = new_trainer(hparams)
+        take_steps(one, prefetcher, 8)
+        computed.clear()
+        shown = [take_steps(one, prefetcher, 1).discriminator_metrics.penalty is not None for _ in range(4)]
+    assert len(computed) == 8 and np.diff(np.flatnonzero(computed)).tolist() == [4]
+    assert shown == [True, False, True, False]  # what metrics.csv contains
 
 
-def test_the_noise_fades_over_the_stage(faces, monkeypatch):
-    recipe, strengths = dataclasses.replace(RECIPE, noise=0.4), []
-    monkeypatch.setattr("gan.training.adversary.noisy", lambda shown, strength, *key: strengths.append(strength) or shown)
-    with batches(faces, recipe) as make:
-        take(new_trainer(recipe), make, TOTAL)
+def test_instance_noise_fades_over_the_stage(faces, monkeypatch):
+    hparams, strengths = dataclasses.replace(HPARAMS, noise=0.4), []
+    monkeypatch.setattr("gan.training.adversary.with_noise", lambda shown, strength, *key: strengths.append(strength)
+                        or shown)
+    with batches(faces, hparams) as prefetcher:
+        take_steps(new_trainer(hparams), prefetcher, TOTAL)
     assert strengths == pytest.approx(2 * [s for k in range(4) for s in 2 * [0.4 * (1 - k / 4)]])
 
 
-def test_the_adversarys_weight_by_hand():
-    def weights(recipe, total):
-        return [adversarial_weight(recipe, Place(2, "adversarial", step, total)) for step in (0, 10, 20, 30, 40, 50, 60, 199)]
-    by_hand = [0, 0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4]  # nothing for 10 steps, then in a line over 40
-    assert weights(Recipe(weight=0.4, warmup=10), 1000) == pytest.approx(by_hand)
-    assert weights(Recipe(weight=0.4), 200) == pytest.approx(by_hand)  # a twentieth of the stage
-    assert weights(Recipe(weight=0.4, warmup=10), None) == pytest.approx(by_hand)
-    assert adversarial_weight(Recipe(weight=0.4), Place(2, "adversarial", 50, None)) == 0  # 50 of 1000
-    assert adversarial_weight(Recipe(weight=0.4, warmup=0), Place(2, "adversarial", 0, 10)) == 0
-    assert adversarial_weight(Recipe(weight=0.4, warmup=0), Place(2, "adversarial", 1, 10)) == 0.4
+def test_adversarial_weight_by_hand():
+    def weights(hparams, total):
+        return [adversarial_weight(hparams, StagePosition(2, "adversarial", step, total))
+                for step in (0, 10, 20, 30, 40, 50, 60, 199)]
+    by_hand = [0, 0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4]  # 0 for 10 steps, then a linear ramp over 40
+    assert weights(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=10), 1000) == pytest.approx(by_hand)
+    assert weights(Hyperparameters(adversarial_weight=0.4),
+                   200) == pytest.approx(by_hand)  # warmup: a twentieth of the stage
+    assert weights(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=10), None) == pytest.approx(by_hand)
+    assert adversarial_weight(Hyperparameters(adversarial_weight=0.4),
+                              StagePosition(2, "adversarial", 50, None)) == 0  # 50 of 1000
+    assert adversarial_weight(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=0),
+                              StagePosition(2, "adversarial", 0, 10)) == 0
+    assert adversarial_weight(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=0),
+                              StagePosition(2, "adversarial", 1, 10)) == 0.4
 
 
-def test_while_it_is_not_listened_to_the_adversary_changes_nothing(faces):
-    """Warm-up: the autoencoder goes on as it would alone, bit for bit, while the discriminator learns."""
-    def ended(stage, recipe):
+def test_adversary_changes_nothing_during_its_warmup(faces):
+    """The autoencoder is trained as without it, bit for bit, while the discriminator learns."""
+    def ended(stage, hparams):
         plan = [["autoencoder", 2], [stage, 8]]
-        one = new_trainer(recipe)
-        with batches(faces, recipe, plan) as make:
-            take(one, make, 6, plan)
+        one = new_trainer(hparams)
+        with batches(faces, hparams, plan) as prefetcher:
+            take_steps(one, prefetcher, 6, plan)
         return one.state_dict()
 
-    unwarped = dataclasses.replace(RECIPE, warp=0.0, learning_rate=1e-3, adversarial_rate=1e-3)
-    plain, against = (ended(stage, dataclasses.replace(unwarped, warmup=6)) for stage in ("autoencoder", "adversarial"))
+    unwarped = dataclasses.replace(HPARAMS, warp=0.0, learning_rate=1e-3, adversarial_learning_rate=1e-3)
+    plain, against = (ended(stage, dataclasses.replace(unwarped, adversarial_warmup=6))
+                      for stage in ("autoencoder", "adversarial"))
     assert same(plain, against, "model") and same(plain, against, "average")
     assert subset(against, "adversary.network") and not subset(plain, "adversary.network")
-    assert not same(plain, ended("adversarial", unwarped), "model")  # listened to from the first step on
+    assert not same(plain, ended("adversarial", unwarped), "model")  # without warmup
 
 
 # Batches
 
-def test_batch_k_is_the_same_in_whatever_order(faces):
-    with batches(faces) as make:
-        wanted = [arrays(make(k)) for k in range(8)]
+def test_batch_k_does_not_depend_on_the_order(faces):
+    with batches(faces) as prefetcher:
+        expected_arrays = [arrays(prefetcher(k)) for k in range(8)]
     for order in ([5, 0, 7, 2], [3], [6, 5, 4, 3, 2, 1, 0]):
-        with batches(faces) as make:
+        with batches(faces) as prefetcher:
             for k in order:
-                for got, expected in zip(arrays(make(k)), wanted[k], strict=True):
+                for got, expected in zip(arrays(prefetcher(k)), expected_arrays[k], strict=True):
                     np.testing.assert_array_equal(got, expected)
 
 
-def test_batches_differ_by_number_side_seed_and_turn(faces):
-    with batches(faces) as make, batches(faces, Recipe(batch=2, seed=5)) as other:
-        first, second, elsewhere = make(0), make(1), other(0)
-        turns = [make.extra(0, turn) for turn in (1, 2)]
-        np.testing.assert_array_equal(turns[0][0].warped, make.extra(0, 1)[0].warped)
-    for batch in (second[0], first[1], elsewhere[0], *turns[0], *turns[1]):
+def test_batches_differ_by_number_side_seed_and_substep(faces):
+    with batches(faces) as prefetcher, batches(faces, Hyperparameters(batch=2, seed=5)) as other:
+        first, second, elsewhere = prefetcher(0), prefetcher(1), other(0)
+        extras = [prefetcher.extra(0, substep) for substep in (1, 2)]
+        np.testing.assert_array_equal(extras[0][0].warped, prefetcher.extra(0, 1)[0].warped)
+    for batch in (second[0], first[1], elsewhere[0], *extras[0], *extras[1]):
         assert not np.array_equal(first[0].warped, batch.warped)
-    assert not np.array_equal(turns[0][0].warped, turns[1][0].warped)
+    assert not np.array_equal(extras[0][0].warped, extras[1][0].warped)
     assert [batch.warped.shape for batch in first] == [(2, 32, 32, 3)] * 2
 
 
-def test_batches_near_the_end_of_the_first_stage_are_not_warped(faces):
-    def push(step, recipe=RECIPE):
-        with batches(faces, recipe, [["autoencoder", 1000]]) as make:
-            batch = make(step)[0]
+def test_batches_at_the_end_of_the_first_stage_are_not_warped(faces):
+    def displacement(step, hparams=HPARAMS):
+        with batches(faces, hparams, [["autoencoder", 1000]]) as prefetcher:
+            batch = prefetcher(step)[0]
         return np.abs(batch.warped - batch.target).mean()
-    assert push(999) < 0.05 * push(0)
-    assert push(999, dataclasses.replace(RECIPE, fading_warp=False)) > 0.005
+    assert displacement(999) < 0.05 * displacement(0)
+    assert displacement(999, dataclasses.replace(HPARAMS, fading_warp=False)) > 0.005
 
 
-# States
+# Saving and resuming
 
-def test_the_state_is_a_copy(faces):
+def test_state_dict_is_a_copy(faces):
     one = new_trainer()
-    with batches(faces) as make:
-        take(one, make, 9)
+    with batches(faces) as prefetcher:
+        take_steps(one, prefetcher, 9)
         state = one.state_dict()
-        kept = {name: array.copy() for name, array in state.items()}
+        before = {name: array.copy() for name, array in state.items()}
         two = new_trainer(seed=9)
         two.load_state_dict(state)
         for each in (one, two):
-            take(each, make, 1)
-    assert_same(state, kept)
+            take_steps(each, prefetcher, 1)
+    assert_same(state, before)
     assert_same(one.state_dict(), two.state_dict())
 
 
-RECIPES = {"non-saturating": {}, "wasserstein-gp": {"critic_turns": 2, "noise": 0.1}, "hinge": {"r1": 1.0, "r1_every": 3}}
+OPTIONS = {"non-saturating": {}, "wasserstein-gp": {"discriminator_steps": 2, "noise": 0.1},
+           "hinge": {"r1": 1.0, "r1_every": 3}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, kind, spectral", [("non-saturating", "patch", False), ("wasserstein-gp", "patch", True),
                                                   ("hinge", "unet", True)])
-def test_stopping_in_any_stage_and_going_on_ends_bit_for_bit_as_going_straight(faces, tmp_path, name, kind, spectral):
-    recipe = dataclasses.replace(RECIPE, objective=name, **RECIPES[name])
+def test_resuming_in_any_stage_is_bit_for_bit_like_no_interruption(faces, tmp_path, name, kind, spectral):
+    hparams = dataclasses.replace(HPARAMS, objective=name, **OPTIONS[name])
 
     def session(steps, state):
-        """A session that takes steps, measures after each third of the run's, and saves."""
-        one = new_trainer(recipe, 0 if state is None else 9, kind, spectral)
+        """Take steps, keep the best averages at every third, and save."""
+        one = new_trainer(hparams, 0 if state is None else 9, kind, spectral)
         if state is not None:
             one.load_state_dict(nn.load(state))
-        with batches(faces, recipe) as make:
+        with batches(faces, hparams) as prefetcher:
             for _ in range(steps):
-                take(one, make, 1)
+                take_steps(one, prefetcher, 1)
                 if one.step % 3 == 0:
                     one.keep_if_best(held_out(1 / one.step), "autoencoder")
         nn.save(tmp_path / "state.npz", one.state_dict())
         return one.state_dict()
 
-    straight = session(TOTAL, None)
+    uninterrupted = session(TOTAL, None)
     session(1, None)
-    for steps in (3, 3, 2, 1, 2):  # stops in each stage, and where one ends
-        again = session(steps, tmp_path / "state.npz")
-    assert_same(straight, again)
+    for count in (3, 3, 2, 1, 2):  # stops within each stage and between stages
+        resumed = session(count, tmp_path / "state.npz")
+    assert_same(uninterrupted, resumed)
 
 
-@pytest.mark.parametrize("name", ["model.encoder.squeeze.weight", "average.encoder.squeeze.weight", "best.identity_a",
+@pytest.mark.parametrize("name", ["model.encoder.squeeze.weight", "average.encoder.squeeze.weight",
+                                  "best.person_embedding_a",
                                   "optimizer.m.0", "adversary.network.score.weight", "adversary.optimizer.v.1",
                                   "adversary.spectra.real"])
 @pytest.mark.parametrize("change", ["missing", "shape"])
-def test_a_state_that_does_not_fit_is_refused(name, change):
+def test_state_with_a_missing_or_wrong_array_is_refused(name, change):
     one = new_trainer()
-    one.enter(Place(1, "discriminator", 0, 4))
+    one.enter_stage(StagePosition(1, "discriminator", 0, 4))
     state, other = one.state_dict(), new_trainer(seed=9)
     before = other.state_dict()
     if change == "missing":
@@ -410,66 +435,69 @@ def test_a_state_that_does_not_fit_is_refused(name, change):
         assert_same(before, other.state_dict())
 
 
-@pytest.mark.parametrize("name", ["step", "rate_scale", "best_loss", "stage_number"])
-def test_a_state_without_a_number_is_refused(name):
+@pytest.mark.parametrize("name", ["step", "lr_scale", "best_loss", "stage_number"])
+def test_state_without_a_scalar_is_refused(name):
     state = new_trainer().state_dict()
     del state[name]
     with pytest.raises(ValueError, match=name):
         new_trainer().load_state_dict(state)
 
 
-def test_a_state_without_an_adversary_takes_it_away():
+def test_state_without_an_adversary_removes_it():
     one = new_trainer()
     state = one.state_dict()
-    one.enter(Place(1, "discriminator", 0, 4))
+    one.enter_stage(StagePosition(1, "discriminator", 0, 4))
     one.load_state_dict(state)
     assert one.adversary is None and one.stage_number == 0
 
 
-TEACHING = Place(1, "discriminator", 0, 4, last=False)
+BEFORE_ADVERSARIAL = StagePosition(1, "discriminator", 0, 4, last=False)
 
 
-@pytest.mark.parametrize("place", [TEACHING, Place(1, "adversarial", 0, 4)])
-def test_what_was_inherited_is_kept_until_there_is_an_adversary(place):
-    """In whichever session its stage begins; it is used once."""
-    learned = new_trainer(seed=7)
-    learned.enter(Place(1, "discriminator", 0, 4))
-    weights = {name: array + 1 for name, array in learned.adversary.network.state_dict().items()}
+@pytest.mark.parametrize("position", [BEFORE_ADVERSARIAL, StagePosition(1, "adversarial", 0, 4)])
+def test_pretrained_discriminator_is_kept_until_its_stage(position):
+    """It may be used in a later session, and is used once."""
+    trained = new_trainer(seed=7)
+    trained.enter_stage(StagePosition(1, "discriminator", 0, 4))
+    weights = {name: array + 1 for name, array in trained.adversary.network.state_dict().items()}
     one, two = new_trainer(), new_trainer()
-    one.inherited = weights
+    one.pretrained_discriminator = weights
     two.load_state_dict(one.state_dict())
-    two.enter(place)
+    two.enter_stage(position)
     for name, array in two.adversary.network.state_dict().items():
         np.testing.assert_array_equal(array, weights[name], err_msg=name)
-    assert not two.inherited and not any(name.startswith("inherited") for name in two.state_dict())
+    assert not two.pretrained_discriminator and not any(name.startswith("pretrained_discriminator")
+                                                        for name in two.state_dict())
     one.load_state_dict(two.state_dict())
-    assert not one.inherited
+    assert not one.pretrained_discriminator
 
 
-def test_a_judge_begins_from_nothing():
+def test_judge_starts_from_random_weights():
     plain, judge = new_trainer(), new_trainer()
-    for trainer in (plain, judge):
-        trainer.inherited = {name: array + 1 for name, array in trainer._new_adversary().network.state_dict().items()} if trainer is judge else {}
-        trainer.enter(Place(1, "discriminator", 0, 4))
+    weights = {name: array + 1 for name, array in judge._new_adversary().network.state_dict().items()}
+    for one in (plain, judge):
+        one.pretrained_discriminator = weights if one is judge else {}
+        one.enter_stage(StagePosition(1, "discriminator", 0, 4))
     for name, array in judge.adversary.network.state_dict().items():
         np.testing.assert_array_equal(array, plain.adversary.network.state_dict()[name], err_msg=name)
-    assert not judge.inherited
+    assert not judge.pretrained_discriminator
 
 
-# Averages, and the best of them
+# Averages and best averages
 
-def test_averaged_weights_within_and_the_weights_after(faces):
+def test_average_weights_within_the_context_only(faces):
     one = new_trainer()
-    with batches(faces) as make:
-        take(one, make, 3)
+    with batches(faces) as prefetcher:
+        take_steps(one, prefetcher, 3)
     state = one.state_dict()
     with one.average_weights():
         assert_same(subset(state, "average"), {name: p.data for name, p in one.model.named_parameters()})
     assert_same(state, one.state_dict())
-    assert any(not np.array_equal(state[f"average.{name}"], state[f"model.{name}"]) for name in subset(state, "average"))
+    assert any(not np.array_equal(state[f"average.{name}"], state[f"model.{name}"])
+               for name in subset(state, "average"))
 
 
-def test_an_error_within_averaged_weights_gives_the_weights_back():
+def test_average_weights_are_restored_after_an_error():
     one = new_trainer()
     before = one.state_dict()
     with pytest.raises(KeyError), one.average_weights():
@@ -477,29 +505,29 @@ def test_an_error_within_averaged_weights_gives_the_weights_back():
     assert_same(before, one.state_dict())
 
 
-def test_what_is_measured_is_of_the_averaged_weights(faces):
+def test_measure_uses_the_averaged_weights(faces):
     one = new_trainer()
     for average in one.average.averages:
         average *= 0.5
-    measured = one.measure(faces)
+    found = one.measure(faces)
     with one.average_weights():
         expected = []
         for subject, side in ((faces.a, "a"), (faces.b, "b")):
             target, mask = subject.crops(subject.held_out)
-            face, drawn_mask = one.model.draw(target, side, side)
-            loss = losses.reconstruction(np.concatenate([face, drawn_mask], axis=-1), target, mask).total
+            face, generated_mask = one.model.generate(target, side, side)
+            loss = losses.reconstruction(np.concatenate([face, generated_mask], axis=-1), target, mask).total
             expected.append((float(loss), metrics.sharpness(face, target, mask), metrics.variety(face, target, mask)))
-    assert (measured.losses.loss, measured.sharpness, measured.variety) == pytest.approx(np.mean(expected, axis=0), rel=1e-5)
+    assert (found.losses.loss, found.sharpness, found.variety) == pytest.approx(np.mean(expected, axis=0), rel=1e-5)
 
 
-def test_the_best_averages_are_kept_and_draw(faces):
+def test_best_averages_are_kept_and_restored(faces):
     one, averages = new_trainer(), []
-    with batches(faces) as make:
+    with batches(faces) as prefetcher:
         for loss in (0.5, 0.3, 0.4):
-            take(one, make, 1)
+            take_steps(one, prefetcher, 1)
             averages.append(subset(one.state_dict(), "average"))
             one.keep_if_best(held_out(loss), "autoencoder")
-    assert (one.best_step, one.best_loss, one.best_fault) == (2, 0.3, 0.3)
+    assert (one.best_step, one.best_loss, one.best_score) == (2, 0.3, 0.3)
     with one.best_weights():
         assert_same(averages[1], {name: p.data for name, p in one.model.named_parameters()})
     two = new_trainer(seed=9)
@@ -508,29 +536,32 @@ def test_the_best_averages_are_kept_and_draw(faces):
     assert two.best_loss == 0.3
 
 
-def test_under_the_adversary_the_best_are_sharp_as_well():
-    """Half as sharp, or twice, counts as 0.02 of the loss; the autoencoder alone is not asked for it."""
+def test_selection_score_includes_sharpness_in_the_adversarial_stage():
+    """Half as sharp, or twice, adds 0.02 to the loss, but not in the autoencoder stage."""
     soft, sharp = held_out(0.10, sharpness=0.25), held_out(0.13, sharpness=1.0)
-    assert soft.fault("autoencoder") == 0.10 and soft.fault("adversarial") == pytest.approx(0.10 + 2 * 0.02)
-    assert sharp.fault("adversarial") == pytest.approx(0.13)
-    assert held_out(0.1, 2.0).fault("adversarial") == pytest.approx(0.12) == held_out(0.1, 0.5).fault("adversarial")
-    assert held_out(0.1, math.nan).fault("adversarial") == 0.1
+    assert soft.selection_score("autoencoder") == 0.10
+    assert soft.selection_score("adversarial") == pytest.approx(0.10 + 2 * 0.02)
+    assert sharp.selection_score("adversarial") == pytest.approx(0.13)
+    for sharpness in (2.0, 0.5):
+        assert held_out(0.1, sharpness).selection_score("adversarial") == pytest.approx(0.12)
+    assert held_out(0.1, math.nan).selection_score("adversarial") == 0.1
     one = new_trainer()
-    for step, measured in enumerate((soft, sharp), 1):
+    for step, found in enumerate((soft, sharp), 1):
         one.step = step
-        one.keep_if_best(measured, "adversarial")
+        one.keep_if_best(found, "adversarial")
     assert (one.best_step, one.best_loss) == (2, 0.10)
 
 
-def test_a_collapse_is_where_training_and_held_out_faces_are_lost():
+def test_collapse_needs_high_training_and_held_out_losses():
     one = new_trainer()
     falling = np.full(30, 0.1)
-    lost = np.r_[falling, np.full(20, 0.9)]
-    assert not one.collapsed(held_out(5.0), lost)  # nothing measured yet in this stage
+    collapsed = np.r_[falling, np.full(20, 0.9)]
+    assert not one.has_collapsed(held_out(5.0), collapsed)  # nothing measured yet in this stage
     one.keep_if_best(held_out(0.2), "autoencoder")
-    assert one.collapsed(held_out(0.5), lost)
-    assert not one.collapsed(held_out(0.39), lost)  # less than twice the best
-    assert not one.collapsed(held_out(0.5), falling)  # only held-out faces are worse: they are learned by heart
-    assert one.collapsed(held_out(math.nan), lost)
-    assert not one.collapsed(held_out(0.5), np.full(30, np.nan)) and not one.collapsed(held_out(0.5), lost[:0])
-    assert trainer.LATEST == 20 and one.collapsed(held_out(0.5), np.r_[lost, np.full(3, np.nan)])
+    assert one.has_collapsed(held_out(0.5), collapsed)
+    assert not one.has_collapsed(held_out(0.39), collapsed)  # less than twice the best
+    assert not one.has_collapsed(held_out(0.5), falling)  # only held-out faces are worse: overfitting
+    assert one.has_collapsed(held_out(math.nan), collapsed)
+    assert not one.has_collapsed(held_out(0.5), np.full(30, np.nan)) and not one.has_collapsed(held_out(0.5),
+                                                                                               collapsed[:0])
+    assert trainer.LATEST_STEPS == 20 and one.has_collapsed(held_out(0.5), np.r_[collapsed, np.full(3, np.nan)])
