@@ -1,4 +1,4 @@
-"""The rules of the architecture, checked from the sources: rooms, imports, and what may run or write files."""
+"""The rules of the architecture, read from the sources: rooms, imports, what may run or write files."""
 import ast
 import collections
 import functools
@@ -13,7 +13,8 @@ SOURCES += [ROOT / "train.py", ROOT / "swap.py"]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MAY_IMPORT = {"nn": {"nn"}, "data": {"data", "nn"}, "gan": {"gan", "data", "nn"}, "train.py": {"gan", "data", "nn"},
               "swap.py": {"gan", "data", "nn"}}
-# The rooms of a package, and files at its top that are rooms by themselves. Each may import those before it.
+# The rooms of a package, and files at its top, which are rooms by themselves. Each may import those
+# before it.
 ROOMS = {
     "data": ["support", "media", "geometry", "synthetic", "interchange", "detection", "blending", "extract", "datasets",
              "detection.training"],
@@ -76,7 +77,7 @@ def runs_as_code(code):
 
 
 def writes_images(code):
-    """Return the methods in a tree that write an image by Pillow, matplotlib or OpenCV, now or when called later."""
+    """Return the methods in a tree that write an image by Pillow, matplotlib or OpenCV."""
     found = [node for node in ast.walk(code) if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store)]
     names = [ast.unparse(node) for node in found
              if node.attr in IMAGE_WRITERS or node.attr == "VideoWriter" and ast.unparse(node.value) == "cv2"]
@@ -194,12 +195,12 @@ def test_nothing_that_is_read_can_run(path):
 
 @pytest.mark.parametrize("path", SOURCES + DOCS, ids=name)
 def test_images_leave_by_the_one_writer_that_labels(path):
-    """image_io encodes and labels; animation and video use its label; all other files hand it pixels."""
+    """image_io encodes and labels; animation and video use its label; all others hand it pixels."""
     assert writes_images(tree(path)) == ENCODERS.get(name(path), [])
 
 
 def test_files_are_written_in_a_few_places():
-    """So no image reaches the disk in another way: these write arrays, tables, notes, or labeled images."""
+    """No image reaches the disk in another way: these write arrays, tables, notes or labeled images."""
     opened = {name(path): len(found) for path in SOURCES + DOCS if (found := opens_to_write(tree(path)))}
     assert opened == {
         "data/media/image_io.py": 1,  # write_atomically

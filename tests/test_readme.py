@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/library.md do what their comments say, and links lead to files."""
+"""The examples of README.md and docs/library.md do what their comments say; links lead to files."""
 import contextlib
 import io
 import os

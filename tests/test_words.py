@@ -1,4 +1,4 @@
-"""The project speaks the field's language: words that only this project used stay out of code, options and docs."""
+"""The project speaks the field's language: its old private words stay out of code, options and docs."""
 import pathlib
 import re
 

@@ -21,7 +21,7 @@ point has fewer neighbors and uses those that exist: a free (Neumann) boundary.
 
 import numpy as np
 
-_DAMPING = np.float32(0.8)  # of the Jacobi smoother: the best value for the five-point Laplacian
+_DAMPING = np.float32(0.8)  # damping of the Jacobi smoother: the best value for the five-point Laplacian
 _SWEEPS = 2  # smoothing sweeps before and after each coarse-grid correction
 _COARSEST = 4  # pixels along the shorter side: a grid this small needs only sweeps
 _COARSEST_SWEEPS = 12

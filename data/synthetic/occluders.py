@@ -298,7 +298,7 @@ def _hair(rng, axes, skin):
     across, along = u / face_length, v / face_length  # in R
     across = across + _per_face(rng.normal(0, 0.25, count)) * along * np.maximum(along, 0)  # bends the hair
     half = np.where(fringe, rng.uniform(0.35, 0.9, count), rng.uniform(0.06, 0.3, count))
-    spacing = np.where(rng.random(count) < 0.3, 0.04, rng.uniform(0.08, 0.2, count))  # of strands or locks
+    spacing = np.where(rng.random(count) < 0.3, 0.04, rng.uniform(0.08, 0.2, count))  # between strands or locks
     spacing = np.maximum(spacing, _FINEST / axes.face_length)
     number = np.floor(across / _per_face(spacing))
     within = across / _per_face(spacing) - number - np.float32(0.5)  # -0.5..0.5 across a lock

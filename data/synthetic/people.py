@@ -171,7 +171,7 @@ class Pose:
     gaze_pitch: float = 0.0      # positive looks down
     light_side: float = 0.5      # azimuth of the key light in radians, positive from the image's right
     light_height: float = 0.5    # its elevation in radians
-    strength: float = 1.0        # of the key light
+    strength: float = 1.0        # brightness of the key light
     ambient: float = 0.42        # strength of the ambient light
     warmth: float = 0.06         # positive: yellower key light, bluer ambient light
     background: tuple = (0.30, 0.36, 0.42)

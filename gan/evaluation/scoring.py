@@ -81,7 +81,7 @@ def score_held_out(network, model, face_pair, ground_truth=None):
     parts = []
     for side, other in (("a", "b"), ("b", "a")):
         real, mask, half = own[side]
-        input_faces, input_mask, input_half = own[other]  # of the other person, to be swapped
+        input_faces, input_mask, input_half = own[other]  # the other person's, to be swapped
         reconstructions, swapped = model.generate(real, side, side)[0], model.generate(input_faces, other, side)[0]
         match = SpectrumMatcher(network.size)
         match.observe(real, np.concatenate([reconstructions, swapped]), mask, np.concatenate([mask, input_mask]))

@@ -12,7 +12,7 @@ from data.datasets.face_set import evenly_spaced
 from gan.monitor import chart
 from gan.networks.autoencoder import normalize_colors
 
-FACES = 120  # of each person
+FACES = 120  # faces of each person in the plot
 _THUMBNAILS = 12
 _RIDGE = 0.1  # fraction of the variance of the latent codes
 _NAMES = {"a": "A", "b": "B"}

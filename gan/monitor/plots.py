@@ -15,7 +15,7 @@ from gan.monitor.chart import BLUE, GRAY, GREEN, ORANGE
 SHADES = {"autoencoder": "#ffffff", "discriminator": "#fdf1dc", "adversarial": "#e9f1fa"}
 STAGE_NAMES = {"autoencoder": "autoencoder alone", "discriminator": "discriminator alone",
                "adversarial": "both, in turns"}
-MAX_POINTS = 1000  # of a curve: about one a pixel
+MAX_POINTS = 1000  # points of a curve: about one a pixel
 LOG_FROM = 3.0  # largest / smallest value from which an axis is logarithmic; below, it would have one tick or none
 
 

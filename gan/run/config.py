@@ -59,7 +59,7 @@ class RunOptions:
     warp: float | None = None
     freeze_encoder: float | None = None  # fraction of the first stage
     occlusion_prob: float | None = None
-    precision: str | None = None  # of convolutions on a GPU, one of nn.kernels.PRECISIONS
+    precision: str | None = None  # GPU convolutions, one of nn.kernels.PRECISIONS
     keep_checkpoints: int = 1  # in addition to the newest one
     device: str = "auto"
 

@@ -82,7 +82,7 @@ class _Session:
         self.began = began  # when the session began, later the stage
         # While faces are still being rendered, steps wait for them and share the cores.
         self.all_rendered = setup.is_complete(dataset)
-        self.steps = 0  # of this stage in this session
+        self.steps = 0  # steps of this stage in this session
         self.timed_steps, self.timed_seconds = 0, 0.0  # steps with all faces rendered, and their time alone
 
     def run(self, stopped, interrupt_immediately):

@@ -11,9 +11,9 @@ import numpy
 # Multiplications up to which OpenBLAS does not pack (interface/gemm.c and its permit of small
 # kernels).
 SMALL_PRODUCT = 10 ** 6
-MAX_COLUMNS = 2048  # of a block of matmul_wide: a block stays in the cache
+MAX_COLUMNS = 2048  # columns of a block of matmul_wide, so that it stays in the cache
 TN_ROWS = 128  # rows of a block of matmul_tn: with fewer, there would be many block sums to add
-MIN_ROWS = 64  # of a block of matmul_tall: if the BLAS packs all the same, w is not packed too often
+MIN_ROWS = 64  # rows of a block of matmul_tall: if the BLAS packs all the same, w is not packed too often
 
 
 @functools.cache

@@ -127,7 +127,7 @@ def _conv_by_gather(x, w, stride, padding, size, epilogue):
             blocked_matmul.matmul_tall(columns, matrix, out.reshape(-1, pack * f))
         epilogue(out.reshape(*out.shape[:2], ow * pack, f))
 
-    copies = stride[0] if by_strips else kh  # of each row of x
+    copies = stride[0] if by_strips else kh  # copies of each row of x
     parallel.run(work, tiling.bands(n, oh, oh * ow * kw * c * copies * y.itemsize, matrix.nbytes))
     return y.reshape(n, oh, ow * pack, f)
 

@@ -22,7 +22,7 @@ import numpy
 from nn import backend
 from nn.kernels import plain
 
-precision = "float32"  # of convolutions; set by nn.kernels.use_precision
+precision = "float32"  # convolutions' precision; set by nn.kernels.use_precision
 FOLDER = pathlib.Path(__file__).parent
 COLUMN_BYTES = 1 << 28  # size of the im2col matrix of a chunk of a batch
 # As in tensor_core.cuh: a block's threads compute TILE x TILE sums, DEPTH products at a time.

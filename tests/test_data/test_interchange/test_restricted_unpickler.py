@@ -56,7 +56,7 @@ EXPECTED = {
     "points": POINTS,
     "turned": np.array([[0, 3], [1, 4], [2, 5]], ">i2"),  # kept by columns, most significant byte first
     "yes": np.array([True, False]),
-    "score": 0.5,  # of a numpy number
+    "score": 0.5,  # was a NumPy number
     "raw": b"\xff\x00",
     "none": b"",
     "pair": (1, -2),

@@ -15,7 +15,7 @@ from data.media.ffmpeg import Messages
 from data.media.provenance import DigitalSource, label_packet
 from data.media.video import VideoError, VideoInfo, VideoWriter, probe, read_frames, read_video_label
 
-SAMPLES = 48000  # of the test sounds, a second
+SAMPLES = 48000  # samples a second of the test sounds
 
 
 @pytest.fixture(scope="module")

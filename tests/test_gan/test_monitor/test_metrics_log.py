@@ -210,7 +210,7 @@ def test_training_curve_is_drawn_below_the_held_out_curve():
 def test_best_step_is_marked():
     image = plots.loss_plot(filled(*losses(200)), 50)
     rows, columns = np.nonzero(covered(image[60:], plots.GREEN))
-    left, right = np.flatnonzero(covered(image[60:], plots.ORANGE).any(axis=0))[[0, -1]]  # of steps 1 and 200
+    left, right = np.flatnonzero(covered(image[60:], plots.ORANGE).any(axis=0))[[0, -1]]  # steps 1 and 200
     assert columns.mean() == pytest.approx(left + (right - left) * 49 / 199, abs=6)
     assert not covered(plots.loss_plot(filled(*losses(200)), 0), plots.GREEN).any()
 

@@ -16,7 +16,7 @@ from gan.session import session
 from gan.training.trainer import Trainer
 
 STEPS = 12
-STAGES = ["autoencoder"] * 7 + ["discriminator"] + ["adversarial"] * 4  # of each of the 12
+STAGES = ["autoencoder"] * 7 + ["discriminator"] + ["adversarial"] * 4  # the stage of each of the 12 steps
 
 
 def rows(path):

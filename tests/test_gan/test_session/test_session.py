@@ -21,7 +21,7 @@ from gan.session import session, setup
 from gan.training.losses import OBJECTIVES
 from gan.training.prefetch import BatchPrefetcher
 
-STEPS = 12  # of the small run
+STEPS = 12  # steps of the small run
 PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
 
 

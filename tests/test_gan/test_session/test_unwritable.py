@@ -16,7 +16,7 @@ from gan.monitor import metrics_log, preview, progress_line
 from gan.run.checkpoint import RunFolder
 from gan.session import session
 
-STEPS = 12  # of the small run
+STEPS = 12  # steps of the small run
 FULL = pathlib.Path("/dev/full")
 
 
