@@ -4,11 +4,14 @@ fan_in is the number of inputs that one output sums over, fan_out the number of 
 input contributes to. For a convolution weight (kh, kw, C, F) they are kh*kw*C and kh*kw*F, for a
 linear weight (in, out) simply in and out.
 """
+import contextlib
 import math
 
 import numpy
 
 from nn import backend
+
+_draw_weights = True  # False within zero_weights
 
 
 def fans(shape):
@@ -19,6 +22,8 @@ def fans(shape):
 
 def uniform(shape, bound):
     """Draw float32 numbers uniformly from -bound to bound."""
+    if not _draw_weights:
+        return numpy.zeros(shape, numpy.float32)
     return backend.generator().uniform(-bound, bound, shape).astype(numpy.float32)
 
 
@@ -33,3 +38,18 @@ def he_uniform(shape, negative_slope=0.0, fan=None):
 def glorot_uniform(shape):
     """Draw weights of variance 2 / (fan_in + fan_out), for linear layers (Glorot 2010)."""
     return uniform(shape, math.sqrt(6 / sum(fans(shape))))
+
+
+@contextlib.contextmanager
+def zero_weights():
+    """Within this context, build modules with weights of zeros, for weights that are loaded next.
+
+    Zeros take no memory until they are written. So a network of any size can be built and compared
+    with the arrays of a file before anything is loaded.
+    """
+    global _draw_weights
+    before, _draw_weights = _draw_weights, False
+    try:
+        yield
+    finally:
+        _draw_weights = before

@@ -221,15 +221,7 @@ def load_autoencoder(run, which="best"):
     if config["many_people"] is not None:
         raise RunError(f"{run} holds a multi-person model, which cannot swap; train two people with --pretrained {run}")
     averages = {"best": "best", "last": "average"}[which]
-    weights, width = subset(state, "model") | subset(state, averages), config["width"]
-    # Lower bounds: a 5 x 5 convolution from 4W to 8W channels, the linear layer to the latent code.
-    dense = (config["size"] // 16) ** 2 * 8 * width * (config["latent"] or 1)
-    _check_largest_layer(run, weights, max(25 * 4 * width * 8 * width, dense))
-    try:
-        model = build_model(config)
-        model.load_state_dict(weights)
-    except ValueError as error:
-        raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
+    model = _load_weights(run, build_model, config, subset(state, "model") | subset(state, averages))
     return model.eval(), config
 
 
@@ -239,25 +231,26 @@ def load_discriminator(run):
     weights = subset(state, "adversary.network")
     if not weights:
         raise RunError(f"{run} has no discriminator yet; train.py --run {run} --stage discriminator trains one")
-    # A lower bound: the 4 x 4 convolution from 2W to 4W channels.
-    _check_largest_layer(run, weights, 16 * 2 * 4 * config["discriminator_width"] ** 2)
-    try:
-        network = build_discriminator(config)
-        network.load_state_dict(weights)
-    except ValueError as error:
-        raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
+    network = _load_weights(run, build_discriminator, config, weights)
     return network.eval()
 
 
-def _check_largest_layer(run, weights, size):
-    """Raise RunError if no array of the weights {name: array} has at least `size` elements.
+def _load_weights(run, build, config, weights):
+    """Return the network build(config) with weights {name: array}; RunError if they do not fit it.
 
-    This is checked before a network is built: a few bytes in a malicious config.json could
-    otherwise build a network that fills the memory.
+    The network is built of zeros, which take no memory: a few bytes in a malicious config.json may
+    describe one that would fill it. Then the names and shapes of all weights are compared.
     """
-    if max((array.size for array in weights.values()), default=0) < size:
-        raise RunError(f"{run}: the checkpoint does not fit its config.json (its layers are "
-                       "smaller than it says)")
+    try:
+        with nn.init.zero_weights():
+            network = build(config)
+        network.load_state_dict(weights)
+    except MemoryError as error:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json (the network that it describes is too "
+                       "large for this machine)") from error
+    except ValueError as error:
+        raise RunError(f"{run}: the checkpoint does not fit its config.json ({error})") from error
+    return network
 
 
 def load_pretrained(run):

@@ -223,7 +223,8 @@ def changed(run, **values):
     ({"commands": "train.py"}, "commands"), ({"learned_from": []}, "learned_from"),
     ({"discriminator_steps": 0}, "discriminator_steps"), ({"freeze_encoder": 1.5}, "freeze_encoder"),
     ({"batch": 1 << 40}, "batch"), ({"alignment_version": "a\nb"}, "another alignment"),
-    ({"width": 1024}, "layers are smaller"), ({"size": 1024, "latent": 65536}, "layers are smaller"),
+    ({"width": 1024}, "does not fit its config.json"),
+    ({"size": 1024, "latent": 65536}, "does not fit its config.json"),
     ({"people": "gone", "a": "gone"}, "people"),
 ])
 def test_invalid_config(run_copy, values, word):
@@ -283,7 +284,7 @@ def test_discriminator_that_does_not_fit_the_config(run_copy, values):
 
 def test_discriminator_is_not_built_larger_than_its_weights(run_copy):
     changed(run_copy, discriminator_width=1024)
-    with pytest.raises(RunError, match="layers are smaller") as error:
+    with pytest.raises(RunError, match="does not fit its config.json") as error:
         load_discriminator(run_copy)
     assert str(run_copy) in one_line(error)
 
