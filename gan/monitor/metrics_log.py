@@ -9,9 +9,10 @@ import numpy as np
 
 from data.media.image_io import write_atomically
 from gan.run.checkpoint import RunError
+from gan.training.losses import TERMS
 from gan.training.schedule import STAGES
 
-COLUMNS = ["step", "stage", "loss", "mae", "dssim", "mask", "held_out", "sharpness", "variety", "learning_rate",
+COLUMNS = ["step", "stage", "loss", *TERMS, "held_out", "sharpness", "variety", "learning_rate",
            "adversarial_loss", "discriminator_loss", "penalty", "score_real", "score_fake", "accuracy",
            "discriminator_grad_norm", "fake_grad_norm", "adversarial_weight"]
 TIMES = ["step", "seconds"]  # the columns of timing.csv

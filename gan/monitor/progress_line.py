@@ -6,10 +6,11 @@ import sys
 import time
 
 from data.support.progress import duration
+from gan.training.losses import TERMS
 
 # The metrics of the progress line in each stage.
 SHOWN = {
-    "autoencoder": "loss {loss:.4f} (mae {mae:.4f}, dssim {dssim:.4f}, mask {mask:.4f})",
+    "autoencoder": "loss {loss:.4f} (" + ", ".join(f"{term} {{{term}:.4f}}" for term in TERMS) + ")",
     "discriminator": "D loss {discriminator_loss:.4f} (real {score_real:.2f}, fake {score_fake:.2f}, "
                      "accuracy {accuracy:.0%})",
     "adversarial": "loss {loss:.4f} (adversarial {adversarial_loss:.3f}, D loss {discriminator_loss:.3f}, "

@@ -352,7 +352,8 @@ class _Session:
 
 def _row(record):
     """Return the metrics of a step record as a row {column: value} of metrics.csv."""
-    parts = [dataclasses.asdict(part) for part in (record.losses, record.discriminator_metrics) if part is not None]
-    return {"step": record.number, "stage": record.stage, "learning_rate": record.learning_rate,
-            "fake_grad_norm": record.fake_grad_norm, "adversarial_weight": record.adversarial_weight,
-            **{name: value for part in parts for name, value in part.items()}}
+    row = {"step": record.number, "stage": record.stage, "learning_rate": record.learning_rate,
+           "fake_grad_norm": record.fake_grad_norm, "adversarial_weight": record.adversarial_weight}
+    for part in (record.losses, record.discriminator_metrics):
+        row |= dataclasses.asdict(part) if part is not None else {}
+    return row | row.pop("terms", {})

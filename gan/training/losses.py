@@ -40,6 +40,9 @@ class Reconstruction(NamedTuple):
     mask: nn.Tensor  # error of the generated mask; 0 without one
 
 
+TERMS = Reconstruction._fields[1:]  # each has a column of metrics.csv
+
+
 def _check(name, face, target, mask):
     """Raise ValueError if the shapes differ: losses never broadcast."""
     if face.shape != target.shape or mask.shape != (*face.shape[:3], 1):

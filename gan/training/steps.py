@@ -68,10 +68,8 @@ class Hyperparameters:
 class Losses:
     """The autoencoder's losses in one step: means over the people."""
 
-    loss: float  # mae + dssim + weighted mask error
-    mae: float
-    dssim: float
-    mask: float
+    loss: float  # the sum of the terms
+    terms: dict  # {name in losses.TERMS: value}
     adversarial_loss: float | None = None  # without its weight
 
 
@@ -146,13 +144,14 @@ def reconstruction(reconstructions, reader=IMMEDIATE, *adversarial):
     """
     sides = [losses.reconstruction(*each) for each in reconstructions]
     # Grouped by term: the totals of all people, their maes, their dssims, their mask errors.
-    terms, people = [x for term in zip(*sides) for x in term], len(sides)
+    names, people = sides[0]._fields, len(sides)
+    values = [getattr(side, name) for name in names for side in sides]
 
     def means_over_people(*numbers):
-        means = (sum(numbers[k:k + people]) / people for k in range(0, len(terms), people))
-        return Losses(*means, *numbers[len(terms):])
+        means = {name: sum(numbers[k * people:(k + 1) * people]) / people for k, name in enumerate(names)}
+        return Losses(means.pop("total"), means, *numbers[len(values):])
 
-    return sum(side.total for side in sides), reader.record(means_over_people, *terms, *adversarial)
+    return sum(side.total for side in sides), reader.record(means_over_people, *values, *adversarial)
 
 
 def train_discriminator(network, optimizer, hparams, real, fake, k, reader=IMMEDIATE):

@@ -1,5 +1,6 @@
 """One step of each network: what it changes, what it does not, its gradient and its schedules."""
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -103,18 +104,37 @@ def test_steps_on_one_batch_lower_its_loss(pair, mask):
     optimizer = adam(net)
     losses = [train_autoencoder(net, optimizer, pair) for _ in range(40)]
     assert losses[-1].loss < 0.6 * losses[0].loss
-    assert losses[-1].mae < losses[0].mae and losses[-1].dssim < losses[0].dssim
-    assert losses[-1].mask < losses[0].mask if mask else losses[0].mask == 0
+    assert all(losses[-1].terms[name] < losses[0].terms[name] for name in ("mae", "dssim"))
+    assert losses[-1].terms["mask"] < losses[0].terms["mask"] if mask else losses[0].terms["mask"] == 0
     assert losses[0].adversarial_loss is None
 
 
 def test_losses_are_means_and_the_total_is_the_sum_over_people(pair):
     reconstructions = model().reconstruct(*pair)
-    total, terms = reconstruction(reconstructions)
+    total, measured = reconstruction(reconstructions)
     each = [losses.reconstruction(generated.numpy(), target, mask) for generated, target, mask in reconstructions]
     assert total.item() == pytest.approx(sum(float(one.total) for one in each), rel=1e-6)
-    for got, name in ((terms.loss, "total"), (terms.mae, "mae"), (terms.dssim, "dssim"), (terms.mask, "mask")):
+    assert list(measured.terms) == ["mae", "dssim", "mask"]
+    for name, got in {"total": measured.loss, **measured.terms}.items():
         assert got == pytest.approx(np.mean([float(getattr(one, name)) for one in each]), rel=1e-5)
+
+
+class WithEdges(NamedTuple):
+    """A reconstruction loss with one more term, in the midst of the others."""
+
+    total: nn.Tensor
+    mae: nn.Tensor
+    edges: nn.Tensor
+    dssim: nn.Tensor
+    mask: nn.Tensor
+
+
+def test_a_further_term_of_the_loss_is_measured_under_its_own_name(pair, monkeypatch):
+    usual, reconstructions = losses.reconstruction, model().reconstruct(*pair)
+    expected = reconstruction(reconstructions)[1].terms
+    monkeypatch.setattr(losses, "reconstruction",
+                        lambda *given: WithEdges(edges=nn.Tensor(7.0), **usual(*given)._asdict()))
+    assert reconstruction(reconstructions)[1].terms == expected | {"edges": 7.0}
 
 
 def nan_in_input(net, pair):
@@ -264,7 +284,7 @@ def test_generator_step_with_weight_0_is_the_autoencoder_step_bit_for_bit(pair):
     for _ in range(3):
         losses = train_autoencoder(alone, first, pair)
         both, _ = train_generator(against, second, HPARAMS, against.reconstruct(*pair), critic, 0.0)
-        assert (both.loss, both.mae, both.dssim, both.mask) == (losses.loss, losses.mae, losses.dssim, losses.mask)
+        assert (both.loss, both.terms) == (losses.loss, losses.terms)
     assert_same(bits(alone), bits(against))
 
 
