@@ -15,7 +15,7 @@ from data.media.provenance import DigitalSource
 from data.support.cli import Parser
 from data.support.errors import FaceSetError
 from gan.evaluation import comparison, held_out
-from gan.evaluation.table import table
+from gan.evaluation.table import metrics_table
 from gan.people.pair import load_pair
 from gan.run.checkpoint import CHECKPOINT_KINDS, RunError, RunFolder, load_autoencoder
 
@@ -95,7 +95,8 @@ def main(arguments=None):
     if options.json:
         print(json.dumps(dict(zip(options.runs, metrics)) if options.compare else metrics[0]))
     else:
-        print("\n".join(comparison.table(options.runs, metrics) if options.compare else table(metrics[0])))
+        lines = comparison.comparison_table(options.runs, metrics) if options.compare else metrics_table(metrics[0])
+        print("\n".join(lines))
         if options.sheet:
             print(f"contact sheet saved as {options.sheet}")
     return 0

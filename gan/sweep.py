@@ -379,7 +379,7 @@ def main(arguments=None):
         print("sweep: interrupted; finished runs are saved, run the same command again to resume", file=sys.stderr)
         return 128 + received[0]
     if rows:
-        print("\n".join(sweep_results.table(rows)))
+        print("\n".join(sweep_results.results_table(rows)))
         print(f"plot saved as {options.folder / 'results.png'}")
     if stop.is_set():
         print("sweep: interrupted, all progress is saved; run the same command again to resume", file=sys.stderr)

@@ -22,7 +22,7 @@ _POSE_GAP = 12.0  # degrees by which one set's range of poses may exceed the oth
 _MOUTH_GAP = 0.15
 
 
-class Statistics(NamedTuple):
+class DatasetStatistics(NamedTuple):
     """Statistics of one face set. Ranges are the 5th and 95th percentile, which one wrong landmark
     does not widen."""
 
@@ -41,7 +41,7 @@ class Statistics(NamedTuple):
 
 
 def measure(faces):
-    """Return the Statistics of a FaceSet, measured on at most 400 evenly spaced faces."""
+    """Return the DatasetStatistics of a FaceSet, measured on at most 400 evenly spaced faces."""
     chosen = np.unique(np.linspace(0, len(faces) - 1, min(len(faces), 400)).astype(int))
     images, masks = faces.crops(chosen)
     gray, weights = images @ LUMA, masks[..., 0]
@@ -49,7 +49,7 @@ def measure(faces):
     removed = [np.degrees(np.arctan2(t[1, 0], t[0, 0])) for t in transforms]  # the roll that the alignment removed
     resolution = np.median([faces.size / scale_of(t) for t in transforms])
     brightness, sidedness = _light(gray, weights)
-    return Statistics(
+    return DatasetStatistics(
         len(faces), len(faces.held_out), len(np.unique(faces.groups)), len(faces.skipped),
         float(resolution), float(np.median(laplacian_energy(gray, weights))),
         _range(pose.yaw), _range(pose.pitch), _range(pose.roll - removed), _range(pose.mouth),

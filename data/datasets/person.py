@@ -13,7 +13,7 @@ import pathlib
 from data.datasets.aligned_reader import AlignedReader, aligned_files
 from data.datasets.face_set import load_aligned, load_faces
 from data.extract.face_folder import CONTACT_SHEET, ExtractError, FaceFolder, read_list
-from data.extract.pipeline import SIZE, Settings, extract
+from data.extract.pipeline import SIZE, ExtractionSettings, extract
 from data.geometry.padded_crop import PADDED_CROP_DENSITY, PADDED_CROP_EXTENT
 from data.media.frame_source import SOURCE_ERRORS, SourceError, list_source_files
 from data.media.image_io import write_atomically
@@ -88,7 +88,7 @@ def _extracted_faces(source, cache, size, say):
         f"  extracting the faces of {source} into {cache}")
     line = Progress("images")
     try:
-        faces, summary = extract(source, cache, Settings(size=side),
+        faces, summary = extract(source, cache, ExtractionSettings(size=side),
                                  lambda done, expected, kept: line.show(done, expected, f"{kept} faces"))
     finally:
         line.end()

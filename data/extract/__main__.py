@@ -19,7 +19,7 @@ import sys
 from data.detection.face_analyzer import DetectionError
 from data.extract.corrections import CorrectionError, read_corrections
 from data.extract.face_folder import CONTACT_SHEET, ExtractError, FaceFolder
-from data.extract.pipeline import EVERY, FORMATS, SIZE, Settings, count_noun, extract
+from data.extract.pipeline import EVERY, FORMATS, SIZE, ExtractionSettings, count_noun, extract
 from data.extract.quality_filter import MIN_SIZE
 from data.media.frame_source import SOURCE_ERRORS, SourceError
 from data.support.cli import Parser, exit_code, interruptible, number
@@ -92,7 +92,8 @@ def drop(options):
 def run(options):
     """Extract the faces, and print a summary."""
     corrections = read_corrections(options.corrections) if options.corrections else {}
-    settings = Settings(options.size, options.every, options.min_size, options.format, corrections, keep_partial=True)
+    settings = ExtractionSettings(options.size, options.every, options.min_size, options.format, corrections,
+                                  keep_partial=True)
     line = Progress("images")
     try:
         faces, summary = extract(

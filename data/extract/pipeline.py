@@ -31,7 +31,7 @@ _MANY_FACES = 1000  # grouping this number of faces by person takes seconds
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExtractionSettings:
     """How faces are extracted."""
 
     size: int = SIZE  # pixels, side of a face image
@@ -74,7 +74,7 @@ class Summary:
         return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.sorted_out.most_common())
 
 
-def extract(source, folder, settings=Settings(), progress=lambda *state: None, say=lambda line: None):
+def extract(source, folder, settings=ExtractionSettings(), progress=lambda *state: None, say=lambda line: None):
     """Extract the faces of images or videos into a folder.
 
     source: path of an image, a video, or a folder of these

@@ -37,7 +37,7 @@ _CUT_DISTANCE = 12.0  # Lab units: if the mean jumps farther than this, the scen
 
 
 @dataclass(frozen=True)
-class Statistics:
+class ColorStatistics:
     """Mean (3,) and covariance (3, 3) of the Lab colors of a face, float64."""
 
     mean: np.ndarray
@@ -68,9 +68,9 @@ class ColorMemory:
         self._averages = None
 
     def smooth(self, source, target):
-        """Add the Statistics of a frame's generated face and of the face it replaces.
+        """Add the ColorStatistics of a frame's generated face and of the face it replaces.
 
-        Returns the smoothed Statistics of both.
+        Returns the smoothed ColorStatistics of both.
         """
         self.age += 1
         if self._averages is None or np.linalg.norm(target.mean - self._averages[1].mean) > _CUT_DISTANCE:
@@ -81,7 +81,7 @@ class ColorMemory:
 
     def _average(self, old, new):
         mean = old.mean + self._weight * (new.mean - old.mean)
-        return Statistics(mean, old.covariance + self._weight * (new.covariance - old.covariance))
+        return ColorStatistics(mean, old.covariance + self._weight * (new.covariance - old.covariance))
 
 
 def match_colors(source, target, mask, transfer="lab", memory=None):
@@ -114,13 +114,13 @@ def match_colors(source, target, mask, transfer="lab", memory=None):
 
 
 def statistics(lab, mask):
-    """Return the Statistics of Lab colors (H, W, 3), weighted by a non-empty mask (H, W)."""
+    """Return the ColorStatistics of Lab colors (H, W, 3), weighted by a non-empty mask (H, W)."""
     used = mask > 0
     colors, weights = lab[used].astype(np.float64), mask[used].astype(np.float64)
     weights /= weights.sum()
     mean = weights @ colors
     centered = colors - mean
-    return Statistics(mean, (centered * weights[:, None]).T @ centered)
+    return ColorStatistics(mean, (centered * weights[:, None]).T @ centered)
 
 
 def _diagonal_map(source, target):

@@ -120,7 +120,7 @@ def resize_crops(crops, size):
     return np.stack([warp(crop, transform, size) for crop in crops])
 
 
-def table(runs, metrics):
+def comparison_table(runs, metrics):
     """Format the metrics of several runs as lines of text: a metric per row, a run per column.
 
     runs: names; metrics: gan.evaluation.held_out.measure of each run

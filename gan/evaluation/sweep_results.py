@@ -110,7 +110,7 @@ def ranking_key(row):
     return DB_PER_OCTAVE * abs(math.log2(row["sharpness"] / nearest)) - psnr
 
 
-def table(rows):
+def results_table(rows):
     """Format the experiments as lines of text, the best first."""
     chosen = sorted(average_over_pairs(rows), key=ranking_key)
     width = max([len("experiment"), *(len(row["experiment"]) for row in chosen)])

@@ -23,7 +23,7 @@ SECTIONS = (("held-out faces", ("reconstruction_", "swap_", "baseline_", "genera
             ("occluders left out of the mask", ("occluded_",), ("hole_iou",)))
 
 
-def table(metrics):
+def metrics_table(metrics):
     """Format held-out metrics as lines of text, at most 100 columns wide."""
     lines = []
     for heading, prefixes, columns in SECTIONS:

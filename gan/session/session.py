@@ -17,7 +17,7 @@ import nn
 from data.media.image_io import ImageError
 from data.support.progress import duration
 from gan.evaluation import held_out
-from gan.evaluation.table import table
+from gan.evaluation.table import metrics_table
 from gan.monitor import metrics_log, plots, preview, report
 from gan.monitor.diagnosis import Diagnosis
 from gan.monitor.progress_line import ProgressLine
@@ -341,7 +341,7 @@ class _Session:
             with trainer.best_weights():
                 ground_truth = self.dataset.ground_truth(held_out.GROUND_TRUTH_FACES)
                 measured = held_out.measure(trainer.model, self.dataset, ground_truth)
-            self.say("\n".join(table(measured)))
+            self.say("\n".join(metrics_table(measured)))
         if trainer.best_step < trainer.step:
             self.say(f"the weights of step {trainer.best_step} had the best result on held-out faces; "
                      "previews and swaps use them")

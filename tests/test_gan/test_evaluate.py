@@ -120,7 +120,7 @@ def test_saved_run_has_the_metrics_that_training_printed(small_run, program):
     printed = trained.out[trained.out.index(as_table.out[0]):][:len(as_table.out)]
     assert as_table.out == printed and max(map(len, printed)) <= 100
     found = json.loads("\n".join(as_json.out))
-    assert list(found) == KEYS and table.table(found) == printed
+    assert list(found) == KEYS and table.metrics_table(found) == printed
 
 
 def test_run_of_photographs(program, photographs, tmp_path):
@@ -158,7 +158,7 @@ def test_metrics_of_too_few_faces_are_null(faces):
     missing = {key for block in found.values() for key, value in block.items() if value is None}
     assert missing == {"variety", "frechet", "pitch_error", "eyes_error", "mouth_error", "width_error"}
     json.dumps(found, allow_nan=False)
-    assert any(" - " in line for line in table.table(found))
+    assert any(" - " in line for line in table.metrics_table(found))
 
 
 class ConstantModel:

@@ -248,7 +248,7 @@ def test_markdown_table_has_means_over_pairs_and_the_best_in_bold(program, examp
 
 def test_printed_table_is_ranked(example):
     """The rank is the PSNR of swaps less the penalty on sharpness; failed runs are last."""
-    lines = sweep_results.table(sweep_results.read(example / "results.csv"))
+    lines = sweep_results.results_table(sweep_results.read(example / "results.csv"))
     assert [line.split()[0] for line in lines] == ["experiment", "width-16", "width-48", "default", "r1-10"]
     assert lines[-1].endswith("  the loss is nan")
 

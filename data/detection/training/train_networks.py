@@ -54,7 +54,7 @@ _MINING_CANDIDATES, _MINED = 1500, 250  # crops examined, and how many of these,
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """The hyperparameters of a network's training, written to a file next to its weights."""
 
     steps: int
@@ -88,7 +88,7 @@ def detector_loss(output, targets):
     return score + BOX_WEIGHT * F.sum(F.abs(output[..., 1:] - targets[..., 1:5]) * shared)
 
 
-class Trainer:
+class NetworkTrainer:
     """The training loop of all stages: steps, learning rate schedule, moving average, progress
     lines."""
 
@@ -129,7 +129,7 @@ def train_detector(bank, settings, _folder=None):
         patches, targets = detector_batch(bank, backgrounds, settings.batch, settings.seed, k)
         return detector_loss(network(nn.Tensor(patches)), targets)
 
-    return network, Trainer(network, settings, "detector").run(loss)
+    return network, NetworkTrainer(network, settings, "detector").run(loss)
 
 
 def train_landmarker(bank, settings, _folder=None):
@@ -153,7 +153,7 @@ def train_landmarker(bank, settings, _folder=None):
         negative = np.concatenate([new, mined[rng.choice(_MINED, negatives - len(new), replace=False)]])
         return landmarker_loss(network, crops, landmarks, negative)
 
-    return network, Trainer(network, settings, "landmarker").run(loss)
+    return network, NetworkTrainer(network, settings, "landmarker").run(loss)
 
 
 def landmarker_loss(network, crops, landmarks, negative):
@@ -186,7 +186,7 @@ def train_hardening(bank, settings, folder):
         negative = np.where(rng.random((len(negative), 1, 1, 1)) < 0.5, negative, negative[:, :, ::-1])
         return landmarker_loss(network, crops, landmarks, degrade(negative, rng, 0.1))
 
-    return network, Trainer(network, settings, "hardening").run(loss)
+    return network, NetworkTrainer(network, settings, "hardening").run(loss)
 
 
 def false_detections(folder, network, seed):
@@ -227,7 +227,7 @@ def train_embedding(bank, settings, _folder=None):
         margin[np.arange(len(chosen)), person[chosen]] = MARGIN
         return F.cross_entropy((cosine - margin) * SCALE, person[chosen])
 
-    seconds = Trainer(network, settings, "embedding").run(loss)
+    seconds = NetworkTrainer(network, settings, "embedding").run(loss)
     del network.people
     return network, seconds
 
@@ -248,15 +248,15 @@ class Stage(NamedTuple):
 
     network: str
     run: Callable
-    settings: Settings
+    settings: TrainingSettings
 
 
 STAGES = {
-    "detector": Stage("detector", train_detector, Settings(steps=12_000, batch=24, learning_rate=2e-3)),
-    "landmarker": Stage("landmarker", train_landmarker, Settings(steps=10_000, batch=32, learning_rate=1e-3)),
-    "hardening": Stage("landmarker", train_hardening, Settings(steps=2_000, batch=32, learning_rate=3e-4)),
+    "detector": Stage("detector", train_detector, TrainingSettings(steps=12_000, batch=24, learning_rate=2e-3)),
+    "landmarker": Stage("landmarker", train_landmarker, TrainingSettings(steps=10_000, batch=32, learning_rate=1e-3)),
+    "hardening": Stage("landmarker", train_hardening, TrainingSettings(steps=2_000, batch=32, learning_rate=3e-4)),
     "embedding": Stage("embedding", train_embedding,
-                       Settings(steps=8_000, batch=48, learning_rate=1e-3, rendered=0, backgrounds=0)),
+                       TrainingSettings(steps=8_000, batch=48, learning_rate=1e-3, rendered=0, backgrounds=0)),
 }
 
 

@@ -12,13 +12,13 @@ from data.detection.training.batches import (FaceBank, detector_batch, is_held_o
     make_backgrounds, person_of, rendered_bank)
 from data.detection.training.measure import (detection_on_scenes, equal_error, landmark_error, match, summary,
     with_pixels)
-from data.detection.training.train_networks import Settings, detector_loss, landmarker_loss, learning_rate_at
+from data.detection.training.train_networks import TrainingSettings, detector_loss, landmarker_loss, learning_rate_at
 from data.geometry.boxes import box_of
 from data.media.image_io import ImageError
 from data.synthetic import Person, random_pose, render
 from data.synthetic.folder import write_people
 
-FEW = Settings(steps=12, batch=8, learning_rate=1e-3, rendered=0, backgrounds=4)
+FEW = TrainingSettings(steps=12, batch=8, learning_rate=1e-3, rendered=0, backgrounds=4)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_the_detector_learns(bank):
 
 def test_training_saves_the_averaged_weights():
     network = nn.Linear(2, 1)
-    learner = train_networks.Trainer(network, dataclasses.replace(FEW, steps=30), "line")
+    learner = train_networks.NetworkTrainer(network, dataclasses.replace(FEW, steps=30), "line")
     x = np.random.default_rng(0).random((8, 2)).astype(np.float32)
     last = []
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.geometry.alignment import MEAN_FACE
-from data.geometry.color import ColorMemory, Statistics, lab_to_rgb, match_colors, rgb_to_lab, statistics
+from data.geometry.color import ColorMemory, ColorStatistics, lab_to_rgb, match_colors, rgb_to_lab, statistics
 from data.geometry.masks import face_mask
 
 
@@ -166,7 +166,7 @@ def test_color_memory_resets_at_a_cut():
 
 
 def test_color_memory_returns_the_first_frame_unchanged():
-    one, two = Statistics(np.ones(3), np.eye(3)), Statistics(np.zeros(3), 2 * np.eye(3))
+    one, two = ColorStatistics(np.ones(3), np.eye(3)), ColorStatistics(np.zeros(3), 2 * np.eye(3))
     assert ColorMemory(9).smooth(one, two) == (one, two)
     with pytest.raises(ValueError, match="frames"):
         ColorMemory(0)
