@@ -12,6 +12,8 @@ import nn
 from gan.networks.autoencoder import FaceAutoencoder
 from tests.helpers import bench_runs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bench():
@@ -167,7 +169,6 @@ def test_growth_runs_the_step(bench, program):
     assert float(cells[4]) > 0 and float(cells[5]) > 0 and int(cells[7]) > 10
 
 
-@pytest.mark.slow
 def test_training_run_against_its_steps_alone(bench, program, small_options):
     outcome = program(bench.main, "train", *small_options, "--steps", 12, "--threads", 1)
     assert outcome.code == 0, outcome.err
@@ -176,7 +177,6 @@ def test_training_run_against_its_steps_alone(bench, program, small_options):
     assert line["ratio"] == pytest.approx(line["ready_seconds"] / line["seconds"], rel=0.01)
 
 
-@pytest.mark.slow
 def test_steps_on_ready_batches_of_each_stage(bench, program, small_run, monkeypatch):
     taken, steps, gathered, gather = [], bench_runs.Trainer.train_step, [], bench_runs.pair.load_pair
 

@@ -123,6 +123,7 @@ def test_saved_run_has_the_metrics_that_training_printed(small_run, program):
     assert list(found) == KEYS and table.metrics_table(found) == printed
 
 
+@pytest.mark.slow
 def test_run_of_photographs(program, photographs, tmp_path):
     assert program(train.main, *photographs[1], "--run", tmp_path / "run", "--steps", 1).code == 0
     outcome = program(evaluate.main, tmp_path / "run", "--json")
@@ -209,6 +210,7 @@ def two_runs(small_run, tmp_path):
     return [shutil.copytree(small_run[0], tmp_path / name) for name in ("one", "two")]
 
 
+@pytest.mark.slow
 def test_comparison_as_table_and_contact_sheet(two_runs, program):
     outcome = program(evaluate.main, "--compare", *two_runs)
     assert (outcome.code, outcome.err) == (0, []) and outcome.out[:2] == [f"1: {two_runs[0]}", f"2: {two_runs[1]}"]
@@ -244,6 +246,7 @@ def test_contact_sheet_shows_every_run(faces):
             assert np.abs(at(row, column) - wanted[column]).mean() < 0.02, (row, column)
 
 
+@pytest.mark.slow
 def test_comparison_as_json(two_runs, program, tmp_path):
     outcome = program(evaluate.main, "--compare", *two_runs, "--json", "--sheet", tmp_path / "sheet.jpg")
     found = json.loads("\n".join(outcome.out))
@@ -251,6 +254,7 @@ def test_comparison_as_json(two_runs, program, tmp_path):
     assert (tmp_path / "sheet.jpg").exists() and not (two_runs[0] / "compare.png").exists()
 
 
+@pytest.mark.slow
 def test_checkpoint_option_selects_the_weights(run_copy, program):
     """--checkpoint best and last measure the weights that are loaded as best and last."""
     best, last = (load_autoencoder(run_copy, which)[0] for which in ("best", "last"))

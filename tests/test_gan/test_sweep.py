@@ -17,6 +17,8 @@ from gan.training.deferred import NotFiniteError
 from gan.training.losses import OBJECTIVES
 from gan.training.steps import Hyperparameters
 
+pytestmark = pytest.mark.slow
+
 TINY = ("--preset", "tiny", "--faces", "12", "--threads", "1")
 HEAD = "experiment,hyperparameter,value,default,people,seed,minutes,steps,parameters,swap_psnr,swap_ssim," \
        "reconstruction_psnr,reconstruction_ssim,sharpness,similarity,recognized,failed\n"
@@ -111,7 +113,6 @@ def test_interrupted_run_is_resumed(program, trained, tmp_path, monkeypatch):
     assert names(trained) == ["default", "r1-10", "noise-0.1"]
 
 
-@pytest.mark.slow
 def test_resumed_run_repeats_no_step(program, tmp_path, monkeypatch):
     taken, take = [], trainer.Trainer.train_step
 
@@ -197,7 +198,6 @@ def test_runs_of_another_sweep_are_refused(program, trained, tmp_path, other, wh
                            "give the same options, or another FOLDER"]
 
 
-@pytest.mark.slow
 def test_workers_give_the_same_results_as_one_process(program, people, tmp_path):
     options = ("--preset", "tiny", "--threads", "1", "--steps", "1", "--a", people / "person_000",
                "--b", people / "person_001", "--landmarks", people / "landmarks.csv", "--only")

@@ -331,6 +331,7 @@ def raw(write_photos, tmp_path):
     return (*TINY, "--a", folders[0], "--b", folders[1])
 
 
+@pytest.mark.slow
 def test_photos_without_landmarks_are_extracted_once(program, raw, known, tmp_path):
     run = tmp_path / "run"
     first = program(train.main, *raw, "--run", run, "--steps", 3)
@@ -351,6 +352,7 @@ def test_photos_without_landmarks_are_extracted_once(program, raw, known, tmp_pa
     assert table.code == 0 and table.err == [] and again.out[start:start + len(table.out)] == table.out
 
 
+@pytest.mark.slow
 def test_images_added_between_sessions_are_reported(program, raw, known, renders, tmp_path):
     run = tmp_path / "run"
     assert program(train.main, *raw, "--run", run, "--steps", 3).code == 0
@@ -361,6 +363,7 @@ def test_images_added_between_sessions_are_reported(program, raw, known, renders
     assert outcome.code == 0 and "have changed" in text and "not the same images" in text
 
 
+@pytest.mark.slow
 def test_extracted_faces_train(program, raw, known, tmp_path):
     for folder in (raw[-3], raw[-1]):
         assert program(extract.main, folder, tmp_path / f"{folder.name} cut").code == 0

@@ -14,6 +14,8 @@ from gan.training import schedule
 from gan.training.prefetch import BatchPrefetcher
 from gan.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 
@@ -63,7 +65,6 @@ def traced_peak(config, source):
         tracemalloc.stop()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("asked", [
     {"preset": "tiny", "batch": 32}, {"preset": "tiny", "batch": 32, "stage": "autoencoder"},
     {"preset": "tiny", "width": 64, "batch": 2},

@@ -15,6 +15,8 @@ from gan.run.checkpoint import RunFolder, load_autoencoder
 from gan.session import session
 from gan.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 STAGES = ["autoencoder"] * 7 + ["discriminator"] + ["adversarial"] * 4  # the stage of each of the 12 steps
 
@@ -42,7 +44,6 @@ def back_lines(outcome):
     return [line for line in outcome.out if "rolled back to the checkpoint" in line]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("step, spoil", [(1, lose_a_weight), (5, lose_a_weight), (8, lose_a_weight_of_the_adversary),
                                          (9, lose_a_weight), (11, lose_a_weight_of_the_adversary)])
@@ -76,7 +77,6 @@ def test_next_stage_restores_the_learning_rate_and_says_so_once(train_small, tmp
     assert outcome.out.index(restored[0]) == outcome.out.index("stage discriminator, after 7 steps") + 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cut", [5, 6, 7, 8])  # before, at and after the border of the stages
 def test_interrupting_a_run_after_a_rollback_changes_nothing(train_small, tmp_path, monkeypatch, save_each_step, cut):
     take = Trainer.train_step
@@ -100,7 +100,6 @@ def test_interrupting_a_run_after_a_rollback_changes_nothing(train_small, tmp_pa
         np.testing.assert_array_equal(stopped[name], straight[name], err_msg=name)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("step, spoil, back", [(8, lose_a_weight_of_the_adversary, 7), (9, lose_a_weight, 8),
                                                (11, lose_a_weight_of_the_adversary, 8), (6, lose_a_weight, 0)])
@@ -114,7 +113,6 @@ def test_rollback_goes_no_further_than_the_start_of_the_stage(train_small, tmp_p
     assert begun == ["stage discriminator, after 7 steps", "stage adversarial, after 8 steps"]  # none begins twice
 
 
-@pytest.mark.slow
 def test_undone_steps_count_in_the_elapsed_time(train_small, tmp_path, monkeypatch):
     """Each step takes 10 s; step 11 fails once and goes back to step 8: 15 steps in all."""
     clock, take, failing = [0.0], Trainer.train_step, iter([11])
@@ -136,7 +134,6 @@ def test_undone_steps_count_in_the_elapsed_time(train_small, tmp_path, monkeypat
     assert any(line.startswith("2 min 30 s of training") for line in outcome.out)
 
 
-@pytest.mark.slow
 def test_held_out_faces_are_not_measured_in_the_discriminator_stage(train_small, tmp_path, monkeypatch,
                                                                                             save_each_step):
     measured, measure = [], Trainer.measure
@@ -175,7 +172,6 @@ def soon_lost(monkeypatch):
     monkeypatch.setattr(gan.training.trainer, "LATEST_STEPS", 1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 11])
 def test_collapse_rolls_back(train_small, tmp_path, at_step, save_each_step, soon_lost, step):
     at_step(step, once(generate_white))
@@ -198,7 +194,6 @@ def test_signal_does_not_save_a_collapsed_network(train_small, tmp_path, at_step
     assert int(RunFolder(tmp_path / "run").load()["step"]) == 4
 
 
-@pytest.mark.slow
 def test_overfitting_does_not_roll_back(faces, train_small, tmp_path, monkeypatch, save_each_step):
     """The held-out loss rises while the training loss falls."""
     measure = Trainer.measure

@@ -21,6 +21,8 @@ from gan.session import session, setup
 from gan.training.losses import OBJECTIVES
 from gan.training.prefetch import BatchPrefetcher
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12  # steps of the small run
 PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
 
@@ -180,7 +182,6 @@ def test_more_steps_resume_a_finished_run(run_copy, train_small):
     assert config_of(run_copy)["plan"] == [*PLAN[:2], ["adversarial", 7]]
 
 
-@pytest.mark.slow
 # in each stage, and at a border
 @pytest.mark.parametrize("number, code, cut", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 7),
                                                (signal.SIGINT, 130, 8), (signal.SIGTERM, 143, 10)])
@@ -218,7 +219,6 @@ def batches_seen(monkeypatch):
     return seen
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_run_interrupted_in_each_stage_equals_an_uninterrupted_one(train_small, tmp_path, at_step, batches_seen,
                                                                    monkeypatch, objective):
@@ -341,7 +341,6 @@ def test_stages_follow_each_other(small_run):
     assert lines == ["stage discriminator, after 7 steps", "stage adversarial, after 8 steps"]
 
 
-@pytest.mark.slow
 def test_each_stage_by_its_own_command(train_small, tmp_path):
     run = tmp_path / "run"
 
@@ -441,7 +440,6 @@ def test_checkpoint_that_does_not_fit_its_config(run_copy, train_small):
     assert (outcome.code, len(outcome.err)) == (1, 1) and "decoder_a.out.bias" in outcome.err[0]
 
 
-@pytest.mark.slow
 def test_minutes_fix_and_record_the_number_of_steps(train_small, tmp_path, monkeypatch):
     """1000 minutes at a speed so low that the seconds of this test do not count."""
     monkeypatch.setattr(session, "TIMED_STEPS", 3)
@@ -459,7 +457,6 @@ def test_minutes_fix_and_record_the_number_of_steps(train_small, tmp_path, monke
     assert again.code == 0 and "finished" in again.out[0]
 
 
-@pytest.mark.slow
 def test_run_of_minutes_interrupted_before_its_length_was_known(train_small, tmp_path, at_step, monkeypatch):
     monkeypatch.setattr(session, "TIMED_STEPS", 4)
     monkeypatch.setattr(session._Session, "steps_per_second", lambda self: 0.001)
@@ -470,7 +467,6 @@ def test_run_of_minutes_interrupted_before_its_length_was_known(train_small, tmp
     assert config_of(tmp_path / "run")["plan"][0] == ["autoencoder", 2 + 4 + 4]  # two steps, four timed ones, four more
 
 
-@pytest.mark.slow
 def test_run_of_minutes_equals_the_run_of_its_steps(train_small, tmp_path, monkeypatch):
     """Batches prefetched before the length was known are discarded: bit for bit the same."""
     assert train_small(tmp_path / "steps", "--stage", "autoencoder", "--steps", 8).code == 0
@@ -481,7 +477,6 @@ def test_run_of_minutes_equals_the_run_of_its_steps(train_small, tmp_path, monke
     assert_same_end(tmp_path / "minutes", tmp_path / "steps")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cut, plan",
                          [(3, [["autoencoder", 3 + 3 + 20], ["discriminator", 6], ["adversarial", 3 + 10]]),
                           (7, [PLAN[0], ["discriminator", 3 + 6], ["adversarial", 3 + 27]]),

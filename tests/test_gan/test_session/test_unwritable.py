@@ -16,6 +16,8 @@ from gan.monitor import metrics_log, preview, progress_line
 from gan.run.checkpoint import RunFolder
 from gan.session import session
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12  # steps of the small run
 FULL = pathlib.Path("/dev/full")
 

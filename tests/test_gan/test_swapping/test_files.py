@@ -227,6 +227,7 @@ def clip(face, tmp_path, ffmpeg):
     return tmp_path / "clip.mp4"
 
 
+@pytest.mark.slow
 def test_video(run_swap, clip, tmp_path):
     outcome = run_swap(clip, tmp_path / "out.mp4", "--preview")
     assert outcome.code == 0 and "20 of 30 frames swapped, 10 without a face" in outcome.out[-1]
@@ -267,6 +268,7 @@ def test_video_without_a_face_is_copied_unchanged(run_swap, clip, tmp_path, anal
     assert (tmp_path / "out.mp4").read_bytes() == clip.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_video_keeps_the_old_target(run_swap, clip, tmp_path, monkeypatch, number, code):
     swap_many, calls = gan.swapper.Swapper.swap_many, []
@@ -310,6 +312,7 @@ def test_second_signal_during_cleanup_of_an_interrupted_video(run_swap, clip, tm
         assert all(process.returncode is not None for process in signals[1:])  # encoder and decoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "mp4"])
 def test_full_disk_is_one_line_and_keeps_the_old_target(run_swap, clip, face, tmp_path, kind):
     """Simulated by a limit of one kilobyte per file, which applies to ffmpeg as well."""

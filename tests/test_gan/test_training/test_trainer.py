@@ -57,7 +57,7 @@ def take_steps(one, prefetcher, steps, plan=PLAN):
 
 
 def held_out(loss, sharpness=1.0):
-    return HeldOut(Losses(loss, loss, 0.0, 0.0), sharpness, 1.0)
+    return HeldOut(Losses(loss, {"mae": loss, "dssim": 0.0, "mask": 0.0}), sharpness, 1.0)
 
 
 def arrays(pair):
