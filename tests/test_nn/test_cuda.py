@@ -179,6 +179,7 @@ def test_geometry_of_numpy_integers(xp):
             check(xp, "conv2d_weight", (x, y), (*geometry, tuple(np.array(w.shape[:2]))), BOUNDS[precision], False)
 
 
+@pytest.mark.slow
 @every_precision
 def test_results_are_reproducible_bit_for_bit(xp, precision):
     x, w, b, y, geometry = make_arrays(SHAPES["many_positions"])

@@ -15,6 +15,7 @@ def leaf(*values):
     return nn.Tensor(np.array(values, np.float64), requires_grad=True)
 
 
+@pytest.mark.slow
 def test_ten_thousand_ops_in_a_chain():
     x = leaf(1.0)
     y = x
@@ -73,6 +74,7 @@ def after_backward_through_a_gradient(x, y):
     return outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", [after_forward, after_backward, after_retained_backward, after_second_derivative,
                                  after_backward_through_a_gradient])
 def test_graphs_are_freed_with_the_last_reference(use):
