@@ -89,7 +89,7 @@ def is_complete(dataset):
 
 def record_dataset(config, dataset, say):
     """Record counts and hashes of the dataset in the config."""
-    # A MultiPersonDataset has a split of its own: it holds out whole poses.
+    # A MultiPersonDataset has its own split: it holds out whole poses.
     splits = dataset.sets() if config["many_people"] is None else (dataset,)
     learned = {name: {"train": len(split.train), "held_out": len(split.held_out),
                       "sha256": hashlib.sha256("".join(faces.digests).encode()).hexdigest()}

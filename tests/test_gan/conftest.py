@@ -4,7 +4,6 @@ train.py itself trains the small run once. A test that changes a run folder take
 """
 import contextlib
 import functools
-import io
 import math
 import os
 import pathlib
@@ -13,7 +12,6 @@ import signal
 import subprocess
 import sys
 import types
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -26,28 +24,10 @@ from gan.monitor import latent_plot, plots
 from gan.people import many, pair, preview_sheet
 from gan.session import session
 from gan.training.trainer import Trainer
+from tests.helpers.programs import call
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
-
-
-class Outcome(NamedTuple):
-    """The exit code of a program and the lines it printed."""
-
-    code: int
-    out: list
-    err: list
-
-
-def call(main, *arguments):
-    """Run a program's main() with arguments, as the shell would."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code
-    return Outcome(code, out.getvalue().splitlines(), err.getvalue().splitlines())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,7 @@
 cameras and JPEG.
 
 Each function takes images (n, S, S, 3) float32 0..1 and a random generator, and returns new images
-of the same kind. Each image gets random parameters of its own. `degrade` applies all of them, in
+of the same kind. Each image gets its own random parameters. `degrade` applies all of them, in
 their physical order: occlusion, light, lens, sensor, JPEG.
 """
 import functools

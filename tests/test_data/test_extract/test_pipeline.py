@@ -1,11 +1,9 @@
 """Extraction end to end on rendered people. A stand-in for the face networks knows their faces, so
 that no trained weights are needed."""
 
-import contextlib
 import csv
 import errno
 import hashlib
-import io
 import os
 import shutil
 import signal
@@ -27,6 +25,7 @@ from data.media.animation import write_animation
 from data.media.image_io import read_image, read_label, save_image
 from data.media.provenance import DigitalSource
 from data.media.video import VideoInfo, VideoWriter
+from tests.helpers.programs import call
 
 SIDE = 144  # pixels, side of the rendered images
 
@@ -44,13 +43,7 @@ def photos(tmp_path, write_photos):
 
 def program(*arguments):
     """Run the command line. Returns (exit code, lines of stdout, lines of stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code
-    return code, out.getvalue().splitlines(), err.getvalue().splitlines()
+    return call(main, *arguments)
 
 
 def faces_in(folder):
