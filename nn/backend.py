@@ -35,17 +35,28 @@ def is_array(value):
 def as_array(value):
     """Convert value to an array.
 
-    Arrays and NumPy scalars keep their dtype; numbers and (nested) lists become float32.
+    Arrays and NumPy scalars keep their dtype (in the machine's byte order); numbers and (nested)
+    lists become float32.
     """
-    if is_array(value):
-        is_subclass = isinstance(value, numpy.ndarray) and type(value) is not numpy.ndarray
-        return value.view(numpy.ndarray) if is_subclass else value
-    if isinstance(value, numpy.generic):
-        return numpy.asarray(value)
+    if is_array(value) or isinstance(value, numpy.generic):
+        if not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
+        return value.view(numpy.ndarray) if isinstance(value, numpy.ndarray) and type(value) is not numpy.ndarray else (
+            numpy.asarray(value) if isinstance(value, numpy.generic) else value)
     try:
-        return numpy.asarray(value, dtype=numpy.float32)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"expected an array, a number or a list of numbers, got {type(value).__name__}") from error
+        array = numpy.asarray(value)
+        if array.dtype.kind in "biuf":
+            return array.astype(numpy.float32)
+    except ValueError:  # nested lists of different lengths
+        pass
+    raise TypeError(f"expected an array, a number or a list of numbers, got {type(value).__name__}")
+
+
+def check_dtype(array):
+    """Return the array if its dtype is float32, float64, an integer or a boolean."""
+    if array.dtype.char not in "fd?bBhHiIlLqQpP":
+        raise TypeError(f"{array.dtype} is not supported; convert first: array.astype(numpy.float32)")
+    return array
 
 
 def load_cupy():
@@ -84,13 +95,13 @@ def choose_device(name="auto"):
 
 
 def device_of(array):
-    """Return 'cpu' for a NumPy array, 'cuda' for a CuPy array."""
-    return "cpu" if isinstance(array, numpy.ndarray) else "cuda"
+    """Return 'cpu' for a NumPy array or number, 'cuda' for a CuPy array."""
+    return "cpu" if isinstance(array, (numpy.ndarray, numpy.generic)) else "cuda"
 
 
 def to_numpy(array):
     """Return the array in host memory (itself if already there)."""
-    return array if isinstance(array, numpy.ndarray) else array.get()
+    return array if device_of(array) == "cpu" else array.get()
 
 
 def read_back(*arrays):

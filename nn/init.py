@@ -27,6 +27,13 @@ def uniform(shape, bound):
     return backend.generator().uniform(-bound, bound, shape).astype(numpy.float32)
 
 
+def normal(shape):
+    """Draw float32 numbers of mean 0 and variance 1."""
+    if not _draw_weights:
+        return numpy.zeros(shape, numpy.float32)
+    return backend.generator().standard_normal(shape).astype(numpy.float32)
+
+
 def he_uniform(shape, negative_slope=0.0, fan=None):
     """Draw weights of variance 2 / ((1 + negative_slope**2) * fan) (He 2015).
 

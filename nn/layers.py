@@ -1,9 +1,10 @@
 """Layers: a module for each function of nn.functional, which holds its parameters and options."""
+import copy
 import math
 
 import numpy
 
-from nn import functional as F, init
+from nn import backend, functional as F, init
 from nn.module import Module
 from nn.tensor import Buffer, Parameter
 
@@ -95,10 +96,34 @@ class InstanceNorm2d(Module):
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
+class LayerNorm(Module):
+    """Layer normalization over the last axes, of lengths `shape`; see functional.layer_norm."""
+
+    def __init__(self, shape, eps=1e-5, affine=True):
+        self.shape, self.eps = (shape,) if isinstance(shape, int) else tuple(shape), eps
+        self.weight = Parameter(numpy.ones(self.shape, numpy.float32)) if affine else None
+        self.bias = Parameter(numpy.zeros(self.shape, numpy.float32)) if affine else None
+
+    def forward(self, x):
+        return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+
+
+class Embedding(Module):
+    """A row of d learned numbers for each integer below n: (...) -> (..., d)."""
+
+    def __init__(self, n, d):
+        self.weight = Parameter(init.normal((n, d)))
+
+    def forward(self, index):
+        return F.embedding(index, self.weight)
+
+
 class Dropout(Module):
     """Dropout: in training mode, each element becomes 0 with probability p."""
 
     def __init__(self, p=0.5):
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: expected a probability from 0 to 1, got {p}")
         self.p = p
 
     def forward(self, x):
@@ -126,30 +151,89 @@ class Upsample(Module):
 
 
 class AvgPool2d(Module):
-    """Average pooling."""
+    """Average pooling; see functional.avg_pool2d."""
 
-    def __init__(self, kernel_size, stride=None):
-        self.kernel_size, self.stride = kernel_size, stride
+    def __init__(self, kernel_size, stride=None, padding=0):
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, x):
-        return F.avg_pool2d(x, self.kernel_size, self.stride)
+        return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class MaxPool2d(Module):
-    """Max pooling."""
+    """Max pooling; see functional.max_pool2d."""
 
-    def __init__(self, kernel_size, stride=None):
-        self.kernel_size, self.stride = kernel_size, stride
+    def __init__(self, kernel_size, stride=None, padding=0):
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, x):
-        return F.max_pool2d(x, self.kernel_size, self.stride)
+        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class Flatten(Module):
     """(N, ...) -> (N, features)"""
 
     def forward(self, x):
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+class SpectralNorm(Module):
+    """A Linear, Conv2d or ConvTranspose2d layer that uses weight / sigma in place of its weight
+    (Miyato 2018).
+
+        M (m, F)   the weight with all axes but the last flattened; m = kh*kw*C for a convolution
+        sigma      the largest singular value of M: the largest factor by which M lengthens a vector
+        u (F,)     the unit vector that M lengthens most, so that sigma = |M u|
+
+    If every layer of a discriminator has a norm of at most 1, its gradient is bounded, and the
+    generator always gets a useful gradient. Computing sigma exactly would take a singular value
+    decomposition in each step. But weights change little in a step, so one power iteration,
+    u <- M' M u / |M' M u|, that starts from the previous step's u is accurate enough. For a
+    convolution, M is the usual substitute for the true operator, whose norm also depends on how
+    much the kernel's windows overlap.
+
+    The parameters are the layer's own: "layer.weight", before the division, and "layer.bias"; the
+    bias is not normalized. u is a Buffer. Each forward pass in training mode begins with one power
+    iteration, also under nn.no_grad. In eval mode u does not change, so a generator's step calls a
+    discriminator in eval mode. Gradients of any order pass through weight / sigma, with u constant.
+    """
+
+    INITIAL_ITERATIONS = 20  # at construction: a random u would give too small a sigma
+    EPS = 1e-12
+
+    def __init__(self, layer):
+        if not isinstance(layer, (Linear, Conv2d, ConvTranspose2d)):
+            raise TypeError(f"SpectralNorm: expected a Linear, Conv2d or ConvTranspose2d, got {type(layer).__name__}")
+        self.layer = layer
+        weight = layer.weight.data
+        start = backend.generator().standard_normal(weight.shape[-1]).astype(weight.dtype)
+        self.u = Buffer(self._unit(backend.to_device(start, layer.weight.device)))
+        for _ in range(self.INITIAL_ITERATIONS):
+            self._power_iteration()
+
+    def forward(self, x):
+        if self.training:
+            self._power_iteration()
+        normalized = copy.copy(self.layer)  # a shallow copy: the wrapped layer keeps its Parameter
+        normalized.weight = self.layer.weight / self.sigma()
+        return normalized(x)
+
+    def sigma(self):
+        """Return |M u|, a lower bound of the largest singular value, as a Tensor of one element."""
+        product = _matrix(self.layer.weight) @ self.u.data.reshape(-1, 1)
+        return F.sqrt(F.sum(product * product) + self.EPS)
+
+    def _power_iteration(self):
+        matrix = _matrix(self.layer.weight.data)
+        self.u.data = self._unit(matrix.T @ (matrix @ self.u.data))
+
+    def _unit(self, vector):
+        return vector / backend.array_module(vector).sqrt((vector * vector).sum() + self.EPS)
+
+
+def _matrix(weight):
+    """(..., F) -> (m, F)"""
+    return weight.reshape(-1, weight.shape[-1])
 
 
 class ReLU(Module):

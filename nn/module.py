@@ -1,7 +1,11 @@
 """Modules list, save and load the parameters, buffers and submodules among their attributes.
 
-Names follow the attributes: `model.encoder.convs[0].weight` is "encoder.convs.0.weight".
+Names follow the attributes: `model.encoder.convs[0].weight` is "encoder.convs.0.weight". Lists,
+tuples and dictionaries of modules are searched; other containers of modules are refused.
 """
+from collections import UserList, deque
+from collections.abc import Mapping, MappingView
+
 from nn import backend
 from nn.tensor import Buffer, Parameter
 
@@ -16,12 +20,12 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name, value):
-        object.__setattr__(self, name, value)
         # Store each Parameter's path in it, for error messages. Inner modules are assigned before
         # outer ones, so the last path written is the full one.
         for path, tensor in _walk(name, value):
             if isinstance(tensor, Parameter):
                 tensor.name = path
+        object.__setattr__(self, name, value)
 
     def named_tensors(self):
         """Yield pairs (name, Parameter or Buffer) in the order of assignment, shared ones once."""
@@ -30,6 +34,8 @@ class Module:
             for path, tensor in _walk(name, value):
                 if tensor not in seen:
                     seen.add(tensor)
+                    if isinstance(tensor, Parameter) and path.endswith(tensor.name or ""):
+                        tensor.name = path  # a list or dictionary of modules has grown since its assignment
                     yield path, tensor
 
     def named_parameters(self):
@@ -40,11 +46,15 @@ class Module:
         """Return a list of all Parameters."""
         return [p for _, p in self.named_parameters()]
 
+    def named_modules(self, name=""):
+        """Yield pairs (name, module) of this module and all its submodules."""
+        yield name, self
+        for attribute, value in vars(self).items():
+            yield from _modules_within(f"{name}.{attribute}" if name else attribute, value)
+
     def modules(self):
         """Yield this module and all its submodules."""
-        yield self
-        for value in vars(self).values():
-            yield from _modules_within(value)
+        return (module for _, module in self.named_modules())
 
     def state_dict(self):
         """Return {name: array} of all parameters and buffers: copies in host memory."""
@@ -90,7 +100,8 @@ class Module:
         return self
 
     def __repr__(self):
-        parts = [f"{name}: {value!r}" for name, value in vars(self).items() if isinstance(value, Module)]
+        parts = [f"{name}: {getattr(value, '__name__', value)}" for name, value in vars(self).items()
+                 if isinstance(value, Module) or name.isdigit()]  # digits: Sequential may hold functions
         text = "\n".join(parts).replace("\n", "\n  ")
         return f"{type(self).__name__}(\n  {text}\n)" if parts else f"{type(self).__name__}({self.describe()})"
 
@@ -121,22 +132,34 @@ class Sequential(Module):
         return x
 
 
-def _modules_within(value):
-    """Yield the modules of an attribute and all their submodules; lists are searched."""
+def _modules_within(name, value):
+    """Yield pairs (name, module) of an attribute and all their submodules."""
     if isinstance(value, Module):
-        yield from value.modules()
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _modules_within(part)
+        yield from value.named_modules(name)
+    for key, part in _parts(value):
+        yield from _modules_within(f"{name}.{key}", part)
 
 
 def _walk(name, value):
-    """Yield pairs (path, Parameter or Buffer) of an attribute; modules and lists are searched."""
+    """Yield pairs (path, Parameter or Buffer) of an attribute."""
     if isinstance(value, (Parameter, Buffer)):
         yield name, value
     elif isinstance(value, Module):
         for path, tensor in value.named_tensors():
             yield f"{name}.{path}", tensor
-    elif isinstance(value, (list, tuple)):
-        for i, part in enumerate(value):
-            yield from _walk(f"{name}.{i}", part)
+    for key, part in _parts(value):
+        yield from _walk(f"{name}.{key}", part)
+
+
+def _parts(value):
+    """Return the pairs (key, part) of a list, tuple or dictionary; of anything else, none."""
+    if isinstance(value, dict):
+        return value.items()
+    if isinstance(value, (list, tuple)):
+        return enumerate(value)
+    if isinstance(value, (set, frozenset, deque, UserList, Mapping, MappingView)) and any(
+            isinstance(part, (Module, Parameter, Buffer))
+            for part in (value.values() if isinstance(value, Mapping) else value)):
+        raise TypeError(f"Module: a {type(value).__name__} of modules or parameters would be neither trained nor "
+                        "saved; use a list, a tuple or a dictionary")
+    return ()

@@ -8,12 +8,21 @@
 An op belongs to the layer whose Parameter it uses: "encoder.convs.0.weight" belongs to the layer
 "encoder.convs.0". An op without a Parameter is listed under its own name. Ops that are called
 within an op's backward() count as part of that backward().
+
+`result.routes()` lists every call of a convolution kernel on the CPU: its shape, the way it takes
+(nn/kernels/cpu/routes.py), why, and its time.
 """
 import contextlib
 import time
 from dataclasses import dataclass
 
-from nn import tensor
+from nn.function import observed
+from nn.kernels.cpu import routes
+from nn.tensor import Parameter
+
+# Class of an op: (name of its kernel, positions of x, w and y among its two inputs and its output).
+CONVOLUTIONS = {"Conv2d": ("conv2d", (0, 1, 2)), "ConvTranspose2d": ("conv2d_transpose", (2, 1, 0)),
+                "Conv2dWeight": ("conv2d_weight", (0, 2, 1))}
 
 
 @dataclass
@@ -28,10 +37,14 @@ class Cost:
 
 
 class Profile:
-    """The recorded costs: `costs` is {layer: Cost}, in the order of first use."""
+    """The recorded costs, in the order of first use.
+
+    costs: {layer: Cost}
+    convolutions: {(kernel, routes.Shape): [seconds of each call]}, those within backward() too
+    """
 
     def __init__(self):
-        self.costs = {}
+        self.costs, self.convolutions = {}, {}
         self._depth = 0
 
     def forward(self, function, inputs, compute):
@@ -40,11 +53,14 @@ class Profile:
         before = time.perf_counter()
         with self._outermost() as counts:
             output = compute()
+        seconds, convolution = time.perf_counter() - before, _convolution(function, inputs, output)
+        if convolution:
+            self.convolutions.setdefault(convolution, []).append(seconds)
         if counts:
             cost = self.costs.setdefault(function.layer, Cost())
             cost.calls += 1
-            cost.forward += time.perf_counter() - before
-            function.multiplications = _multiplications(function, inputs, output)
+            cost.forward += seconds
+            function.multiplications = _multiplications(function, inputs, output, convolution)
             cost.forward_multiplications += function.multiplications
         return output
 
@@ -93,45 +109,56 @@ class Profile:
                 + f"{(cost.forward + cost.backward) / total:>8.1%}")
         return lines
 
+    def routes(self, times=1):
+        """Return a table as lines of text: the shape, the way and the time of each convolution kernel.
+
+        The reasons for the ways stand below.
+
+        times: number of identical steps in the profile; calls are given per step, ms per call
+        """
+        lines = ["kernel               x (N, H, W, C)   w (kh, kw, C, F)  stride  calls      ms  GFLOP/s  way"]
+        reasons = {}
+        for (kernel, shape), seconds in self.convolutions.items():
+            mean, found = sum(seconds) / len(seconds), routes.follow(kernel, shape)
+            reasons |= {route.way: route.reason for route, _ in found}
+            ways = " -> ".join(route.way for route, _ in found)
+            pixels = max(route.pixels(each) for route, each in found)
+            ways += f" ({pixels} pixels as one)" if pixels > 1 else ""
+            x, w, stride = ((",".join(map(str, numbers)) for numbers in (
+                (shape.n, *shape.size, shape.c), (*shape.kernel, shape.c, shape.f), shape.stride)))
+            lines.append(f"{kernel:17}{x:>18}{w:>19}{stride:>8}{len(seconds) // times:>7}{1e3 * mean:>8.2f}"
+                         f"{_rate(shape.multiplications(), mean):>9}  {ways}")
+        return [*lines, "", *(f"{way}: {reason}" for way, reason in reasons.items())]
+
 
 @contextlib.contextmanager
 def profile():
     """Yield a Profile of all ops of this thread in the `with` block; profiles cannot be nested."""
     result = Profile()
-    with tensor.observed(result):
+    with observed(result):
         yield result
 
 
 def _layer(function, inputs):
     for value in inputs:
         name = getattr(value, "name", None)
-        if isinstance(value, tensor.Parameter) and name:
+        if isinstance(value, Parameter) and name:
             return name.rpartition(".")[0] or name
     return type(function).__name__
 
 
-def _multiplications(function, inputs, output):
-    """Return the number of multiplications of a forward pass.
-
-    The three convolution ops multiply every weight with every pixel of the smaller image.
-    """
-    kind, shapes = type(function).__name__, [getattr(value, "shape", ()) for value in inputs]
-    if kind == "Conv2d":
-        return output.size // output.shape[3] * _product(shapes[1])
-    if kind == "ConvTranspose2d":
-        return _product(shapes[0][:3]) * _product(shapes[1])
-    if kind == "Conv2dWeight":
-        return _product(shapes[1][:3]) * output.size
-    if kind == "MatMul":
-        return output.size * shapes[0][-1]
-    return 0
+def _convolution(function, inputs, output):
+    """Return (kernel, Shape) if the op is a convolution, else None."""
+    kernel, positions = CONVOLUTIONS.get(type(function).__name__, (None, ()))
+    shapes = [(*inputs[:2], output)[k].shape for k in positions]
+    return kernel and (kernel, routes.Shape.of(*shapes, **function.geometry))
 
 
-def _product(shape):
-    product = 1
-    for length in shape:
-        product *= length
-    return product
+def _multiplications(function, inputs, output, convolution):
+    """Return the number of multiplications of a forward pass."""
+    if convolution:
+        return convolution[1].multiplications()
+    return output.size * inputs[0].shape[-1] if type(function).__name__ == "MatMul" else 0
 
 
 def _rate(multiplications, seconds):

@@ -20,10 +20,18 @@ class FileFormatError(ValueError):
     """The file was not written by `save`, or it is damaged; the message names it."""
 
 
+def temporary_path(path):
+    """Return the path of a new file beside `path`, to be renamed to it once it is written.
+
+    The name is short, whatever the name of `path`: file systems allow 255 bytes.
+    """
+    return os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.part")
+
+
 def save(path, arrays):
     """Write {name: array or Tensor} to `path`; an old file is replaced once all is written."""
     path = os.fspath(path)
-    partial = f"{path}.{secrets.token_hex(4)}.part"
+    partial = temporary_path(path)
     file = open(partial, "xb")
     try:
         with file:

@@ -1,105 +1,160 @@
 """Activation functions.
 
-Piecewise linear ones store the derivative; the others save x or y and compute it from that.
+Each formula is written once: `_blockwise` computes it for arrays in blocks that stay in the cache,
+and for Tensors (second derivatives) with ops that are recorded.
 """
-import functools
 import math
 
 import numpy
 
 from nn import backend, kernels
-from nn.functional.arithmetic import exp
-from nn.functional.reduction import sum as sum_over
-from nn.tensor import Function
+from nn.function import Function
+from nn.functional.arithmetic import exp, minimum
+from nn.tensor import Tensor, as_operand
+
+
+def _blockwise(formula, *xs, axis=None):
+    """Return formula(*xs), or formula(*xs, axis): of Tensors as it stands, of arrays in blocks."""
+    if any(isinstance(x, Tensor) for x in xs):
+        return kernels.plain.blockwise(formula, *xs, axis=axis)
+    return kernels.select(xs[0]).blockwise(formula, *xs, axis=axis)
 
 
 class LeakyReLU(Function):
     """y = x where x > 0, negative_slope * x elsewhere."""
 
+    fractional = True
+
     def forward(self, x, negative_slope):
-        positive = x > 0
-        self.derivative = positive + (~positive) * x.dtype.type(negative_slope)
-        # Not x * derivative for ReLU: infinity times 0 is NaN.
-        return x * self.derivative if negative_slope else backend.array_module(x).maximum(x, 0)
+        y = kernels.select(x).leaky_relu(x, negative_slope)
+        self.negative_slope = negative_slope
+        self.save_for_backward(y if negative_slope >= 0 else x)  # of the same sign
+        return y
 
     def backward(self, gy):
-        return gy * self.derivative
+        return leaky_relu_backward(gy, _array(self.saved[0]), self.negative_slope)
+
+
+class LeakyReLUBackward(Function):
+    """gx = negative_slope * gy where the activation's output y <= 0, gy elsewhere.
+
+    y is treated as a constant: the activation's second derivative is zero wherever it exists.
+    """
+
+    def forward(self, gy, y, negative_slope):
+        self.negative_slope = negative_slope
+        self.save_for_backward(y)
+        return kernels.select(gy).leaky_relu_backward(gy, y, negative_slope)
+
+    def backward(self, ggx):
+        return leaky_relu_backward(ggx, self.saved[0], self.negative_slope), None
 
 
 class ELU(Function):
     """y = x where x > 0, alpha * (e**x - 1) elsewhere (Clevert 2015)."""
 
+    fractional = True
+
     def forward(self, x, alpha):
-        xp = backend.array_module(x)
-        self.alpha, self.positive = alpha, (x > 0).astype(x.dtype)
+        def formula(x):
+            t = xp.tanh(xp.minimum(x, 0) / 2)
+            return xp.maximum(x, 0) + alpha * 2 * t / (1 - t)  # e**x - 1 without cancellation; expm1 is slow
+        xp, self.alpha = backend.array_module(x), alpha
         self.save_for_backward(x)
-        return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
+        return _blockwise(formula, x)
 
     def backward(self, gy):
-        (x,) = self.saved
-        # exp(x * negative) is exp(x) where x <= 0, and 1 elsewhere, where exp(x) could overflow.
-        negative = 1 - self.positive
-        return gy * (self.positive + negative * self.alpha * exp(x * negative))
+        def formula(gy, x):
+            derivative = self.alpha * exp(minimum(x, 0.0))  # of alpha * (e**x - 1), and alpha where x > 0
+            if self.alpha != 1:
+                derivative = derivative + (1 - self.alpha) * (_array(x) > 0).astype(x.dtype)
+            return gy * derivative
+        return _blockwise(formula, gy, *self.saved)
 
 
 class GELU(Function):
     """y = x * P(Z <= x) for a standard normal Z, the exact form (Hendrycks 2016)."""
 
+    fractional = True
+
     def forward(self, x):
-        self.save_for_backward(x)
-        return x * _normal_cdf(x)
+        cdf = kernels.select(x).normal_cdf(x)
+        self.save_for_backward(x, cdf)
+        return x * cdf
 
     def backward(self, gy):
-        (x,) = self.saved
-        return gy * (NormalCDF.apply(x) + x * _normal_density(x))
+        x, cdf = self.saved
+        if isinstance(x, Tensor):  # the saved one is a constant
+            cdf = NormalCDF.apply(x)
+        return _blockwise(lambda gy, x, cdf: gy * (cdf + x * _normal_density(x)), gy, x, cdf)
 
 
 class NormalCDF(Function):
     """y = P(Z <= x) for a standard normal Z."""
 
+    fractional = True
+
     def forward(self, x):
         self.save_for_backward(x)
-        return _normal_cdf(x)
+        return kernels.select(x).normal_cdf(x)
 
     def backward(self, gy):
         (x,) = self.saved
         return gy * _normal_density(x)
 
 
+def _normal_density(x):
+    return exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+
+
 class Sigmoid(Function):
     """y = 1 / (1 + e**-x)"""
 
+    fractional = True
+
     def forward(self, x):
-        y = kernels.select(x).sigmoid(x)
+        def formula(x):
+            with numpy.errstate(over="ignore"):  # 1 / infinity is the right 0
+                return 1 / (1 + xp.exp(-x))
+        xp = backend.array_module(x)
+        y = _blockwise(formula, x)
         self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.saved
-        return gy * y * (1 - y)
+        return _blockwise(lambda gy, y: gy * y * (1 - y), gy, *self.saved)
 
 
 class Tanh(Function):
     """y = tanh x"""
 
+    fractional = True
+
     def forward(self, x):
-        y = backend.array_module(x).tanh(x)
+        xp = backend.array_module(x)
+        y = _blockwise(xp.tanh, x)
         self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.saved
-        return gy * (1 - y * y)
+        return _blockwise(lambda gy, y: gy * (1 - y * y), gy, *self.saved)
 
 
 class Softplus(Function):
     """y = ln(1 + e**(beta * x)) / beta"""
 
+    fractional = True
+
     def forward(self, x, beta):
-        xp = backend.array_module(x)
-        self.beta = beta
+        def formula(x):
+            z = beta * x
+            e = xp.exp(-abs(z))
+            u = 1 + e
+            # ln(1 + e) with the rounding error of u corrected; log1p is slow.
+            return (xp.maximum(z, 0) + (xp.log(u) - ((u - 1) - e) / u)) / beta
+        xp, self.beta = backend.array_module(x), beta
         self.save_for_backward(x)
-        return (xp.maximum(beta * x, 0) + xp.log1p(xp.exp(-abs(beta * x)))) / beta
+        return _blockwise(formula, x)
 
     def backward(self, gy):
         (x,) = self.saved
@@ -109,70 +164,50 @@ class Softplus(Function):
 class Softmax(Function):
     """y = e**x / sum(e**x) along an axis."""
 
+    fractional = True
+
     def forward(self, x, axis):
-        xp = backend.array_module(x)
-        e = xp.exp(x - x.max(axis=axis, keepdims=True))
-        y = e / e.sum(axis=axis, keepdims=True)
-        self.axis = axis
+        def formula(x, axis):
+            y = x - x.max(axis=axis, keepdims=True)
+            xp.exp(y, out=y)
+            y /= y.sum(axis=axis, keepdims=True)
+            return y
+        xp, self.axis = backend.array_module(x), axis
+        y = _blockwise(formula, x, axis=axis)
         self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.saved
-        return y * (gy - sum_over(gy * y, self.axis, keepdims=True))
+        return _blockwise(lambda gy, y, axis: y * (gy - (gy * y).sum(axis=axis, keepdims=True)), gy, *self.saved,
+                          axis=self.axis)
 
 
 class LogSoftmax(Function):
     """y = x - ln sum(e**x) along an axis."""
 
+    fractional = True
+
     def forward(self, x, axis):
-        xp = backend.array_module(x)
-        shifted = x - x.max(axis=axis, keepdims=True)
-        y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
-        self.axis = axis
+        def formula(x, axis):
+            shifted = x - x.max(axis=axis, keepdims=True)
+            return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+        xp, self.axis = backend.array_module(x), axis
+        y = _blockwise(formula, x, axis=axis)
         self.save_for_backward(y)
         return y
 
     def backward(self, gy):
-        (y,) = self.saved
-        return gy - exp(y) * sum_over(gy, self.axis, keepdims=True)
+        return _blockwise(lambda gy, y, axis: gy - exp(y) * gy.sum(axis=axis, keepdims=True), gy, *self.saved,
+                          axis=self.axis)
 
 
-def _normal_density(x):
-    return exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+def leaky_relu_backward(gy, y, negative_slope):
+    """Return negative_slope * gy where y <= 0, gy elsewhere."""
+    return LeakyReLUBackward.apply(gy, y, negative_slope=negative_slope)
 
 
-def _normal_cdf(x):
-    """Compute P(Z <= x) for a standard normal Z to the precision of float64.
-
-    The tail is t * exp(-u*u + g(t)) / 2 with u = |x| / sqrt(2) and t = 1 / (1 + u/2); g is smooth
-    on [0, 1] and approximated by a Chebyshev series.
-    """
-    xp = backend.array_module(x)
-    u = xp.minimum(abs(x) * (1 / math.sqrt(2)), _ZERO)
-    t = 1 / (1 + xp.minimum(u, _FAR) / 2)
-    coefficients = _tail_coefficients()
-    position = (2 * t - (1 + _T_FAR)) * (1 / (1 - _T_FAR))
-    ahead = behind = xp.zeros_like(x)
-    for c in coefficients[:0:-1]:  # Clenshaw's recurrence for a Chebyshev series
-        ahead, behind = 2 * position * ahead - behind + c, ahead
-    tail = t * xp.exp(position * ahead - behind + coefficients[0] - u * u) / 2
-    return xp.where(x > 0, 1 - tail, tail)
-
-
-_FAR = 6.0  # erfc(6) = 2e-17, below half an ulp of 1
-_ZERO = 30.0  # exp(-30 * 30) is 0 in float64
-_T_FAR = 1 / (1 + _FAR / 2)
-
-
-@functools.cache
-def _tail_coefficients():
-    """Return Chebyshev coefficients of g(t) = ln(erfc(u) / t) + u*u, fitted once to math.erfc."""
-    def g(position):
-        t = (position * (1 - _T_FAR) + 1 + _T_FAR) / 2
-        u = 2 / t - 2
-        return numpy.array([math.log(math.erfc(v) / s) + v * v for v, s in zip(u, t)])
-    return tuple(float(c) for c in numpy.polynomial.chebyshev.chebinterpolate(g, 24))
+def _array(x):
+    return x.data if isinstance(x, Tensor) else x
 
 
 def relu(x):
@@ -212,9 +247,19 @@ def softplus(x, beta=1.0):
 
 def softmax(x, axis=-1):
     """Return e**x divided by its sum along `axis`."""
-    return Softmax.apply(x, axis=axis)
+    return _along("softmax", Softmax, x, axis)
 
 
 def log_softmax(x, axis=-1):
     """Return the logarithm of softmax, computed in a numerically stable way."""
-    return LogSoftmax.apply(x, axis=axis)
+    return _along("log_softmax", LogSoftmax, x, axis)
+
+
+def _along(name, op, x, axis):
+    """Apply an op along an axis; a single number counts as an axis of length 1."""
+    x = as_operand(x)
+    if not -max(x.ndim, 1) <= axis < max(x.ndim, 1):
+        raise ValueError(f"{name}: axis {axis} is out of range for an array with {x.ndim} axes")
+    if x.size == 0:
+        return x
+    return op.apply(x, axis=axis) if x.ndim else op.apply(x.reshape(1), axis=0).reshape(())

@@ -4,39 +4,32 @@ Each op is one class, forward above backward, and a function that calls it. `gy`
 the output y; backward() applies the chain rule and returns the gradients of the inputs.
 """
 import math
+import operator
 
 from nn import backend, kernels
-from nn.functional.reduction import sum_to
+from nn.function import Function
 from nn.functional.shape import reshape, transpose
-from nn.tensor import Function, as_operand
-
-
-def _shape(x):
-    return getattr(x, "shape", ())
+from nn.tensor import Tensor, as_operand
 
 
 class Add(Function):
     """y = x0 + x1"""
 
     def forward(self, x0, x1):
-        self.shapes = _shape(x0), _shape(x1)
         return x0 + x1
 
     def backward(self, gy):
-        return (sum_to(gy, self.shapes[0]) if self.needs_input_grad[0] else None,
-                sum_to(gy, self.shapes[1]) if self.needs_input_grad[1] else None)
+        return gy, gy
 
 
 class Subtract(Function):
     """y = x0 - x1"""
 
     def forward(self, x0, x1):
-        self.shapes = _shape(x0), _shape(x1)
         return x0 - x1
 
     def backward(self, gy):
-        return (sum_to(gy, self.shapes[0]) if self.needs_input_grad[0] else None,
-                sum_to(-gy, self.shapes[1]) if self.needs_input_grad[1] else None)
+        return gy, -gy if self.needs_input_grad[1] else None
 
 
 class Multiply(Function):
@@ -48,12 +41,13 @@ class Multiply(Function):
 
     def backward(self, gy):
         x0, x1 = self.saved
-        return (sum_to(gy * x1, _shape(x0)) if self.needs_input_grad[0] else None,
-                sum_to(gy * x0, _shape(x1)) if self.needs_input_grad[1] else None)
+        return gy * x1 if self.needs_input_grad[0] else None, gy * x0 if self.needs_input_grad[1] else None
 
 
 class Divide(Function):
     """y = x0 / x1"""
+
+    fractional = True
 
     def forward(self, x0, x1):
         self.save_for_backward(x0, x1)
@@ -61,8 +55,8 @@ class Divide(Function):
 
     def backward(self, gy):
         x0, x1 = self.saved
-        return (sum_to(gy / x1, _shape(x0)) if self.needs_input_grad[0] else None,
-                sum_to(-gy * x0 / (x1 * x1), _shape(x1)) if self.needs_input_grad[1] else None)
+        return (gy / x1 if self.needs_input_grad[0] else None,
+                -gy * x0 / (x1 * x1) if self.needs_input_grad[1] else None)
 
 
 class Negative(Function):
@@ -76,24 +70,49 @@ class Negative(Function):
 
 
 class Power(Function):
-    """y = x ** p, for a number p or an array of exponents (then x > 0)."""
+    """y = x ** p, for a number p or an array of exponents."""
 
     def forward(self, x, p):
-        y = x ** p
+        y = _integer_power(x, int(p)) if type(p) in (int, float) and 2 < p <= 16 and p == int(p) else x ** p
         self.save_for_backward(x, p, y)
         return y
 
     def backward(self, gy):
         x, p, y = self.saved
-        if type(p) in (int, float) and p == 0:  # for x = 0 the formula below gives 0 * 0 ** -1
-            return gy * 0, None
-        log_x = (log(x) if hasattr(x, "dtype") else math.log(x)) if self.needs_input_grad[1] else None
-        return (sum_to(gy * p * x ** (p - 1), _shape(x)) if self.needs_input_grad[0] else None,
-                sum_to(gy * y * log_x, _shape(p)) if self.needs_input_grad[1] else None)
+        gx = gp = None
+        if self.needs_input_grad[0] and type(p) in (int, float):
+            gx = gy * p * power(x, p - 1) if p else gy * 0  # for p = 0 and x = 0 this would be 0 * 0 ** -1
+        elif self.needs_input_grad[0]:
+            gx = gy * p * power(where((x == 0) & (p == 0), 1, x), p - 1)
+        if self.needs_input_grad[1]:
+            gp = gy * y * _log_of_base(x, p)
+        return gx, gp
+
+
+def _integer_power(x, p):
+    """Return x ** p for a whole number p >= 1 by repeated squaring, far faster than `**`."""
+    y = None
+    while p:
+        if p % 2:
+            y = x if y is None else y * x
+        p //= 2
+        x = x * x if p else x
+    return y
+
+
+def _log_of_base(x, p):
+    """Return ln x; where x = 0 and p >= 0, return 0, since 0 ** p does not change with p."""
+    if hasattr(x, "dtype"):
+        return log(where((x == 0) & (p >= 0), 1, x))
+    if x:
+        return math.log(x) if x > 0 else math.nan
+    return where(p >= 0, backend.array_module(p).zeros_like(p), -math.inf)
 
 
 class Exp(Function):
     """y = e ** x"""
+
+    fractional = True
 
     def forward(self, x):
         y = backend.array_module(x).exp(x)
@@ -108,6 +127,8 @@ class Exp(Function):
 class Log(Function):
     """y = ln x"""
 
+    fractional = True
+
     def forward(self, x):
         self.save_for_backward(x)
         return backend.array_module(x).log(x)
@@ -119,6 +140,8 @@ class Log(Function):
 
 class Sqrt(Function):
     """y = x ** (1/2)"""
+
+    fractional = True
 
     def forward(self, x):
         y = backend.array_module(x).sqrt(x)
@@ -134,7 +157,8 @@ class Abs(Function):
     """y = |x|; the gradient at 0 is 0."""
 
     def forward(self, x):
-        self.sign = backend.array_module(x).sign(x)
+        if self.needs_input_grad[0]:
+            self.sign = backend.array_module(x).sign(x)
         return backend.array_module(x).abs(x)
 
     def backward(self, gy):
@@ -144,24 +168,30 @@ class Abs(Function):
 class Maximum(Function):
     """y = max(x0, x1), elementwise; where they are equal, each gets half of the gradient."""
 
-    def forward(self, x0, x1):
-        return self.split_ties(backend.array_module(x0, x1).maximum(x0, x1), x0, x1)
+    loses = staticmethod(operator.lt)
 
-    def split_ties(self, y, x0, x1):
-        self.shapes = _shape(x0), _shape(x1)
-        self.share = ((x0 == y).astype(y.dtype) + 1 - (x1 == y).astype(y.dtype)) / 2  # x0's fraction of the gradient
-        return y
+    def forward(self, x0, x1):
+        self.save_for_backward(x0, x1)
+        return backend.array_module(x0, x1).maximum(x0, x1)
 
     def backward(self, gy):
-        return (sum_to(gy * self.share, self.shapes[0]) if self.needs_input_grad[0] else None,
-                sum_to(gy * (1 - self.share), self.shapes[1]) if self.needs_input_grad[1] else None)
+        x0, x1 = self.saved
+        return (gy * self.share(x0, x1, gy.dtype) if self.needs_input_grad[0] else None,
+                gy * self.share(x1, x0, gy.dtype) if self.needs_input_grad[1] else None)
+
+    def share(self, x, other, dtype):
+        """Return x's share of the gradient: 0, 1/2 or 1."""
+        return 1 - self.loses(x, other).astype(dtype) - (x == other).astype(dtype) / 2
 
 
 class Minimum(Maximum):
     """y = min(x0, x1), elementwise; where they are equal, each gets half of the gradient."""
 
+    loses = staticmethod(operator.gt)
+
     def forward(self, x0, x1):
-        return self.split_ties(backend.array_module(x0, x1).minimum(x0, x1), x0, x1)
+        self.save_for_backward(x0, x1)
+        return backend.array_module(x0, x1).minimum(x0, x1)
 
 
 class Clip(Function):
@@ -169,11 +199,24 @@ class Clip(Function):
 
     def forward(self, x, low, high):
         y = backend.array_module(x).clip(x, low, high)
-        self.inside = (x == y).astype(x.dtype)
+        if self.needs_input_grad[0]:
+            self.inside = x == y
         return y
 
     def backward(self, gy):
         return gy * self.inside
+
+
+class Where(Function):
+    """y = x0 where the condition is true, x1 elsewhere."""
+
+    def forward(self, x0, x1, condition):
+        self.condition = condition
+        return backend.array_module(condition).where(condition, x0, x1)
+
+    def backward(self, gy):
+        return (where(self.condition, gy, 0) if self.needs_input_grad[0] else None,
+                where(self.condition, 0, gy) if self.needs_input_grad[1] else None)
 
 
 class MatMul(Function):
@@ -185,8 +228,8 @@ class MatMul(Function):
 
     def backward(self, gy):
         x, w = self.saved
-        return (sum_to(MatMul.apply(gy, _transpose_last(w)), x.shape) if self.needs_input_grad[0] else None,
-                sum_to(MatMul.apply(_transpose_last(x), gy), w.shape) if self.needs_input_grad[1] else None)
+        return (MatMul.apply(gy, _transpose_last(w)) if self.needs_input_grad[0] else None,
+                MatMul.apply(_transpose_last(x), gy) if self.needs_input_grad[1] else None)
 
 
 def _transpose_last(x):
@@ -260,6 +303,18 @@ def clip(x, low=None, high=None):
     return Clip.apply(x, low=low, high=high)
 
 
+def where(condition, x, y):
+    """Return the elements of x where the condition is true, and those of y elsewhere.
+
+    condition: booleans, an array or a Tensor; all three broadcast
+    """
+    condition, *arrays = [v.data if isinstance(v, Tensor) else v for v in (condition, x, y)]
+    condition = backend.array_module(*arrays, condition).asarray(condition)
+    if condition.dtype.kind != "b":
+        raise TypeError(f"where: expected a condition of booleans, such as x > 0, got {condition.dtype}")
+    return Where.apply(x, y, condition=condition)
+
+
 def matmul(x, w):
     """Return the matrix product x @ w by numpy.matmul's rules.
 
@@ -284,6 +339,6 @@ def linear(x, w, b=None):
         raise ValueError(f"linear: expected x (..., in) and a weight (in, out), got {x.shape} and {w.shape}")
     if b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"linear: expected a bias of shape {w.shape[1:]}, got {b.shape}")
-    rows = x if x.ndim == 2 else reshape(x, (-1, x.shape[-1]))
+    rows = x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
     y = reshape(MatMul.apply(rows, w), x.shape[:-1] + w.shape[1:])
     return y if b is None else y + b

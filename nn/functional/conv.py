@@ -13,9 +13,13 @@ sum with respect to one factor. So the derivative of an op with respect to eithe
 the other two ops, and derivatives of any order need no further code. The sums are computed in
 nn/kernels/.
 """
+import numbers
+
 from nn import kernels
+from nn.function import Function
+from nn.functional.activation import leaky_relu_backward
 from nn.functional.reduction import sum as sum_over
-from nn.tensor import Function, as_operand
+from nn.tensor import as_operand
 
 
 class Conv2d(Function):
@@ -70,27 +74,6 @@ class Conv2dWeight(Function):
         return gx, gy
 
 
-class LeakyReLUBackward(Function):
-    """gx = gy where the activation's output y > 0, negative_slope * gy elsewhere.
-
-    y is treated as a constant: the activation's second derivative is zero wherever it exists.
-    """
-
-    def forward(self, gy, y, negative_slope):
-        self.negative_slope = negative_slope
-        self.save_for_backward(y)
-        return kernels.select(gy).leaky_relu_backward(gy, y, negative_slope)
-
-    def backward(self, ggx):
-        (y,) = self.saved
-        return leaky_relu_backward(ggx, y, self.negative_slope), None
-
-
-def leaky_relu_backward(gy, y, negative_slope):
-    """Return gy where y > 0, negative_slope * gy elsewhere."""
-    return LeakyReLUBackward.apply(gy, y, negative_slope=negative_slope)
-
-
 def _pair(value):
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
 
@@ -101,6 +84,9 @@ def _check(op, x, w, b, channels, stride, padding):
     channels: (axis of w for x's channels, axis of w for b's)
     stride, padding: (vertical, horizontal)
     """
+    if not all(isinstance(n, numbers.Integral) for n in (*stride, *padding)):
+        raise ValueError(f"{op}: stride and padding should be whole numbers or pairs of them, got {stride} and "
+                         f"{padding}")
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(f"{op}: expected an image (N, H, W, C) and a weight of 4 axes, got {x.shape} and {w.shape}")
     if x.shape[3] != w.shape[channels[0]]:

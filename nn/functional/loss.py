@@ -1,34 +1,39 @@
-"""Losses: the error of a prediction against its target, as one number. Losses never broadcast."""
+"""Losses: the error of a prediction against its target. Losses never broadcast.
+
+reduction: "mean" or "sum" for one number, "none" for the loss of each element.
+"""
 from nn import backend
 from nn.functional import arithmetic
 from nn.functional.activation import log_softmax, softplus
-from nn.functional.reduction import mean
+from nn.functional.reduction import mean, sum as sum_over
 from nn.functional.resample import gaussian_blur
 from nn.functional.shape import getitem
 from nn.tensor import Tensor, as_operand
 
 
-def l1_loss(x, target):
+def l1_loss(x, target, reduction="mean"):
     """Return the mean of |x - target|."""
-    return mean(arithmetic.abs(_difference("l1_loss", x, target)))
+    x, target = _pair("l1_loss", x, target)
+    return _reduce("l1_loss", arithmetic.abs(arithmetic.subtract(x, target)), reduction)
 
 
-def mse_loss(x, target):
+def mse_loss(x, target, reduction="mean"):
     """Return the mean of (x - target) ** 2."""
-    difference = _difference("mse_loss", x, target)
-    return mean(difference * difference)
+    x, target = _pair("mse_loss", x, target)
+    difference = arithmetic.subtract(x, target)
+    return _reduce("mse_loss", difference * difference, reduction)
 
 
-def binary_cross_entropy_with_logits(logits, target):
+def binary_cross_entropy_with_logits(logits, target, reduction="mean"):
     """Return the mean of -target * ln p - (1 - target) * ln(1 - p), where p = sigmoid(logits).
 
     logits, target: the same shape; target in 0..1
     """
     logits, target = _pair("binary_cross_entropy_with_logits", logits, target)
-    return mean(softplus(logits) - logits * target)
+    return _reduce("binary_cross_entropy_with_logits", softplus(logits) - logits * target, reduction)
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits, labels, reduction="mean"):
     """Return the mean of -ln softmax(logits)[label].
 
     logits: (..., classes)
@@ -45,8 +50,9 @@ def cross_entropy(logits, labels):
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(f"cross_entropy: expected labels from 0 to {classes - 1}, got "
                          f"{int(labels.min())} to {int(labels.max())}")
-    rows = log_softmax(logits).reshape(-1, classes)
-    return mean(-getitem(rows, (xp.arange(rows.shape[0]), labels.reshape(-1))))
+    rows = log_softmax(logits).reshape(labels.size, classes)
+    losses = -getitem(rows, (xp.arange(rows.shape[0]), labels.reshape(-1)))
+    return _reduce("cross_entropy", losses.reshape(labels.shape), reduction)
 
 
 def ssim(x, y, window=11, sigma=1.5):
@@ -79,9 +85,13 @@ def _pair(op, x, y):
     x, y = as_operand(x), as_operand(y)
     if x.shape != y.shape:
         raise ValueError(f"{op}: expected two arrays of one shape, got {x.shape} and {y.shape}")
+    if x.dtype.kind != "f" and y.dtype.kind != "f":
+        raise TypeError(f"{op}: expected floating-point arrays, got {x.dtype} and {y.dtype}; convert first, e.g. "
+                        "image.astype(numpy.float32) / 255")
     return x, y
 
 
-def _difference(op, x, target):
-    x, target = _pair(op, x, target)
-    return x - target
+def _reduce(op, losses, reduction):
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{op}: reduction should be mean, sum or none, got {reduction!r}")
+    return losses if reduction == "none" else {"mean": mean, "sum": sum_over}[reduction](losses)

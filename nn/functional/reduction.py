@@ -7,19 +7,28 @@ broadcasts calls sum_to in its backward.
 import math
 
 from nn import backend, kernels
+from nn.function import Function
 from nn.functional.shape import reshape
-from nn.tensor import Function, as_operand
+from nn.tensor import Tensor, as_operand
 
 
-def _axes(axis, ndim):
-    """Return axis as a tuple of non-negative numbers; None means all."""
+def as_floats(op, x):
+    """Return x as an operand, for an op whose results are fractions. Raises TypeError for integers."""
+    x = as_operand(x)
+    if x.dtype.kind != "f":
+        raise TypeError(f"{op}: expected floating-point arrays, got {x.dtype}; convert first, e.g. "
+                        "image.astype(numpy.float32) / 255")
+    return x
+
+
+def _axes(op, x, axis):
+    """Return axis as a tuple of different non-negative numbers; None means all."""
     if axis is None:
-        return tuple(range(ndim))
+        return tuple(range(x.ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    for a in axes:
-        if not -ndim <= a < ndim:
-            raise ValueError(f"reduction: axis {a} is out of range for an array with {ndim} axes")
-    return tuple(a % ndim for a in axes)
+    if any(not -x.ndim <= a < x.ndim for a in axes) or len({a % x.ndim for a in axes}) != len(axes):
+        raise ValueError(f"{op}: axis {axis} is out of range or given twice for an array with {x.ndim} axes, {x.shape}")
+    return tuple(a % x.ndim for a in axes)
 
 
 def _keepdims_shape(shape, axes):
@@ -31,6 +40,10 @@ def _sum(x, axes):
     """Sum x over axes, without keeping them."""
     if x.ndim > 1 and axes == tuple(range(x.ndim - 1)):
         return kernels.select(x).sum_rows(x)
+    if x.dtype.kind == "f" and axes and axes == tuple(range(axes[0], axes[-1] + 1)) and axes[-1] < x.ndim - 1:
+        lead, rest = x.shape[:axes[0]], x.shape[axes[-1] + 1:]
+        groups = x.reshape(math.prod(lead), math.prod(x.shape[a] for a in axes), math.prod(rest))
+        return kernels.select(x).sum_groups(groups).reshape(*lead, *rest)
     return backend.as_array(x.sum(axis=axes))
 
 
@@ -51,13 +64,15 @@ class Max(Function):
 
     def forward(self, x, axes, keepdims):
         y = x.max(axis=axes, keepdims=True)
-        largest = (x == y).astype(x.dtype)
-        self.share = largest / largest.sum(axis=axes, keepdims=True)
-        self.keepdims_shape = y.shape
+        self.axes = axes
+        self.save_for_backward(x, y)
         return y if keepdims else y.reshape([n for a, n in enumerate(x.shape) if a not in axes])
 
     def backward(self, gy):
-        return reshape(gy, self.keepdims_shape) * self.share
+        x, y = (a.data if isinstance(a, Tensor) else a for a in self.saved)
+        largest = x == y
+        count = largest.sum(axis=self.axes, keepdims=True).astype(x.dtype)
+        return reshape(gy, y.shape) / count * largest.astype(x.dtype)
 
 
 class BroadcastTo(Function):
@@ -87,35 +102,45 @@ class SumTo(Function):
 def sum(x, axis=None, keepdims=False):
     """Return the sum of x over `axis`: None for all, a number or a tuple."""
     x = as_operand(x)
-    return Sum.apply(x, axes=_axes(axis, x.ndim), keepdims=keepdims)
+    return Sum.apply(x, axes=_axes("sum", x, axis), keepdims=keepdims)
 
 
 def mean(x, axis=None, keepdims=False):
     """Return the mean of x over `axis`: None for all, a number or a tuple."""
     x = as_operand(x)
-    y = sum(x, axis, keepdims)
-    count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
-    return as_operand(y / count)
+    if x.dtype.kind != "b":
+        as_floats("mean", x)
+    axes = _axes("mean", x, axis)
+    return as_operand(sum(x, axes, keepdims) / math.prod(x.shape[a] for a in axes))
 
 
 def max(x, axis=None, keepdims=False):
     """Return the maximum of x over `axis`; equal maxima share the gradient."""
     x = as_operand(x)
-    return Max.apply(x, axes=_axes(axis, x.ndim), keepdims=keepdims)
+    return Max.apply(x, axes=_axes("max", x, axis), keepdims=keepdims)
 
 
 def min(x, axis=None, keepdims=False):
     """Return the minimum of x over `axis`; equal minima share the gradient."""
-    return as_operand(-max(-as_operand(x), axis, keepdims))
+    x = as_operand(x)
+    return as_operand(-Max.apply(-x, axes=_axes("min", x, axis), keepdims=keepdims))
 
 
 def broadcast_to(x, shape):
     """Broadcast x to `shape` by NumPy's rules."""
-    x = as_operand(x)
-    return x if x.shape == tuple(shape) else BroadcastTo.apply(x, shape=tuple(shape))
+    x, shape = as_operand(x), tuple(shape)
+    if not _broadcasts(x.shape, shape):
+        raise ValueError(f"broadcast_to: expected an array that broadcasts to {shape}, got {x.shape}")
+    return x if x.shape == shape else BroadcastTo.apply(x, shape=shape)
 
 
 def sum_to(x, shape):
     """Sum x down to `shape`: the adjoint of broadcast_to(., x.shape)."""
-    x = as_operand(x)
-    return x if x.shape == tuple(shape) else SumTo.apply(x, shape=tuple(shape))
+    x, shape = as_operand(x), tuple(shape)
+    if not _broadcasts(shape, x.shape):
+        raise ValueError(f"sum_to: expected an array to which {shape} broadcasts, got {x.shape}")
+    return x if x.shape == shape else SumTo.apply(x, shape=shape)
+
+
+def _broadcasts(shape, larger):
+    return len(shape) <= len(larger) and all(n in (1, m) for n, m in zip(shape[::-1], larger[::-1]))

@@ -2,20 +2,24 @@
 
 Most of these are separable: y = R x C^T for each channel, with small matrices R (OH, H) for the
 rows and C (OW, W) for the columns. A single op, `separable`, computes them all. Its adjoint is the
-same op with both matrices transposed.
+same op with both matrices transposed. Pixels of weight 0 are left out, so that a NaN stays local.
 """
 import functools
 
 import numpy
 
 from nn import backend, kernels
-from nn.functional.reduction import sum as sum_over
-from nn.functional.shape import getitem, reshape
-from nn.tensor import Function, Tensor, as_operand
+from nn.function import Function
+from nn.functional.reduction import as_floats
+from nn.functional.shape import pad
+from nn.kernels.plain import windows
+from nn.tensor import Tensor, as_operand
 
 
 class Separable(Function):
     """y[n, i, j, c] = sum over h, w of rows[i, h] * columns[j, w] * x[n, h, w, c]"""
+
+    fractional = True
 
     def forward(self, x, rows, columns):
         self.matrices = rows, columns
@@ -34,9 +38,67 @@ class UpsampleNearest(Function):
         return x.repeat(factor, axis=1).repeat(factor, axis=2)
 
     def backward(self, gy):
-        n, h, w, c = gy.shape
-        f = self.factor
-        return sum_over(reshape(gy, (n, h // f, f, w // f, f, c)), (2, 4))
+        (h, w), f = gy.shape[1:3], self.factor
+        return Separable.apply(gy, rows=_summing(gy, h, f), columns=_summing(gy, w, f))
+
+
+class MaxPool2d(Function):
+    """y = the maximum of each window of x."""
+
+    def forward(self, x, kernel_size, stride):
+        xp, self.settings = backend.array_module(x), {"kernel_size": kernel_size, "stride": stride}
+        size = tuple((length - k) // s + 1 for length, k, s in zip(x.shape[1:3], kernel_size, stride))
+        (_, y), *others = windows(x, kernel_size, stride, size)
+        for _, window in others:
+            y = xp.maximum(y, window)
+        y = y.copy() if not others else y
+        self.save_for_backward(x, y)
+        return y
+
+    def backward(self, gy):
+        x, y = (a.data if isinstance(a, Tensor) else a for a in self.saved)
+        return PutAtMaxima.apply(gy, x, y, **self.settings)
+
+
+class PutAtMaxima(Function):
+    """gx = zeros with gy added at the first maximum of each window of x; y: the maxima.
+
+    x and y are treated as constants: between ties, the place of a maximum does not move.
+    """
+
+    def forward(self, gy, x, y, kernel_size, stride):
+        self.settings = {"kernel_size": kernel_size, "stride": stride}
+        self.save_for_backward(x, y)
+        gx = backend.array_module(gy).zeros(x.shape, gy.dtype)
+        targets = windows(gx, kernel_size, stride, y.shape[1:3])
+        for first, (_, target) in zip(_first_maxima(x, y, kernel_size, stride), targets):
+            target += gy * first
+        return gx
+
+    def backward(self, ggx):
+        return TakeAtMaxima.apply(ggx, *self.saved, **self.settings), None, None
+
+
+class TakeAtMaxima(Function):
+    """y = z at the first maximum of each window of x: the adjoint of PutAtMaxima."""
+
+    def forward(self, z, x, y, kernel_size, stride):
+        self.settings = {"kernel_size": kernel_size, "stride": stride}
+        self.save_for_backward(x, y)
+        taps = windows(z, kernel_size, stride, y.shape[1:3])
+        return sum(window * first for first, (_, window) in zip(_first_maxima(x, y, kernel_size, stride), taps))
+
+    def backward(self, gy):
+        return PutAtMaxima.apply(gy, *self.saved, **self.settings), None, None
+
+
+def _first_maxima(x, y, kernel_size, stride):
+    """Yield for each tap of the window where it is the first maximum; where y is NaN, the first tap."""
+    left = True
+    for _, window in windows(x, kernel_size, stride, y.shape[1:3]):
+        first = ~(window < y) & left
+        left = ~first & left
+        yield first
 
 
 class PixelShuffle(Function):
@@ -67,7 +129,7 @@ def separable(x, rows, columns):
     x: (N, H, W, C)
     rows, columns: constant matrices (OH, H) and (OW, W); see Separable
     """
-    x = as_operand(x)
+    x = as_floats("separable", x)
     if x.ndim != 4 or (rows.shape[1], columns.shape[1]) != x.shape[1:3]:
         raise ValueError(f"separable: expected matrices for {x.shape}, got {rows.shape} and {columns.shape}")
     xp = backend.array_module(x.data if isinstance(x, Tensor) else x)
@@ -88,11 +150,18 @@ def _cached_per_device(matrix):
 
 
 @_cached_per_device
-def _averaging(length, size, stride):
-    """Return the matrix (OL, L) whose row i averages `size` elements starting at i*stride."""
-    starts = numpy.arange(0, length - size + 1, stride)[:, None]
+def _averaging(length, size, stride, padding):
+    """Return the matrix (OL, L) whose row i averages `size` elements starting at i*stride - padding,
+    those of the padding as zeros."""
+    starts = numpy.arange(-padding, length + padding - size + 1, stride)[:, None]
     positions = numpy.arange(length)[None, :]
     return ((positions >= starts) & (positions < starts + size)) / size
+
+
+@_cached_per_device
+def _summing(length, factor):
+    """Return the matrix (L / factor, L) whose row i sums the i-th group of `factor` elements."""
+    return numpy.kron(numpy.eye(length // factor), numpy.ones(factor))
 
 
 @_cached_per_device
@@ -116,48 +185,48 @@ def _gaussian(length, size, sigma):
 
 def gaussian_blur(x, size, sigma):
     """Blur x (N, H, W, C) with a Gaussian window of size x size pixels, without padding."""
-    x = as_operand(x)
+    x = as_floats("gaussian_blur", x)
     if x.ndim != 4 or min(x.shape[1:3]) < size:
         raise ValueError(f"gaussian_blur: expected (N, H, W, C) of at least {size} x {size} pixels, got {x.shape}")
     return separable(x, _gaussian(x, x.shape[1], size, sigma), _gaussian(x, x.shape[2], size, sigma))
 
 
-def _windows(op, x, kernel_size, stride):
-    """Return (kh, kw), (sh, sw) of a pooling op, checked against x."""
+def _window(op, x, kernel_size, stride, padding):
+    """Return (kh, kw), (sh, sw), (ph, pw) of a pooling op, checked against x."""
     pair = lambda v: tuple(v) if isinstance(v, (tuple, list)) else (v, v)
-    kernel_size = pair(kernel_size)
+    kernel_size, padding = pair(kernel_size), pair(padding)
     stride = kernel_size if stride is None else pair(stride)
-    if x.ndim != 4 or x.shape[1] < kernel_size[0] or x.shape[2] < kernel_size[1]:
+    if x.ndim != 4 or any(n + 2 * p < k for n, p, k in zip(x.shape[1:3], padding, kernel_size)):
         raise ValueError(f"{op}: expected (N, H, W, C) of at least {kernel_size} pixels, got {x.shape}")
     if min(kernel_size) < 1 or min(stride) < 1:
         raise ValueError(f"{op}: expected a window and a stride of at least 1, got {kernel_size} and {stride}")
-    return kernel_size, stride
+    if any(not 0 <= 2 * p <= k for p, k in zip(padding, kernel_size)):
+        raise ValueError(f"{op}: expected a padding from 0 to half of the window {kernel_size}, got {padding}")
+    return kernel_size, stride, padding
 
 
-def avg_pool2d(x, kernel_size, stride=None):
-    """Return the mean over windows of x (N, H, W, C); stride defaults to kernel_size."""
-    x = as_operand(x)
-    (kh, kw), (sh, sw) = _windows("avg_pool2d", x, kernel_size, stride)
-    return separable(x, _averaging(x, x.shape[1], kh, sh), _averaging(x, x.shape[2], kw, sw))
+def avg_pool2d(x, kernel_size, stride=None, padding=0):
+    """Return the mean over windows of x (N, H, W, C); stride defaults to kernel_size.
+
+    padding: zeros on all sides, which count in the mean; a number, or (vertical, horizontal)
+    """
+    x = as_floats("avg_pool2d", x)
+    (kh, kw), (sh, sw), (ph, pw) = _window("avg_pool2d", x, kernel_size, stride, padding)
+    return separable(x, _averaging(x, x.shape[1], kh, sh, ph), _averaging(x, x.shape[2], kw, sw, pw))
 
 
-def max_pool2d(x, kernel_size, stride=None):
+def max_pool2d(x, kernel_size, stride=None, padding=0):
     """Return the maximum over windows of x (N, H, W, C); stride defaults to kernel_size.
 
     The gradient goes to the first of several equal maxima.
+
+    padding: pixels on all sides that are never the maximum; a number, or (vertical, horizontal)
     """
     x = as_operand(x)
-    (kh, kw), (sh, sw) = _windows("max_pool2d", x, kernel_size, stride)
-    values = x.data if isinstance(x, Tensor) else x
-    xp = backend.array_module(values)
-    n, h, w, c = values.shape
-    oh, ow = (h - kh) // sh + 1, (w - kw) // sw + 1
-    taps = xp.stack([values[:, p:p + sh * (oh - 1) + 1:sh, q:q + sw * (ow - 1) + 1:sw]
-                     for p in range(kh) for q in range(kw)])  # (kh*kw, N, OH, OW, C)
-    p, q = xp.divmod(taps.argmax(axis=0), kw)  # position of each maximum in its window
-    rows = xp.arange(oh)[:, None, None] * sh + p
-    columns = xp.arange(ow)[:, None] * sw + q
-    return getitem(x, (xp.arange(n)[:, None, None, None], rows, columns, xp.arange(c)))
+    kernel_size, stride, (ph, pw) = _window("max_pool2d", x, kernel_size, stride, padding)
+    if ph or pw:
+        x = pad(as_floats("max_pool2d", x), (ph, ph, pw, pw), value=-numpy.inf)
+    return MaxPool2d.apply(x, kernel_size=kernel_size, stride=stride)
 
 
 def pixel_shuffle(x, factor):
@@ -185,4 +254,5 @@ def upsample(x, factor, mode="nearest"):
         return UpsampleNearest.apply(x, factor=factor)
     if mode != "bilinear":
         raise ValueError(f"upsample: mode should be nearest or bilinear, got {mode!r}")
+    x = as_floats("upsample", x)
     return separable(x, _interpolation(x, x.shape[1], factor), _interpolation(x, x.shape[2], factor))

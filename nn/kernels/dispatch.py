@@ -1,10 +1,10 @@
 """Kernels: the array code behind convolution and the optimizers, three versions of one interface.
 
     plain.py   the definitions, for arrays of any module: read and change these
-    cpu/       the same results for NumPy arrays, fast. convolution.py: im2col and matrix products;
-               winograd.py: fewer multiplications; pixel_packing.py: few channels;
-               blocked_matmul.py: long and thin matrices; shuffle.py; tiling.py and parallel.py:
-               chunks and threads
+    cpu/       the same results for NumPy arrays, fast. routes.py: which shape is convolved in which
+               way, and why; convolution.py: im2col and matrix products; winograd.py: fewer
+               multiplications; pixel_packing.py: few channels; blocked_matmul.py: long and thin
+               matrices; tiling.py and parallel.py: chunks and threads
     cuda/      the same results for CuPy arrays, by kernels in CUDA C
 
 All versions take float32 and float64, and tests hold them to the same results. `use_kernels`
@@ -15,17 +15,24 @@ chooses between plain and fast kernels. `use_precision` sets the precision of co
     conv2d_weight(x, y, stride, padding, size) -> w
     matmul(x, w) -> y
     sum_rows(x) -> y
+    sum_groups(x) -> y
     separable(x, rows, columns) -> y
     pixel_shuffle(x, factor) -> y
     pixel_unshuffle(y, factor) -> x
     sample_bilinear(images, indices, x, y) -> values
+    blockwise(formula, *arrays, axis) -> y
+    leaky_relu(x, negative_slope) -> y
     leaky_relu_backward(gy, y, negative_slope) -> gx
-    sigmoid(x) -> y
-    adam(ps, gs, ms, vs, lrs, beta1, beta2, skip)    in place
-    ema_update(averages, ps, alpha, skip)            in place
+    normal_cdf(x) -> y
+    scale(x, weight, bias) -> y
+    scale_backward(gy, x, weight) -> gx, gweight, gbias
+    normalize(x, eps) -> y, mean, variance
+    normalize_backward(gy, y, scale) -> gx
+    adam(ps, gs, ms, vs, lrs, beta1, beta2)    in place
+    ema_update(averages, ps, alpha)            in place
     sum_squares(arrays) -> y
 
-Strides, paddings and sizes are pairs (vertical, horizontal); b, negative_slope and skip may be
+Strides, paddings and sizes are pairs (vertical, horizontal); b and negative_slope may be
 None. The last three work on lists of arrays, all of them at once.
 """
 import numpy

@@ -4,7 +4,6 @@ Each number comes from its own process, so that its peak memory is its own and n
 """
 import json
 import pathlib
-import re
 import shlex
 import statistics
 import subprocess
@@ -15,10 +14,8 @@ import time
 import nn
 from gan.people import pair
 from gan.run.checkpoint import RunFolder, build_discriminator, build_model
-from gan.run.config import hyperparameters_of
-from gan.training import schedule
+from gan.run import schedule
 from gan.training.adversary import Adversary
-from gan.training.steps import warp_strength
 from gan.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -104,68 +101,42 @@ def _threads(options):
 def train(options):
     """Run train.py, time its steps on ready-made batches, and print the ratio of both times.
 
-    The ratio is the fraction of the steps' own speed that the whole run reaches. The seconds until
-    the first step are printed too. Steps wait for faces while people are still being rendered. So
-    the ratio is given for the steps after rendering, and also for all steps after the first.
+    The ratio is the fraction of the steps' own speed that the run reaches after its first step. The
+    seconds until the first step are printed too.
     """
-    ratios, wholes, delays = [], [], []
+    ratios, delays = [], []
     for number in range(1, options.rounds + 1):
         with tempfile.TemporaryDirectory() as folder:
             run = pathlib.Path(folder) / "run"
-            delay, rendered = _run_training(run, [*options.ours, *_threads(options)])
-            taken, whole = (_seconds_after(run / "timing.csv", step) for step in (rendered, 1))
-            line = last_line([*BENCH, "ready", str(run), *_threads(options)], "seconds")
-        first_stage = next(iter(line["ms_per_step"].values())) / 1e3
-        whole_ready, ready = line["seconds"], line["seconds"] - (rendered - 1) * first_stage
+            delay = _run_training(run, [*options.ours, *_threads(options)])
+            taken = _seconds_after_the_first_step(run / "timing.csv")
+            ready = last_line([*BENCH, "ready", str(run), *_threads(options)], "seconds")["seconds"]
         ratios.append(ready / taken)
-        wholes.append(whole_ready / whole)
         delays.append(delay)
-        print(f"round {number}: first step after {delay:.1f} s, steps after step {rendered}: {taken:.1f} s, "
-              f"on ready-made batches: {ready:.1f} s, ratio {ratios[-1]:.3f}; "
-              f"of all after the first: {wholes[-1]:.3f}", flush=True)
-    print(json.dumps({**spread(ratios), "ratio_of_all": rounded(statistics.median(wholes)),
-                      "first_step_s": rounded(statistics.median(delays)),
-                      "seconds": rounded(taken), "ready_seconds": rounded(ready), "rendered_after": rendered}))
+        print(f"round {number}: first step after {delay:.1f} s, the others: {taken:.1f} s, on ready-made batches: "
+              f"{ready:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
+    print(json.dumps({**spread(ratios), "first_step_s": rounded(statistics.median(delays)),
+                      "seconds": rounded(taken), "ready_seconds": rounded(ready)}))
 
 
 def _run_training(run, arguments):
-    """Return (seconds until the first step, step after which all faces were rendered) of train.py.
-
-    The step is 1 if all faces were there from the beginning, or only after the first stage.
-    Raises BenchError.
-    """
+    """Run train.py and return the seconds until its first step. Raises BenchError."""
     began, delay, last = time.perf_counter(), None, "it printed nothing"
-    command, log = [sys.executable, str(ROOT / "train.py"), "--run", str(run), *arguments], run.with_name("log.txt")
-    with (open(log, "w") as out,
-          subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process):
+    command = [sys.executable, str(ROOT / "train.py"), "--run", str(run), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         for last in process.stderr:
             if delay is None and last.startswith("step "):
                 delay = time.perf_counter() - began
     if process.returncode or delay is None:
         raise BenchError(f"{shlex.join(command)} failed ({last.strip()})")
-    found = re.search(r"^all faces are rendered, after (\d+) steps$", log.read_text(), re.MULTILINE)
-    rendered = int(found[1]) if found else 1
-    return delay, rendered if rendered < RunFolder(run).read_config()["plan"][0][1] else 1
+    return delay
 
 
-def _seconds_after(timing, step):
-    """Return the seconds from the end of a step (counted from 1) to the end of the last step."""
+def _seconds_after_the_first_step(timing):
+    """Return the seconds from the end of the first step to the end of the last one."""
     rows = timing.read_text(encoding="ascii").split()[1:]
-    first, last = (float(row.split(",")[1]) for row in (rows[step - 1], rows[-1]))
+    first, last = (float(row.split(",")[1]) for row in (rows[0], rows[-1]))
     return last - first
-
-
-class _ConstantBatches:
-    """A replacement for gan.training.prefetch.BatchPrefetcher: the same batches."""
-
-    def __init__(self, source, hparams, warp):
-        self._batch = source.batches(hparams, 0, warp)
-
-    def __call__(self, k):
-        return self._batch
-
-    def extra(self, k, turn):
-        return self._batch
 
 
 def ready(options):
@@ -174,27 +145,27 @@ def ready(options):
         nn.set_threads(options.threads)
     folder = RunFolder(pathlib.Path(options.run))
     config = folder.read_config()
-    hparams, source = hyperparameters_of(config), pair.load_pair(config, folder)
-    for faces in source.sets():
-        faces.arrays(range(len(faces)))  # waits for rendering, which would disturb the timing
-    trainer = Trainer(build_model(config), hparams, lambda: Adversary(build_discriminator(config), hparams))
+    dataset = pair.load_pair(config, folder)
+    trainer = Trainer(build_model(config), config, lambda: Adversary(build_discriminator(config), config))
     trainer.load_state_dict(folder.load())
-    seconds = {stage: _step_seconds(trainer, source, config["plan"], number)
-               for number, (stage, _) in enumerate(config["plan"])}
-    total = sum(steps * seconds[stage] for stage, steps in config["plan"])
-    print(json.dumps({"seconds": rounded(total - seconds[config["plan"][0][0]]),
+    seconds = {stage: _step_seconds(trainer, dataset, number) for number, (stage, _) in enumerate(config.plan)}
+    total = sum(steps * seconds[stage] for stage, steps in config.plan)
+    print(json.dumps({"seconds": rounded(total - seconds[config.plan[0][0]]),
                       "ms_per_step": {stage: rounded(1e3 * each) for stage, each in seconds.items()}}))
 
 
-def _step_seconds(trainer, source, plan, number):
-    """Return the median seconds of steps spread over a stage of a plan."""
-    stage, steps = plan[number]
+def _step_seconds(trainer, dataset, number):
+    """Return the median seconds of steps spread over a stage of the plan."""
+    config = trainer.config
+    stage, steps = config.plan[number]
     times = []
     for k in range(-2, READY_STEPS):  # two for warmup
-        at = schedule.StagePosition(number, stage, max(k, 0) * steps // READY_STEPS, steps, number == len(plan) - 1)
+        at = schedule.StagePosition(number, stage, max(k, 0) * steps // READY_STEPS, steps,
+                                    number == len(config.plan) - 1)
         trainer.enter_stage(at)
-        batches = _ConstantBatches(source, trainer.hparams, warp_strength(trainer.hparams, at))
+        batch = dataset.batches(config, 0, schedule.warp_strength(config, at))
+        substeps = config.discriminator_steps if stage == "adversarial" else 1
         began = time.perf_counter()
-        trainer.train_step(at, batches)
+        trainer.train_step(at, [batch] * substeps)
         times.append(time.perf_counter() - began)
     return statistics.median(times[2:])

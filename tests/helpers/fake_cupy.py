@@ -23,7 +23,7 @@ FUNCTIONS = {
 }
 METHODS = {
     "all", "any", "argmax", "astype", "clip", "copy", "fill", "max", "mean", "min", "ravel", "repeat", "reshape", "sum",
-    "transpose",
+    "swapaxes", "transpose", "view",
 }
 PROPERTIES = {"dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "strides"}
 

@@ -35,22 +35,22 @@ from data.extract.corrections import CorrectionError, read_corrections
 from data.extract.face_folder import ExtractError, FaceFolder
 from data.interchange.dfl_faceswap import detect_format, read_fsa
 from data.interchange.landmark_lookup import lookup_frame_landmarks, lookup_landmarks
-from data.media.animation import is_animation, read_animation
+from data.media.animation import read_animation
 from data.media.ffmpeg import VideoError
-from data.media.frame_source import FrameSource, SourceError
+from data.media.frame_source import FrameSource, SourceError, open_media
 from data.media.image_io import ImageError, read_label
-from data.media.video import probe, read_frames, read_video_label
+from data.media.video import FrameReader, VideoWriter
 from data.support.errors import FaceSetError
 from gan.evaluation import sweep_results
 from gan.monitor import metrics_log
 from gan.networks import pretrained
 from gan.networks.autoencoder import FaceAutoencoder
 from gan.run.checkpoint import RunError, RunFolder, load_autoencoder, load_discriminator, load_pretrained
-from gan.run.config import RunOptions, configure, hyperparameters_of
+from gan.run.configure import RunOptions, configure
 from gan.swapper import SwapError, Swapper
 from gan.swapping.files import SwapSettings, swap_file
 from nn.serialize import FileFormatError
-from tests.helpers.mutated_files import Mutator, seeds
+from tests.helpers.mutated_files import TERMS, Mutator, seeds
 
 CPU_SECONDS = 5.0  # limit on CPU time, not affected by other programs
 TIMEOUT = 30.0  # limit on wall-clock seconds, for readers that wait
@@ -68,7 +68,6 @@ EXPECTED_ERRORS = (ImageError, VideoError, FaceSetError, CorrectionError, Extrac
 
 def image(path):
     detect_format(path)
-    is_animation(path)
     for frame in FrameSource(path):  # uses read_image and read_label
         del frame
 
@@ -89,7 +88,7 @@ def landmarks(path):
 
 def swap(path):
     try:
-        swap_file(SwapSettings(_swapper(), landmarks=path.parent / "landmarks.csv", faces="all"), path,
+        swap_file(SwapSettings(_swapper(), landmarks=path.parent / "landmarks.csv", faces="all"), open_media(path),
                   path.parent / f"out{path.suffix}")
     except SwapError as error:  # the caller adds the name of the file
         raise RunError(f"{path}: {error}") from error
@@ -115,7 +114,7 @@ def note(path):
 
 
 def pair(path):
-    hyperparameters_of(configure(RunOptions(str(path.parent)), RunFolder(path.parent), 7))
+    configure(RunOptions(str(path.parent)), RunFolder(path.parent), 7)
     load_autoencoder(path.parent)
     load_discriminator(path.parent)
 
@@ -132,7 +131,7 @@ def weights(path):
 
 
 def metrics(path):
-    metrics_log.Metrics(path.parent, 3).close()
+    metrics_log.Metrics(path.parent, 3, TERMS).close()
 
 
 def notes(path):
@@ -153,10 +152,11 @@ def extraction(path):
 
 
 def video(path):
-    read_video_label(path)
-    with read_frames(path, probe(path)) as frames:
+    """Read a video, and write it back with all its streams."""
+    info = open_media(path)
+    with FrameReader(info) as frames, VideoWriter(path.parent / f"out{path.suffix}", info) as writer:
         for frame in frames:
-            del frame
+            writer.write(frame)
 
 
 READERS = {"image": image, "animation": animation, "landmarks": landmarks, "swap": swap, "faces": faces,

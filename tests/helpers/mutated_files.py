@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import struct
+import subprocess
 import zipfile
 import zlib
 from fractions import Fraction
@@ -34,8 +35,10 @@ from data.synthetic import Person, random_pose, render
 from gan.evaluation import sweep_results
 from gan.monitor import metrics_log
 from gan.run.checkpoint import RunFolder, build_discriminator, build_model
-from gan.run.config import RunOptions, configure
+from gan.run.configure import RunOptions, configure
 from tests.helpers import malicious_files
+
+TERMS = ("mae", "dssim", "mask")  # of the reconstruction loss
 
 IMAGES = (".png", ".jpg", ".webp", ".tif", ".gif", ".bmp", ".ppm")
 POINTS = ",".join(f"{axis}{k}" for k in range(68) for axis in "xy")
@@ -126,12 +129,13 @@ def _add_tables(folder, add, face, points):
 def _add_runs(folder, add):
     """Add tiny run folders of a pair and of a multi-person model, and a file of arrays."""
     nowhere = RunFolder(os.devnull)
-    for name, run_options in (("pair", {"people": (0, 1)}), ("many_people", {"many_people": 3})):
-        config = configure(RunOptions("run", preset="tiny", width=2, latent=4, pretrained="none", **run_options),
-                           nowhere, 0)
+    common = {"preset": "tiny", "width": 2, "latent": 4, "pretrained": "none"}
+    for name, people in (("pair", {"people": (0, 1)}), ("many_people", {"many_people": 3})):
+        config = configure(RunOptions("run", common | people), nowhere, 0)
+        config.discriminator_width, config.people_count = 2, 3
         run = RunFolder(folder / name)
         run.create()
-        run.write_config(config | {"discriminator_width": 2, "people_count": 3})
+        run.write_config(config)
         model = build_model(run.read_config())
         weights = {key: array.astype(np.float16) for key, array in model.state_dict().items()}
         judge = build_discriminator(run.read_config()).state_dict()
@@ -142,9 +146,10 @@ def _add_runs(folder, add):
             add(name, file, {other: (run.path / other).read_bytes()})
     nn.save(folder / "input.npz", {"weight": np.ones((2, 3), np.float32), "bias": np.zeros(3, np.float16)})
     add("weights", folder / "input.npz")
-    values = ",".join(["autoencoder", *["0.5"] * (len(metrics_log.COLUMNS) - 2)])
+    columns = metrics_log.columns(TERMS)
+    values = ",".join(["autoencoder", *["0.5"] * (len(columns) - 2)])
     add("metrics", _text(folder / "metrics.csv",
-                         ",".join(metrics_log.COLUMNS) + f"\r\n1,{values}\r\n2,{values}\r\n3,{values}\r\n"))
+                         ",".join(columns) + f"\r\n1,{values}\r\n2,{values}\r\n3,{values}\r\n"))
     add("metrics", _text(folder / "timing.csv", ",".join(metrics_log.TIMES) + "\r\n1,0.500\r\n2,1.000\r\n3,1.500\r\n"))
     add("notes", _text(folder / "notes.txt", "3\toverfitting since step 2\n"))
 
@@ -161,6 +166,26 @@ def _videos(folder, pixels):
             for _ in range(4):
                 writer.write(frame)
         yield folder / f"clip{suffix}"
+    high_range = VideoInfo(40, 48, Fraction(10), matrix="bt2020nc", primaries="bt2020", transfer="smpte2084")
+    with VideoWriter(folder / "high_range.mp4", high_range) as writer:
+        writer.write(frame)
+    yield folder / "high_range.mp4"
+    yield from _edited_videos(folder)
+
+
+def _edited_videos(folder):
+    """Write videos of kinds that VideoWriter does not: a variable rate; subtitles, chapters and a cover."""
+    _text(folder / "subtitles.srt", "1\n00:00:00,000 --> 00:00:00,200\nHello\n\n")
+    _text(folder / "tags.txt", ";FFMETADATA1\ntitle=A title\ncomment=A comment\n"
+                               "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=One\n")
+    save_image(folder / "cover.png", np.full((16, 16, 3), 90, np.uint8), None)
+    inputs = [word for name in ("clip.mp4", "subtitles.srt", "cover.png", "tags.txt") for word in ("-i", folder / name)]
+    copied = [*inputs, "-map", "0", "-map", "1", "-map", "2", "-map_metadata", "3", "-c", "copy", "-c:s", "mov_text",
+              "-disposition:v:1", "attached_pic"]
+    delayed = ["-i", folder / "clip.mkv", "-c", "copy", "-bsf:v", "setts=ts=if(gte(N\\,2)\\,TS+700\\,TS)"]
+    for name, arguments in (("streams.mp4", copied), ("variable.mkv", delayed)):
+        subprocess.run(["ffmpeg", "-v", "error", "-y", *arguments, folder / name], check=True)
+        yield folder / name
 
 
 class Mutator:

@@ -80,7 +80,7 @@ def arithmetic():
     binary("power", positive, math.pow)
     binary("maximum", distinct, max)
     binary("minimum", distinct, min)
-    for exponent in (0, 1, 2, 3, -2, 0.5):
+    for exponent in (0, 1, 2, 3, 7, -2, 0.5):
         row("power", (positive(2, 3),), each(lambda a, p=exponent: a ** p), f"exponent_{exponent}", p=exponent)
     row("power", (-positive(2, 3),), each(lambda a: a ** 3), "negative_base", lambda x: F.power(x, 3))
     row("negative", (normal(2, 3),), each(lambda a: -a))
@@ -91,6 +91,11 @@ def arithmetic():
     row("clip", (distinct(3, 4),), each(lambda a: min(max(a, -0.7), 0.9)), low=-0.7, high=0.9)
     row("clip", (distinct(3, 4),), each(lambda a: max(a, -0.7)), "low_only", low=-0.7)
     row("clip", (distinct(3, 4),), each(lambda a: min(a, 0.9)), "high_only", high=0.9)
+    chosen = np.array([[True, False, True], [False, False, True]])
+    row("where", (normal(2, 3), normal(2, 3)), lambda x, y: np.array(
+        [[x[0, 0], y[0, 1], x[0, 2]], [y[1, 0], y[1, 1], x[1, 2]]]), function=lambda x, y: F.where(chosen, x, y))
+    row("where", (normal(3), normal(2, 1)), lambda x, y: np.array(
+        [[x[0], y[0, 0], x[2]], [y[1, 0], y[1, 0], x[2]]]), "broadcast", lambda x, y: F.where(chosen, x, y))
     row("matmul", (normal(2, 3), normal(3, 4)), D.matmul)
     row("matmul", (normal(3), normal(3, 4)), lambda x, w: D.matmul(x[None], w)[0], "row")
     row("matmul", (normal(2, 3), normal(3)), lambda x, w: D.matmul(x, w[:, None])[:, 0], "column")
@@ -148,6 +153,17 @@ def shapes():
         function=lambda *xs: F.concatenate(xs))
     row("concatenate", (normal(2, 1, 2), normal(2, 2, 2), normal(2, 1, 2)),
         lambda *xs: np.array([[*a, *b, *c] for a, b, c in zip(*xs)]), "axis", lambda *xs: F.concatenate(xs, axis=-2))
+    row("stack", (normal(2, 3), normal(2, 3)), lambda a, b: np.array([a, b]), function=lambda *xs: F.stack(xs))
+    row("stack", (normal(2, 3), normal(2, 3)), lambda a, b: np.array([[[*p] for p in zip(*z)] for z in zip(a, b)]),
+        "axis", lambda *xs: F.stack(xs, axis=-1))
+    row("split", (normal(5, 2),), lambda x: np.array([x[0] * x[2] + x[4], x[1] * x[3]]),
+        function=lambda x: (lambda a, b, c, *_: F.concatenate([a[:1] * b[:1] + c, a[1:] * b[1:]]))(*F.split(x, 2)))
+    row("split", (normal(2, 4),), lambda x: x[:, 1:2] * x[:, 2:],
+        "sizes", lambda x: F.split(x, [1, 0, 1, 2], axis=-1)[2] * F.split(x, [2, 2], axis=1)[1])
+    row("embedding", (normal(4, 3), np.array([[2, 0, 2], [1, 2, 2]])),
+        lambda w, i: np.array([[w[k] for k in z] for z in i]), function=lambda w, i: F.embedding(i, w), lists=False)
+    row("embedding", (normal(4, 3), np.array([3, 0, 1])), lambda w, i: np.array([w[3], w[0], w[1]]),
+        "distinct", lambda w, i: F.embedding(i, w), lists=False)
 
     def padded(x):
         y = np.full((1, 5, 6, 2), 0.5)
@@ -198,6 +214,12 @@ def resampling():
     row("max_pool2d", (distinct(2, 4, 5, 2),), lambda x: D.pool(x, np.max, (2, 2), (2, 2)), kernel_size=2)
     row("max_pool2d", (distinct(1, 5, 6, 2),), lambda x: D.pool(x, np.max, (3, 2), (1, 2)),
         "overlap", kernel_size=(3, 2), stride=(1, 2))
+    row("avg_pool2d", (normal(2, 4, 5, 2),), lambda x: D.pool(np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0))), np.mean,
+                                                              (3, 2), (2, 1)),
+        "padding", kernel_size=(3, 2), stride=(2, 1), padding=(1, 0))
+    row("max_pool2d", (distinct(2, 4, 5, 2) - 3,), lambda x: D.pool(
+        np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-9), np.max, (3, 3), (2, 2)),
+        "padding", kernel_size=3, stride=2, padding=1)
     row("pixel_shuffle", (normal(1, 2, 3, 8),), lambda x: D.pixel_shuffle(x, 2), factor=2)
     row("pixel_shuffle", (normal(2, 1, 2, 9),), lambda x: D.pixel_shuffle(x, 3), "factor_3", factor=3)
     row("upsample", (normal(2, 2, 3, 2),), lambda x: D.upsample_nearest(x, 2), factor=2)
@@ -218,6 +240,13 @@ def normalizations():
     row("instance_norm", (normal(2, 2, 3, 2),), lambda x: D.normalize(x, (1, 2), 1, 0))
     row("instance_norm", (normal(2, 3, 2, 3), weight, bias), lambda x, w, b: D.normalize(x, (1, 2), w, b, 0.1),
         "affine", eps=0.1)
+    row("layer_norm", (normal(4, 3),), lambda x: D.normalize(x, 1, 1, 0), shape=3)
+    row("layer_norm", (normal(2, 3, 2, 2), positive(2, 2), normal(2, 2)),
+        lambda x, w, b: D.normalize(x, (2, 3), w, b, 0.1), "affine", lambda x, w, b: F.layer_norm(x, (2, 2), w, b, 0.1))
+
+    row("layer_norm", (normal(2, 3, 4), positive(4), normal(4)), lambda x, w, b: D.normalize(x, -1, w, b),
+        function=lambda x, w, b: F.layer_norm(x, 4, w, b))
+    row("layer_norm", (normal(2, 3, 4),), lambda x: D.normalize(x, (1, 2), 1, 0, 0.1), "axes", shape=(3, 4), eps=0.1)
 
     def dropped(x):
         return x * (np.random.default_rng(5).random(x.shape) >= 0.3) / 0.7
@@ -234,6 +263,15 @@ def losses():
     row("mse_loss", (normal(2, 3), normal(2, 3)), lambda x, t: sum(((x - t) ** 2).reshape(-1).tolist()) / 6)
     row("binary_cross_entropy_with_logits", (normal(2, 3), unit(2, 3)), lambda x, t: np.mean(each(
         lambda a, c: -c * math.log(D.sigmoid(a)) - (1 - c) * math.log(1 - D.sigmoid(a)))(x, t)))
+    row("l1_loss", (distinct(2, 3), 3 + distinct(2, 3)), lambda x, t: abs(x - t), "none", reduction="none")
+    row("mse_loss", (normal(2, 3), normal(2, 3)), lambda x, t: sum(((x - t) ** 2).reshape(-1).tolist()), "sum",
+        reduction="sum")
+    row("binary_cross_entropy_with_logits", (normal(2, 3), unit(2, 3)), each(
+        lambda a, c: -c * math.log(D.sigmoid(a)) - (1 - c) * math.log(1 - D.sigmoid(a))), "none", reduction="none")
+    row("cross_entropy", (normal(2, 2, 3), np.array([[0, 2], [1, 1]])), lambda x, k: np.array(
+        [[D.cross_entropy(x[i, j], k[i, j]) for j in range(2)] for i in range(2)]), "none", reduction="none")
+    row("cross_entropy", (normal(3, 4), np.array([1, 3, 1])), lambda x, k: 3 * D.cross_entropy(x, k), "sum",
+        reduction="sum")
     row("cross_entropy", (normal(3, 4), np.array([1, 3, 1])), D.cross_entropy)
     row("cross_entropy", (normal(2, 2, 3), np.array([[0, 2], [1, 1]])), D.cross_entropy, "pixels")
     row("ssim", (unit(1, 5, 6, 2), unit(1, 5, 6, 2)), lambda x, y: D.ssim(x, y, 3, 0.9),

@@ -9,7 +9,7 @@ import nn
 from nn import functional as F, kernels
 from nn.functional.conv import Conv2dWeight
 from nn.kernels import cpu, plain
-from nn.kernels.cpu import convolution, pixel_packing, tiling, winograd
+from nn.kernels.cpu import convolution, pixel_packing, routes, tiling, winograd
 from tests.helpers import definitions as D
 
 KERNELS = [("plain", None), ("fast", 1), ("fast", 2), ("fast", 3), ("fast", 7)]  # 7: more chunks than images
@@ -158,14 +158,13 @@ WINOGRAD_SHAPES = {
 
 @pytest.fixture(params=[0, 10 ** 6], ids=["images", "products"])
 def winograd_split(request, two_threads, monkeypatch):
-    monkeypatch.setattr(winograd, "WEIGHT_BOUND_RATIO", request.param)
+    monkeypatch.setattr(routes, "WEIGHT_BOUND_RATIO", request.param)
 
 
 @pytest.fixture(params=WINOGRAD_SHAPES.values(), ids=WINOGRAD_SHAPES)
 def winograd_shape(request, winograd_split, monkeypatch):
-    for module, name in ((winograd, "MIN_MULTIPLICATIONS"), (winograd, "MIN_TILE_CHANNELS"),
-                         (convolution, "STRIP_CHANNELS")):
-        monkeypatch.setattr(module, name, 0)
+    for name in ("WINOGRAD_MULTIPLICATIONS", "WINOGRAD_TILE_CHANNELS", "STRIP_CHANNELS"):
+        monkeypatch.setattr(routes, name, 0)
     size, channels, padding = request.param
     return size, channels, (3, 3), (1, 1), padding
 
@@ -221,9 +220,8 @@ def test_winograd_is_used_only_if_faster(monkeypatch, size, weights, stride, use
     ((6, 8), (5, 5), (2, 1), (2, 2), False),
     ((6, 8), (4, 4), (2, 2), (2, 2), False)])
 def test_polyphase_equals_the_definition(monkeypatch, size, kernel, stride, padding, used):
-    for module, name in ((winograd, "MIN_MULTIPLICATIONS"), (winograd, "MIN_TILE_CHANNELS"),
-                         (convolution, "STRIP_CHANNELS"), (convolution, "POLYPHASE_PIXELS")):
-        monkeypatch.setattr(module, name, 0)
+    for name in ("WINOGRAD_MULTIPLICATIONS", "WINOGRAD_TILE_CHANNELS", "STRIP_CHANNELS", "POLYPHASE_PIXELS"):
+        monkeypatch.setattr(routes, name, 0)
     called = record_calls(monkeypatch, convolution, "_polyphase_filter")
     rng = np.random.default_rng(0)
     x, w, b = rng.standard_normal((4, *size, 3)), rng.standard_normal((*kernel, 3, 5)), rng.standard_normal(3)
@@ -242,6 +240,34 @@ def test_polyphase_is_used_for_large_maps_of_many_channels(monkeypatch, shape, u
     given = y, w, None, (2, 2), (2, 2), (2 * shape[1], 2 * shape[2])
     np.testing.assert_allclose(cpu.conv2d_transpose(*given), plain.conv2d_transpose(*given), rtol=1e-4, atol=1e-4)
     assert bool(called) == used
+
+
+def test_every_way_of_the_table_is_taken_and_gives_the_definition():
+    """At the first shape found for each way."""
+    rng, left = np.random.default_rng(0), {(op, route.way) for op, rows in routes.TABLE.items() for route in rows}
+    for k, stride, side, c, f in itertools.product((3, 5), (1, 2), (16, 8), (3, 64, 256), (64, 3, 256)):
+        padding, out = k // 2, (side + 2 * (k // 2) - k) // stride + 1
+        shapes, geometry = ((16, side, side, c), (k, k, c, f), (16, out, out, f)), ((stride,) * 2, (padding,) * 2)
+        shape = routes.Shape.of(*shapes, *geometry)
+        new = [op for op in routes.TABLE if (op, routes.choose(op, shape).way) in left]
+        if not new:
+            continue
+        left -= {(op, routes.choose(op, shape).way) for op in new}
+        x, w, y = (rng.standard_normal(each, np.float32) for each in shapes)
+        given = {"conv2d": (x, w, None, *geometry, None), "conv2d_weight": (x, y, *geometry, (k, k)),
+                 "conv2d_transpose": (y, w, None, *geometry, (side, side))}
+        for op in new:
+            expected = getattr(plain, op)(*given[op])
+            np.testing.assert_allclose(getattr(cpu, op)(*given[op]), expected, rtol=1e-3, atol=1e-3 * expected.std())
+    assert left == set()
+
+
+def test_routes_that_lead_to_others_end():
+    shape = routes.Shape.of((16, 32, 32, 32), (5, 5, 32, 64), (16, 16, 16, 64), (2, 2), (2, 2))
+    found = routes.follow("conv2d_transpose", shape)
+    assert [route.way for route, _ in found] == ["polyphase", "flipped", "winograd, images"]
+    assert found[-1][1] == routes.Shape(16, (16, 16), 64, (3, 3), 128, (16, 16), (1, 1), (1, 1))
+    assert all(each.multiplications() == 16 * 16 * 16 * 3 * 3 * 128 * 64 for _, each in found[1:])
 
 
 def test_each_shape_takes_the_expected_route(monkeypatch):
@@ -366,13 +392,17 @@ def test_any_memory_layout(name, channels):
 
 
 @both_kernels
-def test_empty_batch(name):
+@every_shape
+def test_empty_batch(name, shape):
+    (_, *size), *rest = shape
+    x, w, b, y, settings = make_arrays(((0, *size), *rest), np.float32)
     with nn.use_kernels(name):
-        x = nn.Tensor(np.zeros((0, 4, 4, 2), np.float32), requires_grad=True)
-        w = nn.Tensor(np.ones((3, 3, 2, 5), np.float32), requires_grad=True)
-        y = F.conv2d(x, w)
-        y.sum().backward()
-    assert y.shape == (0, 2, 2, 5) and x.grad.shape == x.shape and not w.grad.any() and w.grad.shape == w.shape
+        for op, first in ((F.conv2d, x), (F.conv_transpose2d, y)):
+            inputs = [nn.Tensor(a, requires_grad=True) for a in (first, w)]
+            out = op(*inputs, **settings)
+            out.backward(np.zeros(out.shape, np.float32))
+            assert len(out.data) == 0 and [t.grad.shape for t in inputs] == [first.shape, w.shape]
+            assert not inputs[1].grad.any()
 
 
 @pytest.mark.parametrize("shape", ["square", "many_to_few", "strided"])

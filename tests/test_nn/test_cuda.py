@@ -253,24 +253,6 @@ def test_optimizers_with_more_parameters_than_one_launch_takes(xp, name, launche
     assert launched == [name] * 3
 
 
-@pytest.mark.parametrize("contiguous", [True, False])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_skip_flag_on_the_device_skips_the_update(xp, name, contiguous):
-    count, settings = OPTIMIZERS[name]
-    start = lists(count, (300, 9000))
-    for flag, skipped in ((0.0, False), (1.0, True), (np.nan, True)):
-        there = [[xp.asarray(np.repeat(a, 2))[::2] for a in arrays] for arrays in start]
-        if contiguous:
-            there = [[xp.ascontiguousarray(a) for a in arrays] for arrays in there]
-        getattr(cuda, name)(*there, *settings, xp.asarray(np.float32(flag)))
-        changed = [not np.array_equal(a.get(), b)
-                   for arrays, before in zip(there, start) for a, b in zip(arrays, before)]
-        if skipped:
-            assert changed == [False] * len(changed)
-        else:
-            assert changed == [k in (0, *range(2, count)) for k in range(count) for _ in "ab"]
-
-
 @pytest.mark.parametrize("sizes", [(1,), (3, 8192, 8193, 255), (70_000, 1), tuple(range(1, 150))])
 def test_sum_squares(xp, sizes, launched):
     arrays = [np.random.default_rng(k).standard_normal(size).astype(np.float32) for k, size in enumerate(sizes)]

@@ -4,7 +4,7 @@ import pytest
 
 import nn
 from nn import functional as F
-from nn.tensor import Function
+from nn.function import Function
 
 
 class Product(Function):
@@ -140,6 +140,7 @@ def test_the_message_names_input_index_got_and_expected():
     assert " ".join(words[:9]) == "gradcheck gradient of input 1 at index (1, 2)"
     assert float(words[words.index("got") + 1]) == pytest.approx(got, rel=1e-6)
     assert float(words[words.index("expected") + 1]) == pytest.approx(expected, rel=1e-6)
+    assert "times random upstream gradients" in str(caught.value)
     with pytest.raises(AssertionError, match="input 1 at a random direction: got .*, expected "):
         nn.gradcheck(WrongSign.apply, [X, W], elements=False)
 
@@ -152,8 +153,9 @@ def test_which_inputs_are_checked():
     assert nn.gradcheck(lambda x, rows: x[rows], [X, np.array([1, 1, 0])], order=2)
     with pytest.raises(ValueError, match="at least one floating-point input"):
         nn.gradcheck(lambda x: x, [np.arange(3)])
-    with pytest.raises(ValueError, match="order"):
-        nn.gradcheck(F.exp, X, order=3)
+    for order in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"order should be .* at least 1, got {order}"):
+            nn.gradcheck(F.exp, X, order=order)
 
 
 def test_computation_is_in_float64_and_inputs_do_not_change():
@@ -177,3 +179,105 @@ def test_rtol_atol_and_eps_are_used():
     assert nn.gradcheck(SlightlyWrong.apply, X, rtol=2e-3)
     assert nn.gradcheck(SlightlyWrong.apply, X, rtol=0, atol=1)
     assert nn.gradcheck(lambda x: F.sum(x * x), X, eps=1e-3)
+
+
+class Cube(Function):
+    """y = x ** 3 with correct first and second derivatives, and none beyond."""
+
+    def forward(self, x):
+        self.save_for_backward(x)
+        return x * x * x
+
+    def backward(self, gy):
+        (x,) = self.saved
+        return gy * SquareOnce.apply(x) * 3
+
+
+class SquareOnce(Function):
+    """y = x ** 2 with a correct derivative in which x is a constant."""
+
+    def forward(self, x):
+        self.x = x
+        return x * x
+
+    def backward(self, gy):
+        return gy * (2 * self.x)
+
+
+def test_any_order_is_checked():
+    assert nn.gradcheck(lambda x, w: F.tanh(x * w), [X[:1, :2], W[:1, :2]], order=4)
+    assert nn.gradcheck(Cube.apply, X, order=2)
+    with pytest.raises(AssertionError, match="gradient of order 3 of input 0 at index"):
+        nn.gradcheck(Cube.apply, X, order=3)
+
+
+def test_a_second_gradient_by_the_upstream_gradient_is_named():
+    class Squared(Product):
+        """Not linear in the upstream gradient: right where that is 1 alone."""
+
+        def backward(self, gy):
+            gx, gw = super().backward(gy)
+            return gx + (gx - gx.detach() if isinstance(gx, nn.Tensor) else 0), gw
+    with pytest.raises(AssertionError, match="second gradient of .* at "):
+        nn.gradcheck(Squared.apply, [X, W], order=2)
+
+
+@pytest.mark.parametrize("function, inputs", [
+    (F.relu, [np.zeros((2, 3))]), (F.leaky_relu, [np.zeros(2)]), (lambda x: F.clip(x, 0, 1), [np.zeros((2, 3))]),
+    (F.max, [np.zeros((2, 3))]), (lambda x: F.max(x, 1), [np.array([[1.0, 1, 1], [2, 0, 1]])])])
+def test_at_kinks_the_check_says_that_it_cannot_judge(function, inputs):
+    with pytest.warns(RuntimeWarning, match=r"cannot judge \d+ gradients at kinks, the first: .* of input 0 at index"):
+        assert nn.gradcheck(function, inputs)
+
+
+class BothOfATie(Function):
+    """The maximum of a row, whose equal elements all get the whole gradient."""
+
+    def forward(self, x):
+        self.largest = x == x.max(axis=-1, keepdims=True)
+        return x.max(axis=-1)
+
+    def backward(self, gy):
+        return gy.reshape(-1, 1) * self.largest
+
+
+class SteepAtZero(Function):
+    """relu whose gradient at 0 is 5: not between the derivatives on both sides."""
+
+    def forward(self, x):
+        self.gain = np.where(x == 0, 5.0, x > 0)
+        return np.maximum(x, 0)
+
+    def backward(self, gy):
+        return gy * self.gain
+
+
+@pytest.mark.parametrize("op, x", [(BothOfATie, np.array([[1.0, 1, 0]])), (SteepAtZero, np.array([-1.0, 0, 1]))])
+def test_wrong_gradients_at_kinks_are_rejected(op, x):
+    with pytest.raises(AssertionError, match="gradient of input 0 at"):
+        nn.gradcheck(op.apply, x)
+
+
+@pytest.mark.parametrize("function, x", [
+    (lambda x: x * x, X * 1e8), (F.sum, X * 1e8), (lambda x: x ** 5, X * 100), (F.log, abs(X) * 1e-8),
+    (F.sqrt, abs(X) * 1e-8), (lambda x: 1.0 / x, abs(X) * 1e-3), (lambda x: x * x, [[1.0, 2.0]]),
+    (lambda x: x * x, [np.zeros((0, 3))]),
+    (lambda x: nn.Conv2d(2, 3, 3)(x), [np.cos(np.arange(50.0)).reshape(1, 5, 5, 2)]),
+    (lambda x: F.dropout(x, 0.5), X), (nn.BatchNorm2d(3), X.reshape(2, 1, 1, 3))])
+def test_no_false_alarms(function, x):
+    assert nn.gradcheck(function, x)
+
+
+def test_a_gradient_that_depends_on_the_number_of_calls_is_rejected():
+    class Counting(Square):
+        calls = 0
+
+        def backward(self, gy):
+            Counting.calls += 1
+            (x,) = self.saved
+            return gy * x * (2 if Counting.calls == 1 else 3)
+    with pytest.raises(AssertionError, match="gradient of input 0 changes from call to call"):
+        nn.gradcheck(Counting.apply, X)
+    noise = np.random.default_rng(0)
+    with pytest.raises(AssertionError, match="outputs change from call to call"):
+        nn.gradcheck(lambda x: x * noise.random(x.shape), X)

@@ -1,4 +1,7 @@
 """Layers and modules: shapes, names, saving and loading, training and evaluation mode."""
+import collections
+import types
+
 import numpy as np
 import pytest
 
@@ -21,7 +24,9 @@ LAYERS = [
     (nn.InstanceNorm2d(8, affine=True), IMAGE, {"weight": (8,), "bias": (8,)}),
     (nn.Dropout(0.3), IMAGE, {}), (nn.PixelShuffle(2), (2, 8, 12, 2), {}), (nn.Upsample(2), (2, 8, 12, 8), {}),
     (nn.Upsample(3, "bilinear"), (2, 12, 18, 8), {}), (nn.AvgPool2d(2), (2, 2, 3, 8), {}),
-    (nn.MaxPool2d((2, 3), stride=1), (2, 3, 4, 8), {}), (nn.Flatten(), (2, 192), {}),
+    (nn.MaxPool2d((2, 3), stride=1), (2, 3, 4, 8), {}), (nn.MaxPool2d(3, 2, padding=1), (2, 2, 3, 8), {}),
+    (nn.AvgPool2d((4, 2), padding=(2, 1)), (2, 2, 4, 8), {}), (nn.Flatten(), (2, 192), {}),
+    (nn.LayerNorm(8), IMAGE, {"weight": (8,), "bias": (8,)}), (nn.LayerNorm((6, 8), affine=False), IMAGE, {}),
 ]
 ACTIVATIONS = [
     (nn.ReLU(), F.relu), (nn.LeakyReLU(0.2), lambda x: F.leaky_relu(x, 0.2)), (nn.LeakyReLU(), F.leaky_relu),
@@ -40,6 +45,13 @@ class Block(nn.Module):
         self.steps = nn.Sequential(nn.Linear(2, 2), F.relu, nn.Linear(2, 2))
         self.gain = nn.Parameter(np.ones(2, np.float32))
         self.again = self.convs[0]
+
+
+class Grouped(nn.Module):
+    """Submodules in dictionaries."""
+
+    def __init__(self):
+        self.parts = {"down": nn.Linear(2, 3), "up": [nn.Linear(3, 2), {1: nn.BatchNorm2d(2)}]}
 
 
 class Model(nn.Module):
@@ -120,6 +132,40 @@ def test_names_follow_attributes():
     assert len(model.parameters()) == len(set(model.parameters())) == 12
     assert list(nn.Sequential(nn.Linear(1, 1), F.relu, nn.Linear(1, 1)).state_dict()) == [
         "0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_dictionaries_of_modules_are_trained_saved_and_switched():
+    model = Grouped()
+    assert list(model.state_dict()) == [
+        "parts.down.weight", "parts.down.bias", "parts.up.0.weight", "parts.up.0.bias", "parts.up.1.1.weight",
+        "parts.up.1.1.bias", "parts.up.1.1.running_mean", "parts.up.1.1.running_var"]
+    assert [p.name for p in model.parameters()] == [name for name, _ in model.named_parameters()]
+    assert not model.eval().parts["up"][1][1].training
+
+
+def test_a_list_or_dictionary_that_grows_has_full_names():
+    model = Model()
+    model.heads, model.named = [], {}
+    model.heads.append(nn.Linear(1, 2))
+    model.named["late"] = nn.Linear(2, 1)
+    model.encoder.convs.append(nn.Conv2d(2, 2, 1))
+    optimizer = nn.optim.SGD(model.parameters(), 0.1)
+    assert [p.name for p in optimizer.params] == [name for name, _ in model.named_parameters()]
+    assert model.heads[0].weight.name == "heads.0.weight" and model.named["late"].bias.name == "named.late.bias"
+    model.encoder.parameters()
+    assert model.encoder.convs[2].weight.name == "encoder.convs.2.weight"
+
+
+@pytest.mark.parametrize("hold", [set, frozenset, collections.deque, collections.UserList,
+                                  lambda layers: types.MappingProxyType(dict(enumerate(layers))),
+                                  lambda layers: dict(enumerate(layers)).values()])
+def test_other_containers_of_modules_are_refused(hold):
+    model, layer = nn.Module(), nn.Linear(1, 1)
+    for value in (hold([layer]), [hold([layer])], {"a": hold([layer.weight])}):
+        with pytest.raises(TypeError, match=r"a \w+ of modules .* use a list, a tuple or a dictionary"):
+            model.layers = value
+    model.seen = hold([1, "two"])
+    assert not hasattr(model, "layers") and model.parameters() == []
 
 
 def test_state_dict_and_load_state_dict_copy():
@@ -229,6 +275,39 @@ def test_flatten_accepts_arrays_and_tensors():
     assert nn.Flatten()(image()).shape == nn.Flatten()(nn.Tensor(image())).shape == (2, 192)
 
 
+def test_empty_batches_pass_through_every_layer():
+    for layer, shape, _ in LAYERS:
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None:
+            continue  # an empty batch has no statistics
+        x = nn.Tensor(np.zeros((0, *IMAGE[1:]), np.float32), requires_grad=True)
+        y = layer.eval()(x)
+        layer.train()
+        assert y.shape == (0, *shape[1:]), type(layer).__name__
+        y.sum().backward()
+        assert x.grad.shape == x.shape
+
+
+def test_embedding_returns_rows():
+    layer = nn.Embedding(5, 3)
+    index = np.array([[0, 4], [4, 1]])
+    np.testing.assert_array_equal(layer(index).data, layer.weight.data[index])
+    layer(nn.Tensor(index)).sum().backward()
+    assert layer.weight.grad[:, 0].tolist() == [1, 1, 0, 0, 2] and abs(layer.weight.data).max() < 5
+    with pytest.raises(ValueError, match="embedding: expected indices from 0 to 4, got -1 to 5"):
+        layer([-1, 5])
+    with pytest.raises(ValueError, match="embedding: expected integers"):
+        layer([0.5])
+
+
+def test_dropout_of_everything_and_of_more_than_that():
+    x = nn.Tensor(image(), requires_grad=True)
+    y = nn.Dropout(1.0)(x)
+    y.sum().backward()
+    assert not y.data.any() and not x.grad.any() and np.isfinite(y.data).all()
+    with pytest.raises(ValueError, match="Dropout: expected a probability from 0 to 1, got 3"):
+        nn.Dropout(3)
+
+
 def test_modules_move_between_devices(monkeypatch):
     module = FakeCupy()
     monkeypatch.setitem(backend.ARRAY_MODULES, FakeArray, module)
@@ -251,3 +330,4 @@ def test_modules_move_between_devices(monkeypatch):
 def test_repr_shows_the_submodules():
     text = repr(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
     assert "Linear(weight (2, 3), bias (3,))" in text and "ReLU()" in text
+    assert "0: relu" in repr(nn.Sequential(F.relu))

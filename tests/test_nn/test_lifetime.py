@@ -8,7 +8,7 @@ import pytest
 
 import nn
 from nn import functional as F
-from nn.tensor import Function
+from nn.function import Function
 
 
 def leaf(*values):

@@ -7,6 +7,7 @@ import pytest
 
 import nn
 import nn.functional as F
+from nn.kernels.__main__ import main as routes_of_a_network
 
 
 class Slow(nn.Function):
@@ -65,6 +66,29 @@ def test_multiplications_of_a_transposed_convolution_and_its_gradients():
     cost = found.costs["ConvTranspose2d"]
     assert cost.forward_multiplications == 2 * 6 * 6 * 5 * 5 * 3 * 4
     assert cost.backward_multiplications == 2 * cost.forward_multiplications
+
+
+def test_routes_of_all_convolutions_within_backward_too():
+    net = nn.Sequential(nn.Conv2d(3, 64, 5, stride=2, padding=2), nn.ConvTranspose2d(64, 3, 2, stride=2))
+    x = nn.Tensor(np.ones((2, 8, 8, 3), np.float32), requires_grad=True)
+    with nn.profile() as found:
+        for _ in range(3):
+            net(x).sum().backward()
+    lines = found.routes(3)
+    rows = [line.split() for line in lines[1:lines.index("")]]
+    assert [row[:5] for row in rows] == [
+        ["conv2d", "2,8,8,3", "5,5,3,64", "2,2", "1"], ["conv2d_transpose", "2,8,8,3", "2,2,3,64", "2,2", "1"],
+        ["conv2d", "2,8,8,3", "2,2,3,64", "2,2", "1"], ["conv2d_weight", "2,8,8,3", "2,2,3,64", "2,2", "1"],
+        ["conv2d_transpose", "2,8,8,3", "5,5,3,64", "2,2", "1"], ["conv2d_weight", "2,8,8,3", "5,5,3,64", "2,2", "1"]]
+    assert all(float(row[5]) > 0 for row in rows)
+    assert rows[1][7:] == "col2im (4 pixels as one)".split() and rows[0][7:] == ["strips"]
+    assert [line.split(":")[0] for line in lines[lines.index("") + 1:]] == ["strips", "col2im", "im2col"]
+
+
+def test_command_line_prints_the_ways_of_a_network(capsys):
+    routes_of_a_network(["--size", "16", "--width", "4", "--batch", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines[1:lines.index("")]) == 26 and lines[1].split()[:3] == ["conv2d", "2,16,16,3", "5,5,3,4"]
 
 
 def test_an_op_called_by_an_op_counts_as_part_of_it():

@@ -1,4 +1,5 @@
 """Tensors: gradients and their memory, nn.grad and second derivatives, operators and dtypes."""
+import sys
 import threading
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 
 import nn
 from nn import functional as F
-from nn.tensor import Function, Parameter
+from nn.function import Function
+from nn.tensor import Parameter
 
 
 def leaf(*values, dtype=np.float64):
@@ -146,6 +148,53 @@ def test_a_gradient_of_none_from_an_op_counts_as_zero():
     assert second.data.tolist() == [0, 0]
 
 
+def second_derivative(function, *values):
+    """Return the derivative by the first value of the sum of the first derivative by it."""
+    inputs = [nn.Tensor(np.array(v), requires_grad=True) for v in values]
+    (first,) = nn.grad(function(*inputs).sum(), inputs[0], create_graph=True)
+    return nn.grad(first.sum(), inputs[0], allow_unused=True)[0] if first.requires_grad else None
+
+
+@pytest.mark.parametrize("function, expected", [
+    (lambda x: x * x.detach(), None), (lambda x: x.detach() * x, None), (lambda x: x * x.data, None),
+    (lambda x: x / x.detach() * x, [2 / 2, 2 / 3]), (lambda x: x ** 3 * x.detach(), [6 * 4, 6 * 9]),
+    (lambda x: x ** x.detach(), [2, 6 * 3]), (lambda x: x * nn.Tensor(x.data), None),
+    (lambda x: x.detach().reshape(1, 2) @ x.reshape(2, 1), None),
+    (lambda x: F.conv2d(x.reshape(1, 1, 1, 2), x.detach().reshape(1, 1, 2, 1)), None)])
+def test_an_array_that_enters_an_op_twice_is_told_by_its_position(function, expected):
+    second = second_derivative(function, [2.0, 3.0])
+    if expected is None:
+        assert second is None
+    else:
+        np.testing.assert_allclose(second.data, expected)
+
+
+def test_two_leaves_on_one_array():
+    array = np.array([2.0, 3.0])
+    x, y = nn.Tensor(array, requires_grad=True), nn.Tensor(array, requires_grad=True)
+    (first,) = nn.grad((x * y).sum(), x, create_graph=True)
+    by_x, by_y = nn.grad(first.sum(), [x, y], allow_unused=True)
+    assert by_x is None and by_y.data.tolist() == [1, 1]
+    z = (x * y).sum()
+    y.data = y.data + 1
+    with pytest.raises(RuntimeError, match="Multiply: a leaf Tensor of shape .* was overwritten"):
+        z.backward()
+
+
+def test_concatenate_of_many_inputs_takes_linear_time():
+    """Counted, not timed: each input costs the same number of calls to find what shares its memory."""
+    def calls(count):
+        leaves, seen = [leaf(1.0) for _ in range(count)], []
+        y = F.concatenate(leaves).sum()
+        sys.setprofile(lambda frame, event, arg: seen.append(1))
+        try:
+            y.backward()
+        finally:
+            sys.setprofile(None)
+        return len(seen)
+    assert calls(400) < 2.2 * calls(200)
+
+
 def test_gradient_penalty_reaches_the_weights():
     x, w = leaf(1.0, 2.0), leaf(0.5, 3.0)
     (gradient,) = nn.grad((x * x * w).sum(), x, create_graph=True)
@@ -188,10 +237,140 @@ def test_a_float64_image_through_float32_layers():
     assert y.dtype == np.float64
     y.sum().backward()
     assert x.grad.dtype == np.float64 and layer.weight.grad.dtype == layer.bias.grad.dtype == np.float32
-    small = nn.Tensor(np.ones(3, np.float16), requires_grad=True)
-    (small * leaf(1.0, 2.0, 3.0, dtype=np.float32)).sum().backward()
-    assert small.grad.dtype == np.float16
+    single = leaf(1.0, 1.0, 1.0, dtype=np.float32)
+    (single * leaf(1.0, 2.0, 3.0)).sum().backward()
+    assert single.grad.dtype == np.float32 and single.grad.tolist() == [1, 2, 3]
     assert (nn.Tensor(np.ones(2, np.uint8)) * leaf(1, 2, dtype=np.float32)).dtype == np.float32
+
+
+class Broken(Function):
+    """Raises, or returns what it should not, as told."""
+
+    def forward(self, x, result, error):
+        self.error = error
+        if error == "forward":
+            raise KeyError("weights")
+        return result
+
+    def backward(self, gy):
+        if self.error == "backward":
+            raise IndexError("out of reach")
+        return self.error
+
+
+@pytest.mark.parametrize("result, got", [
+    (None, "NoneType"), ((np.ones(2), np.ones(2)), "tuple"), ([1.0, 2.0], "list"), (nn.Tensor([1.0]), "Tensor")])
+@pytest.mark.parametrize("x", [np.ones(2), leaf(1.0, 2.0)])
+def test_a_forward_that_returns_no_array_is_an_error_that_names_the_op(x, result, got):
+    with pytest.raises(TypeError, match=f"Broken: forward should return one array, got {got}"):
+        Broken.apply(x, result=result, error=None)
+
+
+def test_an_error_in_a_function_names_it():
+    with pytest.raises(KeyError, match="Broken.*weights"):
+        Broken.apply(leaf(1.0), result=None, error="forward")
+    with pytest.raises(IndexError, match="backward of Broken: out of reach"):
+        Broken.apply(leaf(1.0), result=np.ones(1), error="backward").backward()
+    with pytest.raises(TypeError, match="backward of Broken: expected an array, .* got str"):
+        Broken.apply(leaf(1.0), result=np.ones(1), error="nothing").backward()
+
+
+class Swish(Function):
+    """y = x * w, which saves more where gradients are needed."""
+
+    def forward(self, x, w):
+        self.seen = self.needs_input_grad
+        return x * w
+
+    def backward(self, gy):
+        return None, None
+
+
+def test_forward_knows_which_gradients_are_needed():
+    x, frozen = leaf(1.0), nn.Tensor(np.ones(1))
+    assert Swish.apply(frozen, x).creator.seen == (False, True)
+    kept = []
+    Swish.forward, forward = lambda self, *xs: kept.append(self.needs_input_grad) or forward(self, *xs), Swish.forward
+    try:
+        Swish.apply(np.ones(1), frozen)
+        with nn.no_grad():
+            Swish.apply(x, x)
+    finally:
+        Swish.forward = forward
+    assert kept == [(False, False), (False, False)]
+
+
+def test_broadcasting_is_undone_for_every_function():
+    """backward() returns gradients in the larger shape."""
+    class Sum(Function):
+        def forward(self, x, b):
+            return x + b
+
+        def backward(self, gy):
+            return gy, gy
+    nn.gradcheck(Sum.apply, [np.ones((2, 3, 4)), np.ones((3, 1))], order=2)
+    nn.gradcheck(Sum.apply, [np.ones(()), np.ones((2, 1))], order=2)
+
+
+@pytest.mark.parametrize("other", [2, 2.0, np.array([2.0, 1.0]), nn.Tensor([2.0, 1.0]), [2.0, 1.0]])
+def test_comparisons_give_arrays_of_booleans(other):
+    x, value = leaf(1.0, 2.0), np.array([2.0, 1.0]) if np.size(other) == 2 or isinstance(other, nn.Tensor) else 2
+    array = np.array([1.0, 2.0])
+    for got, expected in [(x == other, array == value), (x != other, array != value), (x < other, array < value),
+                          (x <= other, array <= value), (x > other, array > value), (x >= other, array >= value),
+                          (other == x, array == value), (other > x, value > array)]:
+        assert type(got) is np.ndarray and got.dtype == bool and got.tolist() == expected.tolist()
+    assert (leaf(1.0).sum() == 1.0) and type(leaf(1.0).sum() == 1.0) is np.ndarray
+    assert {x: 1}[x] == 1 and hash(x) != hash(leaf(1.0, 2.0))
+
+
+def test_a_tensor_of_one_number_is_a_number():
+    x = leaf(2.625)
+    assert float(x) == 2.625 and int(x) == 2 and f"{x:.2f}" == "2.62" and f"{x.sum():6.1f}" == "   2.6"
+    assert bool(x) and not leaf(0.0) and f"{leaf(1.0)}" == str(leaf(1.0)) and int(nn.Tensor(3)) == 3
+    for convert in (float, int, bool, "{:.2f}".format):
+        with pytest.raises(ValueError):
+            convert(leaf(1.0, 2.0))
+
+
+def test_numpy_sees_the_array():
+    x = leaf(1.0, 2.0)
+    assert np.asarray(x) is x.data and np.array(x) is not x.data and np.asarray(x, np.float32).dtype == np.float32
+    assert np.asarray([1, 2])[x.data > 1].tolist() == [2]
+
+
+def test_transposed_and_flattened():
+    x = leaf([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    assert x.T.shape == (3, 2) and x.T.data.tolist() == x.data.T.tolist() and x.flatten().shape == (6,)
+    (x.T[0] * 2).sum().backward()
+    assert x.grad.tolist() == [[2, 0, 0], [2, 0, 0]]
+    assert nn.Tensor(np.zeros((0, 3))).flatten().shape == (0,) and leaf(1.0).sum().flatten().shape == (1,)
+
+
+def test_float16_and_other_dtypes_are_refused_and_say_what_to_do():
+    half = np.ones((2, 2), np.float16)
+    x = leaf([1.0, 2.0], dtype=np.float32)
+    for call in (lambda: nn.Tensor(half), lambda: nn.Parameter(half), lambda: F.exp(half), lambda: x * half,
+                 lambda: F.linear(half, half), lambda: nn.Linear(2, 3)(half), lambda: setattr(x, "data", half),
+                 lambda: F.mse_loss(half, half), lambda: half @ x.T, lambda: nn.Tensor(half.astype(np.complex64))):
+        with pytest.raises(TypeError, match=r"(float16|complex64) is not supported; convert first: .*astype"):
+            call()
+
+
+def test_byte_swapped_arrays_are_converted():
+    x = nn.Tensor(np.array([1.0, 2.0], ">f4"), requires_grad=True)
+    (x * np.array([3.0, 4.0], ">f4")).sum().backward()
+    assert x.dtype == np.float32 and x.dtype.isnative and x.grad.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("value, got", [
+    (None, "NoneType"), ([None, 1.0], "list"), ("1.5", "str"), ([[1], [1, 2]], "list"), ({}, "dict")])
+def test_what_is_no_array_is_refused(value, got):
+    for call in (nn.Tensor, F.sum):
+        with pytest.raises(TypeError, match=f"expected an array, a number or a list of numbers, got {got}"):
+            call(value)
+    with pytest.raises(TypeError, match="got a list of Tensors; join them by F.stack"):
+        nn.Tensor([leaf(1.0), leaf(2.0)])
 
 
 class WrongShape(Function):

@@ -8,7 +8,7 @@ im2col gathers the pixels that each output needs into a row; col2im is its adjoi
     conv2d_weight    w = im2col(x).T @ y
     conv2d_transpose x = col2im(y @ w.T)            col2im adds each patch where im2col gathered it
 
-What makes it fast:
+What makes it fast (routes.py says which shape takes which way):
 
     NHWC            A row of the kernel, kw*C numbers, is one contiguous run of x: gathering copies
                     long runs.
@@ -34,68 +34,59 @@ import functools
 
 import numpy
 
-from nn.kernels.cpu import blocked_matmul, parallel, pixel_packing, tiling, winograd
-from nn.kernels.cpu.shuffle import pixel_shuffle
-
-STRIP_CHANNELS = 32  # channels of the thinner side up to which strips for short rows are faster than Winograd
-POLYPHASE_PIXELS = 16  # pixels of y for each channel of x from which polyphase is faster
+from nn.kernels.cpu import blocked_matmul, parallel, pixel_packing, routes, tiling, winograd
+from nn.kernels.cpu.routes import Shape
+from nn.kernels.cpu.resample import pixel_shuffle
 
 
 def conv2d(x, w, b, stride, padding, negative_slope):
     """As plain.conv2d."""
     size = tuple((length + 2 * p - k) // s + 1 for length, p, k, s in zip(x.shape[1:3], padding, w.shape, stride))
+    shape = Shape.of(x.shape, w.shape, (len(x), *size), stride, padding)
     epilogue = functools.partial(_epilogue, bias=_tile_bias(b, size[1]), negative_slope=negative_slope)
-    if (winograd.is_faster(w.shape, stride, (len(x), *size))
-            and not (min(w.shape[2:]) <= STRIP_CHANNELS and _is_short_row(w, size[1]))):
-        return winograd.conv2d(x, w, padding, epilogue)
-    if _is_scatter_faster(w.shape, stride, padding):
-        return _conv_by_scatter(x, _flipped(w), stride, _flipped_padding(w.shape, padding), size, epilogue)
-    return _conv_by_gather(x, w, stride, padding, size, epilogue)
+    route = routes.choose("conv2d", shape)
+    if route.way in (routes.PRODUCTS, routes.IMAGES):
+        return winograd.conv2d(x, w, shape, epilogue, route.way == routes.PRODUCTS)
+    if route.way == "adjoint":
+        return _conv_by_scatter(x, _flipped(w), shape.flipped(), route.pixels(shape), epilogue)
+    return _conv_by_gather(x, w, shape, route.pixels(shape), epilogue, route.way == "strips")
 
 
 def conv2d_transpose(y, w, b, stride, padding, size):
     """As plain.conv2d_transpose."""
-    if stride == (1, 1) and w.shape[3] < 4 * w.shape[2] and _always_overlaps(w.shape, padding):
-        return conv2d(y, _flipped(w), b, stride, _flipped_padding(w.shape, padding), None)
+    shape = Shape.of((len(y), *size), w.shape, y.shape, stride, padding)
+    route = routes.choose("conv2d_transpose", shape)
+    if route.way == "flipped":
+        return conv2d(y, _flipped(w), b, stride, shape.flipped().padding, None)
     epilogue = functools.partial(_epilogue, bias=_tile_bias(b, size[1]), negative_slope=None)
-    if _is_polyphase_faster(w.shape, stride, padding, size, y.shape):
+    if route.way == "polyphase":
         x = pixel_shuffle(conv2d_transpose(y, _polyphase_filter(w), None, (1, 1), (1, 1), y.shape[1:3]), 2)
         epilogue(x)
         return x
-    return _conv_by_scatter(y, w, stride, padding, size, epilogue)
+    return _conv_by_scatter(y, w, shape, route.pixels(shape), epilogue)
 
 
 def conv2d_weight(x, y, stride, padding, size):
     """As plain.conv2d_weight."""
-    shape = *size, x.shape[3], y.shape[3]
-    if winograd.is_faster(shape, stride, y.shape[:3]):
-        return winograd.conv2d_weight(x, y, padding)
-    if _is_scatter_faster(shape, stride, padding):
-        return numpy.ascontiguousarray(_flipped(conv2d_weight(y, x, stride, _flipped_padding(shape, padding), size)))
-    (n, oh, ow, f), (kh, kw, c, _) = y.shape, shape
-    pack = pixel_packing.pixels_per_block(c, f, kw, ow)
-    y = y.reshape(n, oh, ow // pack, pack * f)
-    kernel_size = kh, pixel_packing.widened_width(kw, pack, stride[1])
+    shape = Shape.of(x.shape, (*size, x.shape[3], y.shape[3]), y.shape, stride, padding)
+    route = routes.choose("conv2d_weight", shape)
+    if route.way in (routes.PRODUCTS, routes.IMAGES):
+        return winograd.conv2d_weight(x, y, shape, route.way == routes.PRODUCTS)
+    if route.way == "exchanged":
+        return numpy.ascontiguousarray(_flipped(conv2d_weight(y, x, stride, shape.flipped().padding, size)))
+    pack = route.pixels(shape)
+    packed, (kw, stride) = shape.packed(pack), (size[1], stride[1])
+    (n, _, c, (kh, width), f, out, _, _) = packed
+    y = y.reshape(n, *out, f)
 
     def work(chunk):
-        columns = im2col(x[chunk], kernel_size, (stride[0], pack * stride[1]), padding, y.shape[1:3])
-        return blocked_matmul.matmul_tn(columns, y[chunk].reshape(-1, pack * f))
+        columns = im2col(x[chunk], packed.kernel, packed.stride, padding, out)
+        return blocked_matmul.matmul_tn(columns, y[chunk].reshape(-1, f))
 
-    patch = kh * kernel_size[1] * c * x.itemsize
-    sums = parallel.run(work, tiling.chunks(n, oh * y.shape[2] * patch, patch * pack * f))
-    total = tiling.sum_in_order(sums).reshape(*kernel_size, c, pack * f)
-    return pixel_packing.widen_kernel_adjoint(total, kw, pack, stride[1])
-
-
-def _always_overlaps(weight_shape, padding):
-    """Return whether the kernel overlaps the image at every position."""
-    return all(k > p for k, p in zip(weight_shape, padding))
-
-
-def _is_scatter_faster(weight_shape, stride, padding):
-    """Return whether a convolution is faster as the adjoint of a convolution of y."""
-    kh, kw, c, f = weight_shape
-    return stride == (1, 1) and 4 * f <= c and kh * kw > 1 and _always_overlaps(weight_shape, padding)
+    patch = kh * width * c * x.itemsize
+    sums = parallel.run(work, tiling.chunks(n, out[0] * out[1] * patch, patch * f))
+    total = tiling.sum_in_order(sums).reshape(kh, width, c, f)
+    return pixel_packing.widen_kernel_adjoint(total, kw, pack, stride)
 
 
 def _flipped(w):
@@ -103,18 +94,14 @@ def _flipped(w):
     return w[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
-def _flipped_padding(weight_shape, padding):
-    return weight_shape[0] - 1 - padding[0], weight_shape[1] - 1 - padding[1]
+def _conv_by_gather(x, w, shape, pack, epilogue, by_strips):
+    """Convolve by im2col. epilogue(chunk of y) is called while that chunk is in the cache.
 
-
-def _conv_by_gather(x, w, stride, padding, size, epilogue):
-    """Convolve by im2col. epilogue(chunk of y) is called while that chunk is in the cache."""
-    (n, _, _, c), (oh, ow), f = x.shape, size, w.shape[3]
-    pack = pixel_packing.pixels_per_block(c, f, w.shape[1], ow)
-    w = pixel_packing.widen_kernel(w, pack, stride[1])
-    (kh, kw), stride, ow = w.shape[:2], (stride[0], pack * stride[1]), ow // pack
-    y, matrix = numpy.empty((n, oh, ow, pack * f), x.dtype), w.reshape(-1, pack * f)
-    by_strips = kh > 1 and _is_short_row(w, ow)
+    pack: neighboring pixels of y that are computed as one
+    """
+    w = pixel_packing.widen_kernel(w, pack, shape.stride[1])
+    n, _, c, (kh, kw), f, (oh, ow), stride, padding = shape.packed(pack)
+    y, matrix = numpy.empty((n, oh, ow, f), x.dtype), w.reshape(-1, f)
 
     def work(band):
         images, rows = band
@@ -124,35 +111,27 @@ def _conv_by_gather(x, w, stride, padding, size, epilogue):
             numpy.matmul(im2col_strips(source, (kh, kw), stride, margin, size), matrix, out=out)
         else:
             columns = im2col(source, (kh, kw), stride, margin, size)
-            blocked_matmul.matmul_tall(columns, matrix, out.reshape(-1, pack * f))
-        epilogue(out.reshape(*out.shape[:2], ow * pack, f))
+            blocked_matmul.matmul_tall(columns, matrix, out.reshape(-1, f))
+        epilogue(out.reshape(*out.shape[:2], ow * pack, shape.f))
 
     copies = stride[0] if by_strips else kh  # copies of each row of x
     parallel.run(work, tiling.bands(n, oh, oh * ow * kw * c * copies * y.itemsize, matrix.nbytes))
-    return y.reshape(n, oh, ow * pack, f)
+    return y.reshape(n, *shape.out, shape.f)
 
 
-def _conv_by_scatter(y, w, stride, padding, size, epilogue):
+def _conv_by_scatter(y, w, shape, pack, epilogue):
     """Compute the adjoint of a convolution: a patch of x from each pixel of y, summed by col2im."""
-    (n, oh, ow, f), c = y.shape, w.shape[2]
-    pack = pixel_packing.pixels_per_scattered_block(c, f, w.shape[1], ow)
-    w = pixel_packing.widen_kernel(w, pack, stride[1])
-    (kh, kw), stride, ow = w.shape[:2], (stride[0], pack * stride[1]), ow // pack
-    x = numpy.empty((n, *size, c), y.dtype)
-    matrix = w.reshape(-1, pack * f).T
+    w = pixel_packing.widen_kernel(w, pack, shape.stride[1])
+    n, size, c, (kh, kw), f, (oh, ow), stride, padding = shape.packed(pack)
+    x, matrix = numpy.empty((n, *size, c), y.dtype), w.reshape(-1, f).T
 
     def work(chunk):
-        patches = y[chunk].reshape(-1, pack * f) @ matrix  # (pixels of y, kh*kw*C)
+        patches = y[chunk].reshape(-1, f) @ matrix  # (pixels of y, kh*kw*C)
         col2im(patches.reshape(-1, oh, ow, kh, kw, c), stride, padding, x[chunk])
         epilogue(x[chunk])
 
     parallel.run(work, tiling.chunks(n, oh * ow * kh * kw * c * y.itemsize, w.nbytes))
     return x
-
-
-def _is_short_row(w, width):
-    """Return whether a row of `width` outputs is a small product, for which strips are faster."""
-    return width * w.size <= blocked_matmul.SMALL_PRODUCT
 
 
 def im2col(x, kernel_size, stride, padding, size):
@@ -222,19 +201,7 @@ def col2im(patches, stride, padding, x):
     for k in range(groups):
         taps = rows[:, ph:ph + h, :, k * run:(k + 1) * run]
         padded[:, :, k:k + ow, :taps.shape[-1]] += taps
-    x[...] = padded.reshape(n, h, -1, c)[:, :, pw:pw + w]
-
-
-def _is_polyphase_faster(weight_shape, stride, padding, size, y_shape):
-    """Return whether polyphase is faster for the adjoint of a convolution.
-
-    It computes the adjoint of a 5 x 5 convolution with stride 2 as that of a 3 x 3 one with stride
-    1, which is faster on large feature maps.
-    """
-    kh, kw, c, f = weight_shape
-    n, oh, ow, _ = y_shape
-    fits = ((kh, kw), stride, padding, tuple(size)) == ((5, 5), (2, 2), (2, 2), (2 * oh, 2 * ow))
-    return fits and n * oh * ow >= POLYPHASE_PIXELS * c and winograd.is_faster((3, 3, 4 * c, f), (1, 1), y_shape[:3])
+    x[...] = padded.reshape(n, h, padded.shape[2] * sw, c)[:, :, pw:pw + w]
 
 
 def _polyphase_filter(w):
@@ -263,6 +230,6 @@ def _epilogue(y, bias, negative_slope):
     if negative_slope is None:
         return
     if negative_slope <= 1:  # leaky ReLU is max(y, slope * y); for slope 0 it is max(y, 0), as 0 * infinity is NaN
-        numpy.maximum(y, negative_slope * y if negative_slope else 0, out=y)
+        numpy.maximum(y, negative_slope * y if negative_slope else numpy.zeros_like(y), out=y)
     else:
         y[y < 0] *= negative_slope

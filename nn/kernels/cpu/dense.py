@@ -34,18 +34,3 @@ def sum_rows(x):
     ones = numpy.ones(len(rows), x.dtype)
     chunks = tiling.split_for_threads(len(rows)) if rows.size > tiling.BLOCK else [slice(None)]
     return tiling.sum_in_order(parallel.run(lambda chunk: ones[chunk] @ rows[chunk], chunks))
-
-
-def separable(x, rows, columns):
-    """As plain.separable."""
-    n, h, w, c = x.shape
-    oh, ow = len(rows), len(columns)
-    y = numpy.empty((n, oh, ow, c), x.dtype)
-    blocks = numpy.kron(columns.T, numpy.eye(c, dtype=x.dtype))
-
-    def work(chunk):
-        resized = (rows @ x[chunk].reshape(-1, h, w * c)).reshape(-1, w * c)
-        numpy.matmul(resized, blocks, out=y[chunk].reshape(-1, ow * c))
-
-    parallel.run(work, tiling.chunks(n, oh * w * c * x.itemsize, blocks.nbytes))
-    return y

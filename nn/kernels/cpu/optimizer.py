@@ -21,11 +21,8 @@ def _for_each_block(work, *lists):
     parallel.run(lambda first: [work(k, *block) for k, block in blocks[first::threads]], range(threads))
 
 
-def adam(ps, gs, ms, vs, lrs, beta1, beta2, skip=None):
+def adam(ps, gs, ms, vs, lrs, beta1, beta2):
     """As plain.adam."""
-    if skip is not None and skip:
-        return
-
     def work(k, p, g, m, v):
         lr, eps = lrs[k]
         scratch = g - m
@@ -44,11 +41,8 @@ def adam(ps, gs, ms, vs, lrs, beta1, beta2, skip=None):
     _for_each_block(work, ps, gs, ms, vs)
 
 
-def ema_update(averages, ps, alpha, skip=None):
+def ema_update(averages, ps, alpha):
     """As plain.ema_update."""
-    if skip is not None and skip:
-        return
-
     def work(_, average, p):
         scratch = p - average
         scratch *= alpha

@@ -108,6 +108,12 @@ def run(work, chunks):
         job.pending.clear()  # after an interruption no further chunk begins
 
 
+def run_grouped(work, blocks):
+    """Call work(block) for each of many small blocks, every thread for its share of them."""
+    groups = min(_threads, len(blocks))
+    run(lambda first: [work(block) for block in blocks[first::groups]], range(groups))
+
+
 def _limit_blas_threads():
     """Set NumPy's own OpenBLAS to one thread. Another BLAS is left as it is."""
     root = os.path.dirname(numpy.__file__)

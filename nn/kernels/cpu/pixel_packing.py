@@ -11,29 +11,7 @@ their patches:
 Fewer and longer runs are copied. The products with zeros are wasted, but with few channels the
 processor has time to spare.
 """
-import math
-
 import numpy
-
-GATHER_CHANNELS = 32  # maximum channels of a packed pixel of y, if patches are gathered (im2col)
-SCATTER_CHANNELS = 256  # maximum channels of a packed pixel of y, if patches are scattered (col2im)
-MAX_PIXELS = 4  # maximum pixels packed as one, if patches are scattered
-FEW_CHANNELS = 4  # channels of x up to which pixels are packed
-
-
-def pixels_per_block(c, f, kw, width):
-    """Return how many pixels in a row of y (..., width, F) im2col of x (..., C) computes as one."""
-    return _common_divisor(c, kw, width, GATHER_CHANNELS // f)
-
-
-def pixels_per_scattered_block(c, f, kw, width):
-    """Return how many pixels in a row of y (..., width, F) col2im to x (..., C) scatters as one."""
-    return _common_divisor(c, kw, width, min(MAX_PIXELS, SCATTER_CHANNELS // f))
-
-
-def _common_divisor(c, kw, width, limit):
-    """Return a block size that divides the row, or 1 if packing does not pay."""
-    return math.gcd(max(1, limit), width) if c <= FEW_CHANNELS and kw > 1 else 1
 
 
 def widened_width(kw, pack, stride):

@@ -28,47 +28,22 @@ import functools
 import numpy
 
 from nn.kernels.cpu import blocked_matmul, parallel, tiling
-
-# Winograd is faster if all three hold (measured):
-MIN_MULTIPLICATIONS = 1 << 21  # each of the 16 products has more multiplications than this
-MIN_TILE_CHANNELS = 1 << 14  # tiles times channels of the thinner side are at least this many
-MAX_CHANNEL_RATIO = 16  # neither side has more than this many times the channels of the other
-
-WEIGHT_BOUND_RATIO = 16  # transformed numbers per kernel weight up to which threads split the products
+from nn.kernels.cpu.routes import count_tiles
 
 _BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # input transform: from x to v
 _G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))  # filter transform: from g to u
 _AT = ((1, 1, 1, 0), (0, 1, -1, -1))  # output transform: from m to y
 
 
-def is_faster(weight_shape, stride, y_shape):
-    """Return whether Winograd applies to this convolution and is the faster way to y (n, OH, OW).
+def conv2d(x, w, shape, epilogue, by_products):
+    """As plain.conv2d with stride 1; epilogue(chunk of y) runs while that chunk is in the cache.
 
-    It is slower if few tiles meet many filters, or if channels are so few that the additions
-    outweigh the products.
+    by_products: whether threads split the 16 products, not the images
     """
-    kh, kw, c, f = weight_shape
-    if (kh, kw) != (3, 3) or stride != (1, 1) or max(c, f) > MAX_CHANNEL_RATIO * min(c, f):
-        return False
-    tiles = _count_tiles(*y_shape)
-    return tiles * min(c, f) >= MIN_TILE_CHANNELS and tiles * c * f > MIN_MULTIPLICATIONS
-
-
-def conv2d(x, w, padding, epilogue):
-    """As plain.conv2d with stride 1; epilogue(chunk of y) runs while that chunk is in the cache."""
-    n, h, wd, c = x.shape
-    f = w.shape[3]
-    y = numpy.empty((n, h + 2 * padding[0] - 2, wd + 2 * padding[1] - 2, f), x.dtype)
-    u = numpy.empty((16, c, f), x.dtype)
-    parallel.run(lambda chunk: transform_filter(w[:, :, chunk], u[:, chunk]), tiling.split_for_threads(c))
-    convolve = _conv_by_products if _is_weight_bound(c, f, y.shape) else _conv_by_images
-    convolve(x, u, padding, epilogue, y)
+    y, u = numpy.empty((len(x), *shape.out, shape.f), x.dtype), numpy.empty((16, shape.c, shape.f), x.dtype)
+    parallel.run(lambda chunk: transform_filter(w[:, :, chunk], u[:, chunk]), tiling.split_for_threads(shape.c))
+    (_conv_by_products if by_products else _conv_by_images)(x, u, shape.padding, epilogue, y)
     return y
-
-
-def _is_weight_bound(c, f, y_shape):
-    """Return whether the filters are large compared with the transformed images."""
-    return _count_tiles(*y_shape[:3]) * (c + f) <= WEIGHT_BOUND_RATIO * c * f
 
 
 def _conv_by_images(x, u, padding, epilogue, y):
@@ -79,7 +54,7 @@ def _conv_by_images(x, u, padding, epilogue, y):
         images, rows = band
         out = y[images, rows]
         source, ((above, _), left) = tiling.input_rows(x[images], rows, 3, 1, padding)
-        count = _count_tiles(*out.shape[:3])
+        count = count_tiles(*out.shape[:3])
         v, m = numpy.empty((16, count, c), x.dtype), numpy.empty((16, count, f), x.dtype)
         transform_input(source, (above, left), out.shape[1:3], v)
         blocked_matmul.matmul_tall(v, u, m)
@@ -92,7 +67,7 @@ def _conv_by_images(x, u, padding, epilogue, y):
 def _conv_by_products(x, u, padding, epilogue, y):
     """Convolve with the 16 products split over the threads; the transforms are split by images."""
     n, oh, ow, f = y.shape
-    count = _count_tiles(1, oh, ow)
+    count = count_tiles(1, oh, ow)
     v, m = numpy.empty((16, n * count, x.shape[3]), x.dtype), numpy.empty((16, n * count, f), x.dtype)
     images = tiling.split_for_threads(n)
     parallel.run(lambda chunk: transform_input(x[chunk], padding, (oh, ow), _tiles_of(v, chunk, count)), images)
@@ -105,14 +80,13 @@ def _conv_by_products(x, u, padding, epilogue, y):
     parallel.run(work, images)
 
 
-def conv2d_weight(x, y, padding):
-    """As plain.conv2d_weight with a 3 x 3 kernel and stride 1."""
-    c, f = x.shape[3], y.shape[3]
-    weight_bound = _is_weight_bound(c, f, y.shape)
-    total = (_weight_by_products if weight_bound else _weight_by_images)(x, y, padding)
+def conv2d_weight(x, y, shape, by_products):
+    """As plain.conv2d_weight with a 3 x 3 kernel and stride 1; by_products as for conv2d."""
+    c, f = shape.c, shape.f
+    total = (_weight_by_products if by_products else _weight_by_images)(x, y, shape.padding)
     w = numpy.empty((9, c, f), y.dtype)
     parallel.run(lambda chunk: transform_filter_adjoint(total[:, chunk], w[:, chunk]),
-                 tiling.split_for_threads(c) if weight_bound else [slice(c)])
+                 tiling.split_for_threads(c) if by_products else [slice(c)])
     return w.reshape(3, 3, c, f)
 
 
@@ -122,7 +96,7 @@ def _weight_by_images(x, y, padding):
 
     def work(chunk):
         images = y[chunk]
-        count = _count_tiles(*images.shape[:3])
+        count = count_tiles(*images.shape[:3])
         v, m = numpy.empty((16, count, c), x.dtype), numpy.empty((16, count, f), x.dtype)
         transform_input(x[chunk], padding, (oh, ow), v)
         transform_output_adjoint(images, m)
@@ -135,7 +109,7 @@ def _weight_by_images(x, y, padding):
 def _weight_by_products(x, y, padding):
     """Return the gradient of u, with the 16 products split over the threads."""
     (n, oh, ow, f), c = y.shape, x.shape[3]
-    count = _count_tiles(1, oh, ow)
+    count = count_tiles(1, oh, ow)
     v, m = numpy.empty((16, n * count, c), x.dtype), numpy.empty((16, n * count, f), x.dtype)
     total = numpy.empty((16, c, f), x.dtype)
 
@@ -149,10 +123,6 @@ def _weight_by_products(x, y, padding):
     parallel.run(transform, tiling.split_for_threads(n))
     parallel.run(work, range(16))
     return total
-
-
-def _count_tiles(n, oh, ow):
-    return n * -(-oh // 2) * -(-ow // 2)
 
 
 def _tiles_of(transformed, images, count):

@@ -12,8 +12,8 @@ extern "C" __global__ void bias_leaky_relu(
     }
 }
 
-// gx = gy where y > 0, negative_slope * gy elsewhere.
+// gx = negative_slope * gy where y <= 0, gy elsewhere, for NaN too.
 extern "C" __global__ void leaky_relu_backward(
         const float* gy, const float* y, float* gx, long long count, float negative_slope) {
-    FOR_EACH(i, count) gx[i] = y[i] > 0 ? gy[i] : negative_slope * gy[i];
+    FOR_EACH(i, count) gx[i] = y[i] <= 0 ? negative_slope * gy[i] : gy[i];
 }

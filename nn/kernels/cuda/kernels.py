@@ -21,6 +21,8 @@ import numpy
 
 from nn import backend
 from nn.kernels import plain
+from nn.kernels.plain import (blockwise, leaky_relu, matmul, normal_cdf, normalize, normalize_backward,  # noqa: F401
+                              scale, scale_backward, sum_groups, sum_rows)
 
 precision = "float32"  # convolutions' precision; set by nn.kernels.use_precision
 FOLDER = pathlib.Path(__file__).parent
@@ -96,16 +98,6 @@ def conv2d_weight(x, y, stride, padding, size):
     return w.reshape(*size, c, f)
 
 
-def matmul(x, w):
-    """As plain.matmul."""
-    return x @ w
-
-
-def sum_rows(x):
-    """As plain.sum_rows."""
-    return plain.sum_rows(x)
-
-
 def separable(x, rows, columns):
     """As plain.separable."""
     if not _is_supported(x, rows, columns):
@@ -160,29 +152,24 @@ def leaky_relu_backward(gy, y, negative_slope):
     return gx
 
 
-def sigmoid(x):
-    """As plain.sigmoid."""
-    return plain.sigmoid(x)
-
-
-def adam(ps, gs, ms, vs, lrs, beta1, beta2, skip=None):
+def adam(ps, gs, ms, vs, lrs, beta1, beta2):
     """As plain.adam, in one launch for up to MAX_ARRAYS parameters."""
-    if not _is_supported(*ps, *gs, *ms, *vs, skip) or not _all_contiguous(*ps, *ms, *vs):
-        return plain.adam(ps, gs, ms, vs, lrs, beta1, beta2, skip)
+    if not _is_supported(*ps, *gs, *ms, *vs) or not _all_contiguous(*ps, *ms, *vs):
+        return plain.adam(ps, gs, ms, vs, lrs, beta1, beta2)
     gs = [_contiguous(g) for g in gs]
     for chunk, table in _tables(ps, gs, ms, vs):
         rates, count = numpy.zeros(1, LEARNING_RATES), len(ps[chunk])
         rates["lr"][0, :count], rates["eps"][0, :count] = numpy.array(lrs[chunk]).T
-        _launch_table("optimizer", "adam", table, ps[0], rates, float(1 - beta1), float(1 - beta2), _or_null(skip))
+        _launch_table("optimizer", "adam", table, ps[0], rates, float(1 - beta1), float(1 - beta2))
 
 
-def ema_update(averages, ps, alpha, skip=None):
+def ema_update(averages, ps, alpha):
     """As plain.ema_update, in one launch for up to MAX_ARRAYS parameters."""
-    if not _is_supported(*averages, *ps, skip) or not _all_contiguous(*averages):
-        return plain.ema_update(averages, ps, alpha, skip)
+    if not _is_supported(*averages, *ps) or not _all_contiguous(*averages):
+        return plain.ema_update(averages, ps, alpha)
     ps = [_contiguous(p) for p in ps]
     for _, table in _tables(averages, ps):
-        _launch_table("optimizer", "ema_update", table, ps[0], float(alpha), _or_null(skip))
+        _launch_table("optimizer", "ema_update", table, ps[0], float(alpha))
 
 
 def sum_squares(arrays):

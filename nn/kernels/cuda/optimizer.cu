@@ -1,6 +1,4 @@
 // Optimizer updates over the arrays of a table, in place: each number is read and written once.
-//
-// skip: pointer to one number, or null. If it is not 0 (NaN is not 0 either), nothing changes.
 
 struct LearningRates {
     float lr[MAX_ARRAYS];
@@ -9,8 +7,7 @@ struct LearningRates {
 
 // One step of Adam (Kingma 2015, Algorithm 1) on the lists p, g, m, v. alpha1, alpha2: 1 - beta; lr
 // and eps include the bias correction.
-extern "C" __global__ void adam(Table table, LearningRates rates, float alpha1, float alpha2, const float* skip) {
-    if (skip && *skip != 0) return;
+extern "C" __global__ void adam(Table table, LearningRates rates, float alpha1, float alpha2) {
     ARRAY_OF_BLOCK(k, table)
     float *p = table.arrays[0][k], *m = table.arrays[2][k], *v = table.arrays[3][k];
     const float* g = table.arrays[1][k];
@@ -26,8 +23,7 @@ extern "C" __global__ void adam(Table table, LearningRates rates, float alpha1, 
 }
 
 // average += alpha * (p - average) on the lists average, p.
-extern "C" __global__ void ema_update(Table table, float alpha, const float* skip) {
-    if (skip && *skip != 0) return;
+extern "C" __global__ void ema_update(Table table, float alpha) {
     ARRAY_OF_BLOCK(k, table)
     float* average = table.arrays[0][k];
     const float* p = table.arrays[1][k];
