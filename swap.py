@@ -18,24 +18,28 @@ import nn
 from data.blending.paste import Blending
 from data.detection.face_analyzer import DetectionError
 from data.geometry.color import TRANSFERS
-from data.media.animation import ANIMATION_SUFFIXES
+from data.media.animation import ANIMATION_SUFFIXES, Animation
 from data.media.ffmpeg import VideoError
-from data.media.frame_source import SourceError, list_source_files
-from data.media.image_io import IMAGE_SUFFIXES, ImageError
+from data.media.frame_source import SourceError, failure, list_source_files, open_media, passed_over
+from data.media.image_io import IMAGE_SUFFIXES, DecodedImage, ImageError
 from data.media.video import VIDEO_SUFFIXES
 from data.support.cli import Parser, exit_code, interruptible, number
 from data.support.errors import FaceSetError
 from data.support.progress import duration
+from gan.plugins import load_plugins
 from gan.run.checkpoint import CHECKPOINT_KINDS, RunError
 from gan.swapper import SwapError, Swapper
-from gan.swapping.files import SwapSettings, is_clip, swap_file
+from gan.swapping.recognition import direction_hint
+from gan.swapping.files import SwapSettings, copy_unchanged, swap_file, writable_name
 
+FACES_COMPARED = 16  # faces of a folder that are compared with those that the run learned from
 ERRORS = (RunError, FaceSetError, ImageError, SourceError, VideoError, DetectionError, OSError)
 
 
 def parse(arguments=None):
     """Parse the command line into a namespace. Exits with code 2 if it is invalid."""
     parser = Parser(prog="swap.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    load_plugins(parser, arguments)
     parser.add_argument("run", metavar="RUN", help="the run folder that train.py wrote")
     parser.add_argument("input", metavar="INPUT", type=pathlib.Path,
                         help="an image, a video, an animated image, or a folder")
@@ -82,8 +86,12 @@ def _faces(text):
     return named[text] if text in named else number(int, 1, 1000)(text)
 
 
-def check_paths(source, target):
-    """Check that INPUT exists and OUTPUT is of the same kind. Raises ImageError."""
+def open_input(source, target):
+    """Open INPUT and check that OUTPUT is of the same kind.
+
+    Returns the file as data.media.frame_source.open_media does, or None for a folder. Raises ImageError
+    or VideoError.
+    """
     if not source.exists():
         raise ImageError(f"{source} does not exist; check the path")
     if not target.parent.is_dir():
@@ -91,25 +99,28 @@ def check_paths(source, target):
     if source.is_dir():
         if target.exists() and not target.is_dir():
             raise ImageError(f"{target} is a file; if INPUT is a folder, OUTPUT should be a folder")
-        return
-    suffix = source.suffix.lower()
-    if suffix not in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
+        return None
+    if source.suffix.lower() not in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
         raise ImageError(f"{source} is not an image or a video by its suffix ('{source.suffix}'); "
                          "convert it, for example to .png or .mp4")
-    kinds = VIDEO_SUFFIXES if suffix in VIDEO_SUFFIXES else ANIMATION_SUFFIXES if is_clip(source) else IMAGE_SUFFIXES
+    media = open_media(source)
+    kinds, what = ((IMAGE_SUFFIXES, "an image") if isinstance(media, DecodedImage)
+                   else (ANIMATION_SUFFIXES, "an animated image") if isinstance(media, Animation)
+                   else (VIDEO_SUFFIXES, "a video"))
     if target.suffix.lower() not in kinds:
-        what = "video" if kinds == VIDEO_SUFFIXES else "animated image" if kinds == ANIMATION_SUFFIXES else "image"
-        raise ImageError(f"{target} is not {'a' if what == 'video' else 'an'} {what} file name; "
-                         f"give OUTPUT the suffix of {source.name}")
+        suffix = pathlib.Path(writable_name(media)).suffix
+        raise ImageError(f"{target} is not {what} file name; give OUTPUT the suffix {suffix}")
+    return media
 
 
-def swap_single(settings, source, target):
-    """Swap one file and print the result. Returns the exit code."""
-    if settings.landmarks and not is_clip(source) and not settings.known_landmarks(source):
+def swap_single(settings, media, target, shown):
+    """Swap one file and print the result. Returns the exit code. shown: list that receives a swapped Face."""
+    if settings.landmarks and isinstance(media, DecodedImage) and not settings.known_landmarks(media.path):
         raise SwapError(f"{settings.landmarks} has no row for it; add its 68 landmarks, or omit --landmarks")
     started = time.monotonic()
-    result = swap_file(settings, source, target)
+    result = swap_file(settings, media, target)
     seconds = time.monotonic() - started
+    shown.append(result.first)
     for note in result.notes:
         print(f"{target}: {note}")
     if result.frames > 1:
@@ -119,51 +130,75 @@ def swap_single(settings, source, target):
     elif result.faces:
         print(f"{target}: {result.faces} face{'s' if result.faces > 1 else ''} swapped")
     if not result.faces:
-        print(f"{target}: no face found; {source} was copied unchanged")
+        copy_unchanged(media.path, target)
+        print(f"{target}: no face found; {media.path} was copied unchanged")
     return 0
 
 
-def swap_folder(settings, folder, target):
-    """Swap all images and videos of a folder.
+def swap_folder(settings, folder, target, shown):
+    """Swap all images and videos of a folder. shown: list that receives a swapped Face of each.
 
-    Returns the exit code: 1 if nothing was swapped although --landmarks was given, or because files
-    failed; else 0.
+    Returns the exit code: 1 if all files failed, or nothing was swapped although --landmarks was given;
+    3 if some files failed; else 0.
     """
     sources = list_source_files(folder)
     target.mkdir(exist_ok=True)
     swapped = unchanged = failed = 0
     for source in sources:
         try:
-            result = swap_file(settings, source, target / source.name)
-        except (SwapError, *ERRORS) as error:
-            print(f"swap: {source}: {error}", file=sys.stderr)
+            media = open_media(source)
+            output = target / writable_name(media)
+            result = swap_file(settings, media, output)
+            if not result.faces:
+                copy_unchanged(source, target / source.name)
+        except (SwapError, *ERRORS, MemoryError) as error:
+            print(f"swap: {source}: {failure(source, error)}", file=sys.stderr)
             failed += 1
             continue
+        if result.faces and output.name != source.name:
+            result.notes.append(f"written as {output.suffix}, because {source.suffix} files can only be read")
         for note in result.notes:
-            print(f"{target / source.name}: {note}")
+            print(f"{output}: {note}")
+        if len(shown) < FACES_COMPARED:
+            shown.append(result.first)
         swapped += bool(result.faces)
         unchanged += not result.faces
+    if line := passed_over(folder):
+        print(f"{folder}: {line}")
     print(f"{target}: {swapped} swapped, {unchanged} without a face copied unchanged, {failed} failed")
-    return 0 if swapped or not (failed or settings.landmarks) else 1
+    if failed:
+        return 3 if swapped or unchanged else 1
+    return 1 if settings.landmarks and not swapped else 0
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
+    """Run the command line.
+
+    Returns the exit code: 0 done, 1 failed, 3 some files of a folder failed, 130 or 143 interrupted.
+    """
     options = parse(arguments)
     logging.basicConfig(format="swap: %(message)s", level=logging.WARNING)
     if options.threads:
         nn.set_threads(options.threads)
     try:
         with interruptible():
-            check_paths(options.input, options.output)
+            media = open_input(options.input, options.output)
             blending = Blending(options.color, options.seamless, options.sharpen, options.erode, options.feather,
                                 options.grain)
             swapper = Swapper.load(options.run, blending, options.checkpoint)
             settings = SwapSettings(swapper, options.direction, options.faces, options.landmarks, options.preview,
                                     options.watermark)
-            return (swap_folder if options.input.is_dir() else swap_single)(settings, options.input, options.output)
-    except SwapError as error:
-        print(f"swap: {options.input}: {error}", file=sys.stderr)
+            shown = []
+            if media is None:
+                code = swap_folder(settings, options.input, options.output, shown)
+            else:
+                code = swap_single(settings, media, options.output, shown)
+            hint = direction_hint(options.run, options.direction, [face for face in shown if face is not None])
+            if hint:
+                print(f"swap: {hint}", file=sys.stderr)
+            return code
+    except (SwapError, MemoryError) as error:
+        print(f"swap: {options.input}: {failure(options.input, error)}", file=sys.stderr)
         return 1
     except ERRORS as error:
         print(f"swap: {error}", file=sys.stderr)

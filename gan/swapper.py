@@ -10,10 +10,9 @@ import logging
 import numpy as np
 
 from data.blending.paste import Blending, paste
-from data.geometry.alignment import apply, crop_transform, invert, scale_of, warp
-from data.geometry.color import match_colors
-from data.geometry.landmarks import face_shape_problem
-from data.geometry.masks import face_mask, face_region
+from data.geometry.alignment import apply, invert, scale_of
+from data.geometry.color import match_colors, match_tint
+from data.geometry.face import Face
 from gan.run.checkpoint import load_autoencoder
 
 BLUR_WARNING = 2.0  # warn if a face is enlarged by more than this factor: it will look blurry
@@ -54,53 +53,50 @@ class Swapper:
         was changed. Where it is 0, the pixel equals the input's bit for bit.
         Raises SwapError if the image or the landmarks are invalid, or if no face is detected.
         """
-        faces = None if landmarks is None else [landmarks]
-        swapped = self.swap_many([image], [faces], direction, return_mask, [None if memory is None else [memory]])
-        return swapped[0]
+        image = _checked_image(image)
+        face = _largest_face(image) if landmarks is None else _checked_face(image, landmarks)
+        return self.swap_many([image], [[face]], direction, return_mask, memory and {face.track_id: memory})[0]
 
     def swap_many(self, images, faces, direction="ab", return_mask=False, memories=None):
         """Swap several faces of several images in one batch, which is faster than one by one.
 
-        images: n images
-        faces: for each image a list of landmarks (68, 2), or None for its largest face; for an
-            empty list the result is a copy of the image
-        memories: for each image a list with one ColorMemory per face, or None
+        images: n images, uint8 (H, W, 3)
+        faces: for each image a list of its data.geometry.face.Faces; for an empty list the result
+            is a copy of the image
+        memories: in a video, {track_id: ColorMemory} of all faces
         Returns a list of n results like those of `swap`. If faces overlap, the later one is on top.
         """
-        images = [_checked_image(image) for image in images]
-        _check_direction(direction)
-        found = [[_largest_face(image)] if listed is None else [_checked_landmarks(points) for points in listed]
-                 for image, listed in zip(images, faces, strict=True)]
-        memories = memories or [None] * len(images)
-        crops = [_FaceCrop(image, points, self.model.size) for image, listed in zip(images, found) for points in listed]
+        if direction not in ("ab", "ba"):
+            raise SwapError(f"direction should be 'ab' or 'ba', got {direction!r}")
+        crops = [face.crop(self.model.size) for listed in faces for face in listed]
         generated = iter(self._generate(crops, direction))
         results = []
-        for image, listed, memory_list in zip(images, found, memories, strict=True):
+        for image, listed in zip(images, faces, strict=True):
             result, changed = image.copy(), np.zeros(image.shape[:2], np.float32)
-            for _, memory in zip(listed, memory_list or [None] * len(listed), strict=True):
-                crop, face, mask = next(generated)
-                result, face_changed = self._paste_face(result, crop, face, mask, memory)
+            for face in listed:
+                memory = None if memories is None else memories[face.track_id]
+                result, face_changed = self._paste(result, face, *next(generated), memory)
                 np.maximum(changed, face_changed, out=changed)
             results.append((result, changed) if return_mask else result)
         return results
 
     def _generate(self, crops, direction):
-        """Yield (crop, generated face (S, S, 3), its mask (S, S) or None) for each crop."""
+        """Yield (crop (S, S, 3), generated face (S, S, 3), its mask (S, S) or None) for each crop."""
         if not crops:
             return
-        faces, masks = self.model.generate(np.stack([crop.pixels for crop in crops]), direction[0], direction[1])
+        faces, masks = self.model.generate(np.stack(crops), *direction)
         for k, crop in enumerate(crops):
             yield crop, faces[k], None if masks is None else masks[k, ..., 0]
 
-    def _paste_face(self, image, crop, face, mask, memory):
-        """Paste a generated face over its crop. Returns (image, changed)."""
-        self._warn_if_blurry(1 / scale_of(crop.transform))
-        region = face_region(crop.landmarks, len(face), mask)
+    def _paste(self, image, face, crop, generated, mask, memory):
+        """Paste a generated face over a Face. Returns (image, changed)."""
+        size = self.model.size
+        transform, region = face.transform(size), face.region(size, mask)
+        self._warn_if_blurry(1 / scale_of(transform))
         # Measure colors on the original face only: not beyond the image's border, not on occluders.
-        old_face = (face_mask(crop.landmarks, region.depth.shape) * crop.inside_image(image.shape)
-                    * _unoccluded(region, crop.landmarks))
-        face = match_colors(face, crop.pixels, old_face, self.blending.color, memory)
-        return paste(image, face, region, crop.transform, self.blending, memory.age if memory else 0)
+        old_face = face.mask(size) * _inside_image(image, transform, size) * region.unoccluded(_OCCLUDER_MARGIN)
+        generated = match_tint(match_colors(generated, crop, old_face, self.blending.color, memory), crop)
+        return paste(image, generated, region, transform, self.blending, memory.age if memory else 0)
 
     def _warn_if_blurry(self, enlargement):
         if enlargement > BLUR_WARNING and not self._warned:
@@ -109,33 +105,11 @@ class Swapper:
             self._warned = True  # warn once: a video has thousands of frames
 
 
-class _FaceCrop:
-    """An aligned face.
-
-    pixels: (S, S, 3) float32, 0..1
-    landmarks: (68, 2), pixels of the crop
-    transform: (2, 3), from image to crop pixels
-    """
-
-    def __init__(self, image, landmarks, size):
-        self.transform = crop_transform(landmarks, size)
-        self.pixels = warp(image, self.transform, size)
-        self.landmarks = apply(self.transform, landmarks)
-
-    def inside_image(self, shape):
-        """Return (S, S) bool: crop pixels inside an image of this shape; others repeat its edge."""
-        y, x = np.mgrid[:self.pixels.shape[0], :self.pixels.shape[1]]
-        points = apply(invert(self.transform), np.stack([x, y], axis=-1))  # (S, S, 2)
-        return ((points > -0.5) & (points < np.array(shape[1::-1]) - 0.5)).all(axis=-1)
-
-
-def _unoccluded(region, landmarks):
-    """Return (S, S) bool: False on occluders in front of the face and near them.
-
-    There the region is less opaque than without occluders.
-    """
-    whole = face_region(landmarks, len(region.depth))
-    return region.alpha(region.depth, 0, _OCCLUDER_MARGIN, 1) >= whole.alpha(whole.depth, 0, _OCCLUDER_MARGIN, 1)
+def _inside_image(image, transform, size):
+    """Return (size, size) bool: pixels of a crop that are inside the image; others repeat its edge."""
+    y, x = np.mgrid[:size, :size]
+    points = apply(invert(transform), np.stack([x, y], axis=-1))  # (S, S, 2)
+    return ((points > -0.5) & (points < np.array(image.shape[1::-1]) - 0.5)).all(axis=-1)
 
 
 def _checked_image(image):
@@ -145,28 +119,23 @@ def _checked_image(image):
     return image
 
 
-def _check_direction(direction):
-    if direction not in ("ab", "ba"):
-        raise SwapError(f"direction should be 'ab' or 'ba', got {direction!r}")
-
-
 def _largest_face(image):
     from data.detection.face_analyzer import FaceAnalyzer  # here: needed only if a face must be detected
 
     faces = FaceAnalyzer.load().detect(image)
     if not faces:
         raise SwapError("no face was found in the image; if there is one, give its landmarks")
-    return faces[0].landmarks
+    return faces[0]
 
 
-def _checked_landmarks(landmarks):
+def _checked_face(image, landmarks):
     try:
         landmarks = np.asarray(landmarks, np.float64)
     except (TypeError, ValueError) as error:
         raise SwapError(f"expected landmarks (68, 2), got something else ({error})") from error
     if landmarks.shape != (68, 2) or not (np.abs(landmarks) < _MAX_COORDINATE).all():
         raise SwapError(f"expected 68 finite landmarks (68, 2) of a face, in pixels, got shape {landmarks.shape}")
-    problem = face_shape_problem(landmarks)
-    if problem:
-        raise SwapError(f"expected the landmarks of a face, got {problem}")
-    return landmarks
+    face = Face(image, landmarks)
+    if face.problem:
+        raise SwapError(f"expected the landmarks of a face, got {face.problem}")
+    return face

@@ -14,7 +14,6 @@ see data/geometry/alignment.py.
 import hashlib
 import json
 import pathlib
-import threading
 
 import numpy as np
 
@@ -45,7 +44,7 @@ class AlignedReader:
     """
 
     def __init__(self, cache=None):
-        self._cache, self._lock, self._changed = cache, threading.Lock(), False
+        self._cache, self._changed = cache, False
         self._transforms = _read_transforms(cache)
 
     def __call__(self, path):
@@ -56,8 +55,7 @@ class AlignedReader:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest not in self._transforms:
             transform = register(face.landmarks, pixels, FaceAnalyzer.load(), path)
-            with self._lock:
-                self._transforms[digest], self._changed = transform, True
+            self._transforms[digest], self._changed = transform, True
         transform = self._transforms[digest]
         shape = face.frame_size[::-1] if face.frame_size else None
         return AlignedFace(pixels, apply(transform, face.landmarks), face.source_filename, None, transform, shape)

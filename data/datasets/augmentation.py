@@ -100,7 +100,7 @@ def make_batch(faces, count, seed, side, k, indices=None, in_order=False, flip=T
         rng = np.random.default_rng([seed, PURPOSE_OCCLUDERS, side, k])
         occluded = np.flatnonzero(rng.random(count) < occlusion_prob)
         placed_by = chosen if occlude_like is None else np.asarray(occlude_like)
-        landmarks = _moved_landmarks(faces.arrays(placed_by)[1][placed_by[occluded]], moves[occluded], faces.size)
+        landmarks = _moved_landmarks(faces.landmarks[placed_by[occluded]], moves[occluded], faces.size)
         if device == "cpu":
             skin = skin_colors(batch.target[occluded], landmarks)
         else:

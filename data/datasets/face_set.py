@@ -33,6 +33,7 @@ from data.support.threads import map_threads
 MIN_FACES = 4
 HELD_OUT_SHARE = 0.18
 
+COLUMNS = ("padded_crop", "landmarks", "transform", "digest")  # the arrays of each face
 _FACE_SECONDS = 0.018  # CPU time to read and crop a face: many short steps, in which threads would block each other
 _IDENTITY = np.eye(2, 3)  # the transform that changes nothing
 _EDGE = 0.04  # width, as a share of the crop, over which the mask falls to 0 at the border of the image
@@ -72,24 +73,10 @@ class FaceSet:
     def __len__(self):
         return len(self.files)
 
-    def arrays(self, indices):
-        """Return (padded crops, landmarks) of all faces; those at `indices` (n,) are complete.
-
-        All are complete, unless faces are still being rendered (data/datasets/rendered.py).
-        """
-        return self.padded_crops, self.landmarks
-
-    def complete(self):
-        """Return whether all faces are available."""
-        return True
-
-    def stop(self):
-        """Stop rendering faces that no caller waits for."""
-
     @property
     def nbytes(self):
         """Size of the padded crops in bytes."""
-        return len(self) * 4 * padded_crop_side(self.size) ** 2
+        return self.padded_crops.nbytes
 
     def sample(self, indices, x, y):
         """Sample faces at any positions, bilinearly.
@@ -99,13 +86,11 @@ class FaceSet:
         Returns (n, ..., 4) float32 0..1, RGB and mask, on the device of x and y. All padded crops
         are copied there once.
         """
-        shift = np.float32(self._margin)
-        if nn.backend.device_of(x) == "cpu":
-            padded_crops = self.arrays(indices)[0]
-        else:
-            self._on_device = self._on_device or [nn.backend.to_device(self.padded_crops, nn.backend.device_of(x))]
+        padded_crops = self.padded_crops
+        if nn.backend.device_of(x) != "cpu":
+            self._on_device = self._on_device or [nn.backend.to_device(padded_crops, nn.backend.device_of(x))]
             padded_crops = self._on_device[0]
-        scale = np.float32(PADDED_CROP_DENSITY)
+        scale, shift = np.float32(PADDED_CROP_DENSITY), np.float32(self._margin)
         x, y = x * scale + shift, y * scale + shift
         return nn.kernels.select(padded_crops).sample_bilinear(padded_crops, indices, x, y)
 
@@ -119,9 +104,8 @@ class FaceSet:
 
         Padded crops are (n, P, P, 3) uint8, landmarks (n, 68, 2) float64 in their pixels.
         """
-        padded_crops, landmarks = self.arrays(indices)
-        pixels = np.ascontiguousarray(padded_crops[indices, ..., :3])
-        return pixels, landmarks[indices].astype(np.float64) * PADDED_CROP_DENSITY + self._margin
+        pixels = np.ascontiguousarray(self.padded_crops[indices, ..., :3])
+        return pixels, self.landmarks[indices].astype(np.float64) * PADDED_CROP_DENSITY + self._margin
 
     def crops(self, indices):
         """Return crops of the faces at `indices` (n,), without augmentation: (images, masks).
@@ -158,16 +142,9 @@ def load_faces(folder, landmarks_csv, size, seed=0):
     if not rows:
         raise FaceSetError(f"{table} has no usable row for the images in {folder}; its paths must be relative to it"
                            + _skipped_text(skipped))  # fmt: skip
-    rows.sort(key=lambda row: _natural(row[0]))
-    loaded = map_processes(functools.partial(_load_face, table.parent, size), rows,
-                           useful_workers(len(rows), _FACE_SECONDS))
-    faces = [(row[0], face) for row, face in zip(rows, loaded) if not isinstance(face, str)]
-    skipped += [(row[0], face) for row, face in zip(rows, loaded) if isinstance(face, str)]
-    if len(faces) < MIN_FACES:
-        raise FaceSetError(f"{folder} has {len(faces)} usable faces, at least {MIN_FACES} are needed"
-                           f"{_skipped_text(skipped)}")
-    files, shapes = [file for file, _ in faces], [face["shape"] for _, face in faces]
-    return _assemble(folder.name, size, files, [face for _, face in faces], group_by_clip(files, shapes), seed, skipped)
+    faces = map_processes(functools.partial(_load_face, table.parent, size), rows,
+                          useful_workers(len(rows), _FACE_SECONDS))
+    return _face_set(folder, [(row[0], face) for row, face in zip(rows, faces)], size, seed, skipped)
 
 
 def load_aligned(folder, paths, read, size, seed=0, skipped=()):
@@ -175,23 +152,31 @@ def load_aligned(folder, paths, read, size, seed=0, skipped=()):
 
     folder: path that names the set
     paths: image files
-    read: path -> AlignedFace, called in threads; raises ImageError for a face to skip
+    read: path -> AlignedFace; raises ImageError for a face to skip
     size, seed: as in load_faces
     skipped: (file, reason) of faces that the caller skipped
     Returns a FaceSet. Its masks end at the border of the face image, and of the image that this was
     extracted from. Raises FaceSetError if fewer than 4 faces are left.
     """
-    faces = map_processes(functools.partial(_crop_read, size), paths, useful_workers(len(paths), _FACE_SECONDS),
-                          lambda path: _read_aligned(path, read))
-    loaded = list(zip((path.name for path in paths), faces))
-    skipped = [*skipped, *((file, face) for file, face in loaded if isinstance(face, str))]
+    faces = map_processes(functools.partial(_crop_read, size), (_read_aligned(path, read) for path in paths),
+                          useful_workers(len(paths), _FACE_SECONDS))
+    return _face_set(folder, [(path.name, face) for path, face in zip(paths, faces)], size, seed, skipped)
+
+
+def _face_set(folder, loaded, size, seed, skipped):
+    """Return the FaceSet of a folder. Raises FaceSetError if it has too few faces.
+
+    loaded: [(name, the face's arrays as a dict, or the reason (str) why it is skipped)]
+    skipped: (file, reason) of other faces
+    """
+    skipped = [*skipped, *((name, face) for name, face in loaded if isinstance(face, str))]
     faces = sorted((face for _, face in loaded if not isinstance(face, str)), key=lambda face: _natural(face["file"]))
     if len(faces) < MIN_FACES:
         raise FaceSetError(f"{folder} has {len(faces)} usable faces, at least {MIN_FACES} are needed"
                            f"{_skipped_text(skipped)}")
     files = [face["file"] for face in faces]
     groups = group_by_clip(files, [face["shape"] for face in faces])
-    return _assemble(folder.name, size, files, faces, groups, seed, skipped)
+    return assemble(folder.name, size, files, _columns(faces), groups, seed, skipped)
 
 
 def _read_aligned(path, read):
@@ -246,7 +231,7 @@ def from_renders(name, renders, size, seed=0):
     seed: as in load_faces
     """
     faces = map_threads(lambda render: face_of_render(render, size), renders)
-    return _assemble(name, size, files_of_renders(name, len(faces)), faces, np.arange(len(faces)), seed, [])
+    return assemble(name, size, files_of_renders(name, len(faces)), _columns(faces), np.arange(len(faces)), seed)
 
 
 def face_of_render(render, size):
@@ -299,7 +284,8 @@ def _load_face(base, size, row):
         if problem := landmark_problem(landmarks, (width, height), shape):
             return problem
         face = _crop(image.pixels, landmarks, size, [(_IDENTITY, shape)])
-        return face | {"shape": shape, "digest": hashlib.sha256((base / name).read_bytes()).hexdigest()}
+        digest = hashlib.sha256((base / name).read_bytes()).hexdigest()
+        return face | {"file": name, "shape": shape, "digest": digest}
     except (ImageError, OSError) as error:
         return str(error)
 
@@ -343,13 +329,16 @@ def _inside_image(to_padded_crop, transform, shape, side, feather):
     return ramp * ramp * (3 - 2 * ramp)
 
 
-def _assemble(name, size, files, faces, groups, seed, skipped):
+def _columns(faces):
+    """Stack the arrays of faces, given as dicts."""
+    return {name: np.stack([face[name] for face in faces]) for name in COLUMNS}
+
+
+def assemble(name, size, files, columns, groups, seed=0, skipped=()):
+    """Return a FaceSet of the arrays of its faces, {name in COLUMNS: (N, ...)}."""
     train, held_out, notes = split_by_clip(groups, seed)
-    return FaceSet(
-        name, size, np.stack([face["padded_crop"] for face in faces]), np.stack([face["landmarks"] for face in faces]),
-        np.stack([face["transform"] for face in faces]), files, [face["digest"] for face in faces], groups,
-        train, held_out, skipped, notes,
-    )  # fmt: skip
+    return FaceSet(name, size, columns["padded_crop"], columns["landmarks"], columns["transform"], files,
+                   columns["digest"].tolist(), groups, train, held_out, list(skipped), notes)
 
 
 def split_by_clip(groups, seed):

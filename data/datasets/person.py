@@ -111,6 +111,17 @@ def _file_states(source):
     return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
 
 
+def has_same_files(source, cache):
+    """Return whether a source has files of the names and sizes that faces were extracted from before.
+
+    cache: as for load_person; True if nothing was extracted there
+    """
+    note, source = _read_note(cache.with_suffix(".json")), pathlib.Path(source)
+    if note is None or not source.exists():
+        return True
+    return [state[:2] for state in note["files"]] == [state[:2] for state in _file_states(source)]
+
+
 def _read_note(note):
     """Return the state of the source that faces were extracted from, or None if it is unknown."""
     try:

@@ -1,101 +1,77 @@
-"""Face sets of rendered people, rendered on demand: a first batch of 16 does not have to wait for
-all 300 faces.
-
-The result is bit for bit the same as data.datasets.face_set.from_renders on all renders, in
-whatever order worker processes compute them.
-"""
-import functools
+"""Face sets of rendered people, rendered once and kept in a file."""
+import contextlib
+import hashlib
 
 import numpy as np
 
-from data.datasets.face_set import FaceSet, face_of_render, files_of_renders, split_by_clip
-from data.geometry.padded_crop import padded_crop_side
-from data.support.process_pool import ProcessPool, useful_workers
+import nn
+from data.datasets.face_set import COLUMNS, assemble, face_of_render, files_of_renders
+from data.geometry.alignment import ALIGNMENT_VERSION
+from data.support.process_pool import compute, useful_workers
+from data.support.progress import Progress
 from data.synthetic import render
-from data.synthetic.renderer import SECONDS_PER_RENDER
-
-# Attribute of a FaceSet: key of face_of_render.
-_KEYS = {"padded_crops": "padded_crop", "landmarks": "landmarks", "transforms": "transform", "digests": "digest"}
+from data.synthetic.renderer import RENDERER_VERSION, SECONDS_PER_RENDER
 
 
-class _WaitForAll:
-    """An attribute that holds an array of all faces. Reading it waits until all faces are
-    rendered."""
+def render_sets(sets, size, side, cache=None, say=None):
+    """Return a FaceSet for each of several lists of faces, bit for bit that of from_renders.
 
-    def __set_name__(self, owner, name):
-        self._name = name
-
-    def __get__(self, faces, owner):
-        faces.wait(np.arange(len(faces)))
-        return vars(faces)[self._name]
-
-    def __set__(self, faces, value):
-        vars(faces)[self._name] = value
-
-
-class RenderedFaces(FaceSet):
-    """A FaceSet that a ProcessPool renders. Methods wait for the faces they need, array attributes
-    for all faces."""
-
-    padded_crops, landmarks, transforms, digests = _WaitForAll(), _WaitForAll(), _WaitForAll(), _WaitForAll()
-    # The ProcessPool, and the index of this set's first face in it. A copy is complete without one.
-    _pool, _first = None, 0
-
-    def wait(self, indices):
-        """Wait until the faces at `indices` (n,) are rendered. The other faces are rendered in the
-        background."""
-        if self._pool is not None:
-            self._pool.wait(self._first + np.asarray(indices, np.intp))
-
-    def request(self, indices):
-        """Render the faces at `indices` (n,) before the others, without waiting for them."""
-        self._pool.request(self._first + np.asarray(indices, np.intp))
-
-    def arrays(self, indices):
-        self.wait(indices)
-        return vars(self)["padded_crops"], vars(self)["landmarks"]
-
-    def complete(self):
-        return self._pool is None or self._pool.done()
-
-    def stop(self):
-        if self._pool is not None:
-            self._pool.stop()
-
-
-def render_on_demand(people, poses, size, side, workers=None):
-    """Return a RenderedFaces for each person. Rendering starts when a face is first needed.
-
-    people: data.synthetic.Person each
-    poses: a list of at least 4 poses for each person
-    size: side S of the crops
+    sets: [(name, [(data.synthetic.Person, Pose) of each face, at least 4])]
+    size: side of the crops in pixels
     side: side of the renders in pixels
-    workers: maximum number of processes, which all sets share; None: one per core
+    cache: file for the rendered faces; it is read if it holds the same ones, else written
+    say: takes messages for the user; None: no progress line either
     """
-    sets = [_empty(f"rendered person {person.seed}", len(listed), size) for person, listed in zip(people, poses)]
-    items = [(number, pose) for number, listed in enumerate(poses) for pose in listed]
-    targets = [(faces, index) for faces in sets for index in range(len(faces))]
+    files = [files_of_renders(name, len(faces)) for name, faces in sets]
+    items = [(person, pose, side, size) for _, faces in sets for person, pose in faces]
+    content = [(person.seed, *rest) for person, *rest in items]
+    key = hashlib.sha256(repr((RENDERER_VERSION, ALIGNMENT_VERSION, content)).encode()).hexdigest()
+    columns = _read(cache, key)
+    if columns is None:
+        columns = _render(items, say is not None)
+        if cache is not None:
+            with contextlib.suppress(OSError):  # a full disk is reported by the first checkpoint
+                nn.save(cache, columns | {"key": np.array(key)})
+    elif say is not None:
+        say(f"  using the faces rendered before: {cache}")
+    found, start = [], 0
+    for (name, _), listed in zip(sets, files):
+        rows = slice(start, start := start + len(listed))
+        found.append(assemble(name, size, listed, {column: columns[column][rows] for column in COLUMNS},
+                              np.arange(len(listed))))
+    return found
 
-    def store(number, face):
-        faces, index = targets[number]
-        for attribute, key in _KEYS.items():
-            vars(faces)[attribute][index] = face[key]
 
-    workers = useful_workers(len(items), SECONDS_PER_RENDER, workers)
-    pool = ProcessPool(functools.partial(_render_face, people, size, side), items, store, workers)
-    for faces, first in zip(sets, np.cumsum([0, *map(len, sets)])):
-        faces._pool, faces._first = pool, int(first)
-    return sets
+def _render(items, has_progress):
+    """Render each item (person, pose, side, size) and return the arrays of all faces by column."""
+    columns, line = {}, Progress("faces rendered") if has_progress else None
+    rendered = compute(_render_face, items, useful_workers(len(items), SECONDS_PER_RENDER))
+    try:
+        for done, (index, face) in enumerate(rendered, 1):
+            for name in COLUMNS:
+                value = np.asarray(face[name])
+                if name not in columns:
+                    columns[name] = np.empty((len(items), *value.shape), value.dtype)
+                columns[name][index] = value
+            if line:
+                line.show(done, len(items))
+    finally:
+        if line:
+            line.end()
+    return columns
 
 
-def _render_face(people, size, side, item):
-    number, pose = item
-    return face_of_render(render(people[number], pose, side), size)
+def _render_face(item):
+    person, pose, side, size = item
+    return face_of_render(render(person, pose, side), size)
 
 
-def _empty(name, count, size):
-    """Return a RenderedFaces with room for `count` faces."""
-    p, clips = padded_crop_side(size), np.arange(count)
-    train, held_out, _ = split_by_clip(clips, 0)
-    return RenderedFaces(name, size, np.zeros((count, p, p, 4), np.uint8), np.zeros((count, 68, 2), np.float32),
-                         np.zeros((count, 2, 3)), files_of_renders(name, count), [""] * count, clips, train, held_out)
+def _read(cache, key):
+    """Return the columns in a file, or None if it does not hold the faces of this key."""
+    if cache is None:
+        return None
+    try:
+        columns = nn.load(cache)
+    except (OSError, nn.serialize.FileFormatError):
+        return None
+    return columns if str(columns.pop("key", None)) == key else None

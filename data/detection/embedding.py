@@ -18,7 +18,6 @@ import nn
 import nn.functional as F
 from data.detection.blocks import conv_block
 from data.detection.face_analyzer import load_weights
-from data.geometry.alignment import crop_transform, warp
 
 CROP = 64  # S
 EMBEDDING_SIZE = 96  # D
@@ -58,10 +57,9 @@ class FaceEmbedder:
         they are missing."""
         return FaceEmbedder(load_weights(EmbeddingNetwork(), "embedding"))
 
-    def embed(self, pixels, landmarks):
-        """Return the embedding (D,) float32 of the face with landmarks (68, 2) in an image (H, W,
-        3) uint8."""
-        return self.embed_crops(warp(pixels, crop_transform(landmarks, CROP), CROP)[None])[0]
+    def embed(self, face):
+        """Return the embedding (D,) float32 of a Face."""
+        return self.embed_crops(face.crop(CROP)[None])[0]
 
     def embed_crops(self, crops):
         """Return embeddings (n, D) float32 of aligned crops (n, S, S, 3) float32 0..1.
@@ -75,6 +73,11 @@ class FaceEmbedder:
                 both = self._network(nn.Tensor(np.concatenate([batch, batch[:, :, ::-1]]))).numpy()
                 embeddings.append(unit(both[:len(batch)] + both[len(batch):]))
         return np.concatenate(embeddings) if embeddings else np.zeros((0, EMBEDDING_SIZE), np.float32)
+
+
+def mean_similarity(first, second):
+    """Return the similarity, -1..1, of the mean embeddings of two lists [(D,), ...] of embeddings."""
+    return float(np.prod(unit(np.stack([np.mean(first, axis=0), np.mean(second, axis=0)])), axis=0).sum())
 
 
 def group(embeddings, threshold=SAME_PERSON_THRESHOLD):

@@ -9,7 +9,6 @@ data/detection/training/train_networks.py trains both networks.
 """
 import functools
 import pathlib
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from data.detection import detector
 from data.detection.landmarker import CROP, Landmarker, box_transform, landmarks_transform
 from data.geometry.alignment import apply, invert, warp
 from data.geometry.boxes import box_of, containment, nms
+from data.geometry.face import Face
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
 MIN_SIZE = 24.0  # pixels, longer side of the smallest face to detect
@@ -32,24 +32,6 @@ _BATCH = 16  # crops per forward pass of the landmark network: more would need m
 
 class DetectionError(ValueError):
     """The face networks cannot be used. The message is one line: what, where, what to do."""
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face in an image."""
-
-    landmarks: np.ndarray  # (68, 2) float64, pixels of the image, iBUG order
-    score: float  # 0..1
-
-    @property
-    def box(self):
-        """(left, top, right, bottom): the tight box of the landmarks."""
-        return tuple(box_of(self.landmarks).tolist())
-
-    @property
-    def size(self):
-        """Longer side of the box, in pixels."""
-        return float(np.ptp(self.landmarks, axis=0).max())
 
 
 def load_weights(network, name):
@@ -89,14 +71,32 @@ class FaceAnalyzer:
 
         pixels: (H, W, 3) uint8 RGB, upright
         min_size: longer side, in pixels, of the smallest face to detect; a larger value is faster
+
+        The networks were trained on upright, whole faces. If none is found, the image is searched with a
+        gray margin, which helps with a face that the image's edge cuts off, and then in quarter turns.
         """
         pixels = _checked(pixels)
+        faces = self._detect_upright(pixels, min_size)
+        if not faces:
+            margin = min(pixels.shape[:2]) // 4
+            padded = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
+            cut = self._detect_upright(padded, min_size)
+            faces = [Face(pixels, face.landmarks - margin, face.score) for face in cut]
+        for turns in (1, 3, 2):
+            if faces:
+                break
+            turned = self._detect_upright(np.ascontiguousarray(np.rot90(pixels, turns)), min_size)
+            faces = [Face(pixels, _turn_back(face.landmarks, turns, pixels.shape), face.score) for face in turned]
+        return faces
+
+    def _detect_upright(self, pixels, min_size):
+        """Return the Faces that the networks find in an image as it is, the largest first."""
         (_, _, first_logits), (_, landmarks, second_logits) = self.detect_in_two_passes(pixels, min_size)
         scores = _probability((first_logits + second_logits) / 2)
         accepted = scores > SCORE_THRESHOLD
         landmarks, scores = landmarks[accepted], scores[accepted]
         kept = nms(box_of(landmarks), scores, overlap=containment)
-        return sorted((Face(landmarks[i], float(scores[i])) for i in kept), key=lambda face: -face.size)
+        return sorted((Face(pixels, landmarks[i], float(scores[i])) for i in kept), key=lambda face: -face.size)
 
     def detect_in_two_passes(self, pixels, min_size):
         """Return the landmark network's predictions for the detector's proposals in both passes.
@@ -121,7 +121,7 @@ class FaceAnalyzer:
         with nn.no_grad():
             transform = landmarks_transform(np.asarray(landmarks, np.float64))
             refined, logits = self._predict_landmarks(_checked(pixels), [transform])
-        return Face(refined[0], float(_probability(logits[0])))
+        return Face(pixels, refined[0], float(_probability(logits[0])))
 
     def _predict_landmarks(self, pixels, transforms):
         """Return landmarks (k, 68, 2) in pixels of the image and logits (k,), one for each crop.
@@ -136,6 +136,12 @@ class FaceAnalyzer:
             landmarks[start:start + len(batch)] = [apply(invert(to_crop), p) for to_crop, p in zip(batch, in_crops)]
             logits[start:start + len(batch)] = logit.numpy()
         return landmarks, logits
+
+
+def _turn_back(points, turns, shape):
+    """Return points (n, 2) of np.rot90(image, turns) in the pixels of the image, which has this shape."""
+    (x, y), (height, width) = points.T, shape[:2]
+    return np.stack({1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, height - 1 - x)}[turns], axis=1)
 
 
 def _probability(logit):

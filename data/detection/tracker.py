@@ -9,20 +9,20 @@ A frame is returned a few frames after it was read, so each face is known before
                    face has moved (a bilateral filter over time: Tomasi & Manduchi 1998). Still
                    heads do not jitter, and moving ones do not lag.
     interpolation  a face lost for a few frames is placed between its positions before and after
-    backtracking   a face first detected in one frame is tracked back through the frames before it,
-                   to where it came into view
+    backtracking   a face first detected in one frame is tracked back through the frames before it that
+                   are still held, to where it came into view
 
 At a cut, tracking starts over.
 """
 import collections
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from data.detection.face_analyzer import MIN_SIZE, SCORE_THRESHOLD
 from data.geometry.boxes import box_of, iou
+from data.geometry.face import Face
 
 DETECTION_INTERVAL = 6  # frames from one detection on the whole image to the next
 MAX_GAP = 8  # frames for which a lost face is remembered
@@ -34,21 +34,8 @@ _CUT_THRESHOLD = 0.18  # mean change of a small gray copy of the frame, as a sha
 _THUMBNAIL = 24  # side of that copy, in pixels
 
 
-@dataclass(frozen=True)
-class TrackedFace:
-    """A face in one frame of a video. track_id is the same in all frames of one face."""
-
-    track_id: int
-    landmarks: np.ndarray  # (68, 2) float64, pixels
-
-    @property
-    def size(self):
-        """Longer side of the tight box, in pixels."""
-        return float(np.ptp(self.landmarks, axis=0).max())
-
-
 def track_faces(frames, analyzer, interval=DETECTION_INTERVAL, min_size=MIN_SIZE):
-    """Yield (frame, its TrackedFaces, the largest first) for each frame, in order.
+    """Yield (frame, its Faces, the largest first) for each frame, in order.
 
     frames: iterable of (H, W, 3) uint8
     analyzer: a data.detection.face_analyzer.FaceAnalyzer
@@ -63,18 +50,21 @@ def track_faces(frames, analyzer, interval=DETECTION_INTERVAL, min_size=MIN_SIZE
             tracker.observe(index, frame, list(waiting)[:-1])
         if index >= _LOOKAHEAD and waiting:
             shown = index - _LOOKAHEAD
-            yield waiting.popleft(), tracker.faces(shown)
+            shown_frame = waiting.popleft()
+            yield shown_frame, tracker.faces(shown, shown_frame)
             tracker.forget(shown - SMOOTHING_RADIUS - MAX_GAP)
 
 
 def choose_faces(faces, count, previous=()):
     """Return the faces to swap: all for count 'all', otherwise the `count` largest.
 
+    Landmarks that do not form a face are left out.
     previous: track ids chosen in the frame before; these count as a quarter larger, so that the
               choice does not flicker between two faces of about the same size
     """
+    faces = [face for face in faces if not face.problem]
     if count == "all":
-        return list(faces)
+        return faces
     return sorted(faces, key=lambda face: -face.size * (1.25 if previous and face.track_id in previous else 1))[:count]
 
 
@@ -112,11 +102,11 @@ class _Tracker:
     def _record(self, track, index, face, expected):
         """Add a face to a track, if it is a face, near the expected position and not on another
         track."""
-        overlap = iou(box_of(expected), box_of(face.landmarks)[None])[0]
+        overlap = iou(box_of(expected), face.box[None])[0]
         if face.score <= SCORE_THRESHOLD or overlap < _MIN_IOU:
             return False
         others = [self.tracks[other][index] for other in self._active if other != track and index in self.tracks[other]]
-        if any(iou(box_of(face.landmarks), box_of(other)[None])[0] > 0.5 for other in others):
+        if any(iou(face.box, box_of(other)[None])[0] > 0.5 for other in others):
             return False  # two tracks on one face: the other was first
         self.tracks[track][index] = face.landmarks
         return True
@@ -124,8 +114,7 @@ class _Tracker:
     def _detect(self, index, frame, earlier):
         """Detect faces in the whole frame: continue lost tracks and start new ones."""
         for face in self._analyzer.detect(frame, self._min_size):
-            box = box_of(face.landmarks)
-            overlaps = {t: iou(box, box_of(self.tracks[t][max(self.tracks[t])])[None])[0] for t in self._active}
+            overlaps = {t: iou(face.box, box_of(self.tracks[t][max(self.tracks[t])])[None])[0] for t in self._active}
             track = max(overlaps, key=overlaps.get, default=None)
             if track is None or overlaps[track] < _MIN_IOU:
                 track = next(self._track_ids)
@@ -136,18 +125,17 @@ class _Tracker:
                 self.tracks[track][index] = face.landmarks
 
     def _backtrack(self, track, index, earlier):
-        """Track a new face back through the frames since the last detection, as long as it is
-        there."""
-        first = max(self._last_detection, self._last_cut - 1, index - len(earlier) - 1) + 1
+        """Track a new face back through the frames that are still held, as long as it is there."""
+        first = max(self._last_cut, index - len(earlier))
         for frame_index in range(index - 1, first - 1, -1):
             expected = self.tracks[track][frame_index + 1]
             refined = self._analyzer.refine(earlier[frame_index - index], expected)
             if not self._record(track, frame_index, refined, expected):
                 return
 
-    def faces(self, index):
-        """Return the TrackedFaces of one frame, interpolated and smoothed, the largest first."""
-        faces = [TrackedFace(track, smooth_landmarks(known, index))
+    def faces(self, index, frame):
+        """Return the Faces of one frame, interpolated and smoothed, the largest first."""
+        faces = [Face(frame, smooth_landmarks(known, index), track_id=track)
                  for track, known in self.tracks.items() if _present(known, index)]
         return sorted(faces, key=lambda face: -face.size)
 

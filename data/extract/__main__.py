@@ -19,7 +19,7 @@ import sys
 from data.detection.face_analyzer import DetectionError
 from data.extract.corrections import CorrectionError, read_corrections
 from data.extract.face_folder import CONTACT_SHEET, ExtractError, FaceFolder
-from data.extract.pipeline import EVERY, FORMATS, SIZE, ExtractionSettings, count_noun, extract
+from data.extract.pipeline import FORMATS, MAX_FACES, SIZE, ExtractionSettings, count_noun, extract
 from data.extract.quality_filter import MIN_SIZE
 from data.media.frame_source import SOURCE_ERRORS, SourceError
 from data.support.cli import Parser, exit_code, interruptible, number
@@ -34,8 +34,10 @@ def parse(arguments=None):
     # fmt: off
     add("input", metavar="INPUT", type=pathlib.Path, help="an image, a video or animated image, or a folder of these")
     add("folder", metavar="FOLDER", type=pathlib.Path, help="output folder for the faces; created if needed")
-    add("--every", metavar="N", type=number(int, 1), default=EVERY, help="extract faces from every N-th frame "
-        "of a video (default: %(default)s)")
+    add("--every", metavar="N", type=number(int, 1), help="extract faces from every N-th frame "
+        "of a video (default: all of a short video, about 1200 of a long one)")
+    add("--max-faces", metavar="N", type=number(int, 1), default=MAX_FACES, help="of the faces in videos, take the N "
+        "that differ most in pose, expression and light (default: %(default)s)")
     add("--size", metavar="PX", type=number(int, 64, 2048), default=SIZE, help="side of an extracted face image in "
         "pixels (default: %(default)s)")
     add("--min-size", metavar="PX", type=number(float, 12), default=MIN_SIZE, help="sort out faces smaller than this, "
@@ -61,20 +63,26 @@ def _numbers(text):
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
+    """Run the command line.
+
+    Returns the exit code: 0 done, 1 failed, 3 some files failed, 130 or 143 interrupted.
+    """
     options = parse(arguments)
     try:
         with interruptible():
             if options.drop and not drop(options):
                 return 0
-            run(options)
+            summary = run(options)
     except (ExtractError, SourceError, CorrectionError, DetectionError, *SOURCE_ERRORS, OSError) as error:
         print(f"extract: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print(f"extract: {options.input} needs more memory than is free; scale it down first", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
         print(f"extract: interrupted; the faces found so far are in {options.folder}", file=sys.stderr)
         return exit_code(interruption)
-    return 0
+    return 3 if summary.failed else 0
 
 
 def drop(options):
@@ -90,10 +98,10 @@ def drop(options):
 
 
 def run(options):
-    """Extract the faces, and print a summary."""
+    """Extract the faces, and print and return the Summary."""
     corrections = read_corrections(options.corrections) if options.corrections else {}
-    settings = ExtractionSettings(options.size, options.every, options.min_size, options.format, corrections,
-                                  keep_partial=True)
+    settings = ExtractionSettings(options.size, options.every, options.max_faces, options.min_size, options.format,
+                                  corrections, keep_partial=True)
     line = Progress("images")
     try:
         faces, summary = extract(
@@ -109,6 +117,7 @@ def run(options):
         print(text)
     print(f"{count_noun(sum(summary.people), 'face')} in {faces.path}; check them on the contact sheet "
           f"{faces.path / CONTACT_SHEET}, and drop wrong ones with --drop NUMBERS")
+    return summary
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import re
 import numpy as np
 
 from data.geometry.alignment import MEAN_FACE
-from data.geometry.boxes import box_of, iou
+from data.geometry.boxes import iou
 from data.geometry.landmarks import face_shape_problem
 
 _BOX = ["left", "top", "right", "bottom"]
@@ -88,6 +88,6 @@ def corrected_landmarks(shape, pixels, analyzer):
         return shape
     low, high = MEAN_FACE.min(axis=0), MEAN_FACE.max(axis=0)
     mean_face = shape[0] + (MEAN_FACE - low) / (high - low) * (shape[1] - shape[0])
-    predicted = analyzer.refine(pixels, mean_face).landmarks
-    in_box = iou(box_of(predicted), shape.reshape(1, 4))[0] > _MIN_IOU
-    return predicted if in_box and face_shape_problem(predicted) is None else mean_face
+    predicted = analyzer.refine(pixels, mean_face)
+    in_box = iou(predicted.box, shape.reshape(1, 4))[0] > _MIN_IOU
+    return predicted.landmarks if in_box and not predicted.problem else mean_face

@@ -28,10 +28,10 @@ from dataclasses import astuple, dataclass, fields, replace
 import numpy as np
 from PIL import Image
 
-from data.geometry.boxes import box_of, iou
+from data.geometry.boxes import iou
 from data.interchange.dfl_faceswap import to_dfl_face, to_faceswap_face, write_dfl_jpeg, write_fsa
 from data.interchange.face_png import read_face, read_record, write_face
-from data.media.contact_sheet import TILE, draw_contact_sheet, paginate
+from data.extract.contact_sheet import TILE, draw_contact_sheet, paginate
 from data.media.image_io import read_image, read_label, save_image, write_atomically
 from data.support.cli import defer_signals
 from data.support.threads import map_threads
@@ -139,6 +139,7 @@ class FaceFolder:
         record: its FaceRecord
         label: the DigitalSource of the image it comes from, if that is synthetic
         reason: why it is rejected, or None
+        Returns its Entry.
         """
         number = len(self._new_entries) + 1
         frame = "" if record.frame is None else f"_{record.frame:06d}"
@@ -147,16 +148,21 @@ class FaceFolder:
         box = [*record.landmarks.min(axis=0).round(1), *record.landmarks.max(axis=0).round(1)]
         face = f"{SORTED_OUT}/{reason}/{name}" if reason else name
         self._new_entries.append(Entry(number, face, record.source, record.frame, *box, round(record.score, 3)))
+        return self._new_entries[-1]
+
+    def remove(self, entry):
+        """Remove a face that was added since `begin`, and not rejected."""
+        self._new_entries.remove(entry)
+        (self._staging / entry.face).unlink()
 
     @property
     def added(self):
         """Number of faces added since `begin`."""
         return len(self._new_entries)
 
-    def was_dropped(self, file, frame, landmarks):
+    def was_dropped(self, file, frame, box):
         """Return whether the user dropped this face before. It stays dropped if the same input is
         extracted again."""
-        box = box_of(landmarks)
         return any(e.file == file and e.frame == frame and iou(box, e.box[None])[0] > _SAME_FACE_IOU
                    for e in self._dropped)
 

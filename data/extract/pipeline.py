@@ -7,6 +7,7 @@ carries the name of its source, the landmarks and the transform from the source
 (data/interchange/face_png.py). So it trains as well as the source itself, and can be pasted back.
 """
 
+import pathlib
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -16,14 +17,16 @@ from data.detection.embedding import SAME_PERSON_THRESHOLD, FaceEmbedder, group
 from data.detection.face_analyzer import FaceAnalyzer
 from data.extract.corrections import corrected_landmarks
 from data.extract.face_folder import DROPPED, SORTED_OUT, ExtractError, FaceFolder
-from data.extract.quality_filter import MIN_SIZE, Duplicates, reject_reason, sharpness
+from data.extract.quality_filter import (DUPLICATE_THRESHOLD, MIN_SIZE, NOISE_THRESHOLD, Duplicates, features,
+                                         reject_reason, sharpness, spread_sample)
 from data.geometry.alignment import warp
-from data.geometry.padded_crop import PADDED_CROP_EXTENT, padded_crop_transform
+from data.geometry.face import Face
+from data.geometry.padded_crop import padded_crop_transform
 from data.interchange.face_png import FaceRecord
-from data.media.frame_source import FrameSource
+from data.media.frame_source import FRAMES_SEARCHED, FrameSource, passed_over
 
 SIZE = 256  # pixels, side of a face image
-EVERY = 5  # every 5th frame of a video is searched
+MAX_FACES = 600  # faces taken from videos, at most: those that differ most
 FORMATS = ("png", "dfl", "fsa")
 _DUPLICATE = "duplicate"
 _MAX_CLUSTERED = 600  # faces clustered at a time by their pairwise similarities
@@ -35,7 +38,8 @@ class ExtractionSettings:
     """How faces are extracted."""
 
     size: int = SIZE  # pixels, side of a face image
-    every: int = EVERY  # search every N-th frame of a video
+    every: int | None = None  # search every N-th frame of a video; None: about FRAMES_SEARCHED of them
+    max_faces: int = MAX_FACES  # of the faces in videos, take those that differ most
     min_size: float = MIN_SIZE  # pixels; smaller faces are rejected
     format: str = "png"  # one of FORMATS
     corrections: dict = field(default_factory=dict)  # see read_corrections
@@ -51,14 +55,19 @@ class Summary:
     duplicates: int = 0
     sorted_out: Counter = field(default_factory=Counter)  # rejected faces by reason
     people: list = field(default_factory=list)  # number of faces of each person, the highest first
-    unreadable: list = field(default_factory=list)  # (file, reason)
+    failed: list = field(default_factory=list)  # (file, reason)
+    notes: list = field(default_factory=list)  # (file, note)
+    passed_over: str | None = None  # see data.media.frame_source.passed_over
 
     def lines(self, folder):
         """Return the summary as lines of text. folder: the output folder."""
         lines = [f"{count_noun(self.searched, 'image')} searched, {self.without_face} without a face"]
-        lines += [f"  {file}: {reason}" for file, reason in self.unreadable[:10]]
-        if len(self.unreadable) > 10:
-            lines.append(f"  and {len(self.unreadable) - 10} more files that cannot be read")
+        for listed, more in ((self.failed, "files that failed"), (self.notes, "notes")):
+            lines += [f"  {file}: {text}" for file, text in listed[:10]]
+            if len(listed) > 10:
+                lines.append(f"  and {len(listed) - 10} more {more}")
+        if self.passed_over:
+            lines.append(self.passed_over)
         if len(self.people) > 1:
             shown = [f"person_{k} with {count_noun(faces, 'face')}" for k, faces in enumerate(self.people[:8], start=1)]
             more = f" and {len(self.people) - 8} more" if len(self.people) > 8 else ""
@@ -88,30 +97,40 @@ def extract(source, folder, settings=ExtractionSettings(), progress=lambda *stat
     """
     frames = FrameSource(source, settings.every, settings.corrections)
     analyzer, embedder, faces = FaceAnalyzer.load(), FaceEmbedder.load(), FaceFolder(folder, settings.format)
-    summary, duplicates, embeddings = Summary(), Duplicates(), []
+    summary, duplicates, accepted = Summary(), Duplicates(), []
+    # A short video has few frames, and all that differ by more than noise are wanted.
+    threshold = max(NOISE_THRESHOLD, DUPLICATE_THRESHOLD * min(1, frames.video_frames / FRAMES_SEARCHED))
     faces.begin()
     try:
         try:
             for frame in frames:
-                found = _detect(frame, analyzer, settings.corrections)
-                summary.searched += 1
-                summary.without_face += not found
-                for landmarks, score in found:
-                    reason = _reject_reason(faces, duplicates, frame, landmarks, score, settings.min_size)
-                    if reason == _DUPLICATE:
-                        summary.duplicates += 1
-                        continue
-                    _save(faces, frame, landmarks, score, reason, settings)
-                    if reason is None:
-                        embeddings.append(embedder.embed(frame.pixels, landmarks))
-                progress(summary.searched, frames.expected, len(embeddings))
+                try:
+                    found = _detect(frame, analyzer, settings.corrections)
+                    summary.searched += 1
+                    summary.without_face += not found
+                    for face in found:
+                        limit = DUPLICATE_THRESHOLD if frame.frame is None else threshold
+                        reason = _reject_reason(faces, duplicates, frame, face, settings.min_size, limit)
+                        if reason == _DUPLICATE:
+                            summary.duplicates += 1
+                            continue
+                        entry = _save(faces, frame, face, reason, settings.size)
+                        if reason is None:
+                            embedding = embedder.embed(face)
+                            accepted.append((entry, embedding, features(face, embedding)))
+                except MemoryError as error:
+                    frames.skip(frame.path, error)
+                progress(summary.searched, frames.expected, len(accepted))
         except KeyboardInterrupt:
             if settings.keep_partial and faces.added:
                 if faces.added >= _MANY_FACES:
                     say(f"interrupted; saving the {faces.added} faces found so far (Ctrl-C again quits without them)")
-                faces.finish(_group_by_person(embeddings))
+                faces.finish(_group_by_person([embedding for _, embedding, _ in accepted]))
             raise
-        summary.unreadable = frames.unreadable
+        summary.failed, summary.notes = frames.failed, frames.notes
+        summary.passed_over = passed_over(source) if pathlib.Path(source).is_dir() else None
+        embeddings = _thin_out(faces, accepted, settings.max_faces)
+        summary.duplicates += len(accepted) - len(embeddings)
         _finish(faces, embeddings, summary, source)
     except BaseException:
         faces.abandon()
@@ -120,40 +139,48 @@ def extract(source, folder, settings=ExtractionSettings(), progress=lambda *stat
 
 
 def _detect(frame, analyzer, corrections):
-    """Return [(landmarks (68, 2), score), ...] of a Frame, the largest face first.
-
-    A face given by hand has score None.
-    """
+    """Return the Faces of a Frame: those given by hand, or all that are detected, the largest first."""
     by_hand = corrections.get((frame.file, frame.frame))
-    if by_hand is not None:
-        return [(corrected_landmarks(shape, frame.pixels, analyzer), None) for shape in by_hand]
-    return [(face.landmarks, face.score) for face in analyzer.detect(frame.pixels)]
+    if by_hand is None:
+        return analyzer.detect(frame.pixels)
+    return [Face(frame.pixels, corrected_landmarks(shape, frame.pixels, analyzer)) for shape in by_hand]
 
 
-def _reject_reason(faces, duplicates, frame, landmarks, score, min_size):
+def _thin_out(faces, accepted, count):
+    """Remove all but `count` of the faces of videos, and return the embeddings of the faces that are left.
+
+    accepted: [(Entry, embedding, features), ...]
+    """
+    videos = [k for k, (entry, _, _) in enumerate(accepted) if entry.frame is not None]
+    if len(videos) > count:
+        chosen = {videos[k] for k in spread_sample([accepted[k][2] for k in videos], count)}
+        for k in set(videos) - chosen:
+            faces.remove(accepted[k][0])
+        accepted = [face for k, face in enumerate(accepted) if k in chosen or face[0].frame is None]
+    return [embedding for _, embedding, _ in accepted]
+
+
+def _reject_reason(faces, duplicates, frame, face, min_size, threshold):
     """Return why a face is rejected, or None.
 
     A face given by hand is always accepted, even if it was dropped before.
     """
-    if score is None:
-        duplicates.check_and_add(frame.pixels, landmarks)
+    if face.score is None:
+        duplicates.check_and_add(face)
         return None
-    if faces.was_dropped(frame.file, frame.frame, landmarks):
+    if faces.was_dropped(frame.file, frame.frame, face.box):
         return DROPPED
-    reason = reject_reason(frame.pixels, landmarks, score, min_size)
-    return _DUPLICATE if reason is None and duplicates.check_and_add(frame.pixels, landmarks) else reason
+    reason = reject_reason(face, min_size)
+    return _DUPLICATE if reason is None and duplicates.check_and_add(face, threshold) else reason
 
 
-def _save(faces, frame, landmarks, score, reason, settings):
-    """Align a face and add it to the folder."""
-    transform = padded_crop_transform(landmarks, settings.size / PADDED_CROP_EXTENT, settings.size)
-    aligned = np.rint(warp(frame.pixels, transform, settings.size) * 255).astype(np.uint8)
-    height, width = frame.pixels.shape[:2]
-    score, sharp = 1.0 if score is None else score, sharpness(frame.pixels, landmarks)
-    record = FaceRecord(
-        frame.file, (width, height), transform, landmarks, score, sharp, frame.digest, frame.frame, frame.time
-    )  # fmt: skip
-    faces.add(aligned, record, frame.label, reason)
+def _save(faces, frame, face, reason, size):
+    """Align a face and add it to the folder. Returns its Entry."""
+    transform, score = padded_crop_transform(face, size), 1.0 if face.score is None else face.score
+    aligned = np.rint(warp(face.image, transform, size) * 255).astype(np.uint8)
+    record = FaceRecord(frame.file, face.image.shape[1::-1], transform, face.landmarks, score, sharpness(face),
+                        frame.digest, frame.frame, frame.time)
+    return faces.add(aligned, record, frame.label, reason)
 
 
 def _finish(faces, embeddings, summary, source):
@@ -161,7 +188,7 @@ def _finish(faces, embeddings, summary, source):
 
     Raises ExtractError if there is no good face.
     """
-    searched = count_noun(summary.searched, "image") + " searched" + _unreadable_phrase(summary.unreadable)
+    searched = count_noun(summary.searched, "image") + " searched" + _failed_phrase(summary.failed)
     if not faces.added:
         raise ExtractError(
             f"no face found in {source} ({searched}); use images with an upright face of at least {MIN_SIZE:.0f} "
@@ -204,9 +231,9 @@ def _group_by_person(embeddings):
     return np.argsort(order)[labels]
 
 
-def _unreadable_phrase(unreadable):
-    """Return the number of unreadable files and the first of them, for the end of a message."""
-    return f"; {len(unreadable)} cannot be read, first {unreadable[0][0]}: {unreadable[0][1]}" if unreadable else ""
+def _failed_phrase(failed):
+    """Return the number of files that failed and the first of them, for the end of a message."""
+    return f"; {len(failed)} failed, first {failed[0][0]}: {failed[0][1]}" if failed else ""
 
 
 def count_noun(number, word):

@@ -33,6 +33,8 @@ _RGB_OF_XYZ = np.linalg.inv(_XYZ_OF_RGB)
 _LAB_KNEE = 6 / 29  # CIE 1976: below it a straight line replaces the cube root
 GAIN_LIMIT = 2.0  # gains are limited to 1/2..2: more would make noise and compression blocks visible
 _MIN_SPREAD = 0.05  # Lab units, a tenth of the step of an 8-bit gray: a smaller deviation is rounding, not texture
+_TINT_STEPS = 32  # steps of luma in which the tint of an image is measured
+_MAX_TINT_DEVIATION = 0.008  # two steps of 8 bits: what compression adds to a toned image; colors differ by more
 _CUT_DISTANCE = 12.0  # Lab units: if the mean jumps farther than this, the scene or the light has changed
 
 
@@ -111,6 +113,32 @@ def match_colors(source, target, mask, transfer="lab", memory=None):
     offset = wanted.mean - matrix @ current.mean
     moved = lab @ matrix.T.astype(lab.dtype) + offset.astype(lab.dtype)
     return np.clip(lab_to_rgb(moved), 0, 1).astype(np.float32)
+
+
+def match_tint(source, target):
+    """Give `source` the tint of `target`, if that has one tint or none; otherwise return it unchanged.
+
+    source, target: (S, S, 3) float32 sRGB 0..1
+
+    In a gray photo, or one toned as sepia, the color is a function of the luma. It is measured as the
+    mean offset of each channel from the luma in steps of luma, and added to the luma of the source.
+    """
+    luma = target @ LUMA  # (S, S)
+    step = np.minimum((luma * _TINT_STEPS).astype(int), _TINT_STEPS - 1).ravel()
+    count = np.bincount(step, minlength=_TINT_STEPS)
+    used = count > 0
+
+    def means(values):
+        return np.bincount(step, values.ravel(), _TINT_STEPS)[used] / count[used]
+
+    level = means(luma)
+    offsets = [means(target[..., channel]) - level for channel in range(3)]
+    deviation = np.stack([target[..., k] - luma - np.interp(luma, level, offsets[k]) for k in range(3)])
+    if np.sqrt((deviation**2).mean()) > _MAX_TINT_DEVIATION:
+        return source
+    gray = source @ LUMA
+    toned = np.stack([gray + np.interp(gray, level, offset) for offset in offsets], axis=-1)
+    return np.clip(toned, 0, 1).astype(np.float32)
 
 
 def statistics(lab, mask):

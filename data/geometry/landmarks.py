@@ -1,11 +1,10 @@
 """Check that 68 landmarks can be those of a face."""
 import numpy as np
 
-from data.geometry.alignment import INNER, MEAN_FACE, apply, crop_transform
-from data.geometry.masks import face_hull
+from data.geometry.alignment import INNER
+from data.geometry.face import Face
 
 _MIN_HEIGHT = 12  # pixels; a smaller face has no detail to learn from
-_MAX_FIT_ERROR = 0.12  # RMS distance from the mean face, in crops; full profiles reach 0.1, shuffled points 0.19
 
 
 def landmark_problem(landmarks, stated, shape):
@@ -29,9 +28,4 @@ def landmark_problem(landmarks, stated, shape):
 
 def face_shape_problem(landmarks):
     """Return why landmarks (68, 2) do not form a face, in a few words, or None if they do."""
-    if np.ptp(landmarks[INNER], axis=0).max() < 1:
-        return "landmarks that all coincide"
-    error = apply(crop_transform(landmarks, 1), landmarks)[INNER] + 0.5 - MEAN_FACE[INNER]
-    if np.sqrt((error**2).sum(axis=1).mean()) > _MAX_FIT_ERROR or len(face_hull(landmarks)) < 3:
-        return "landmarks that do not form a face; are they 68 in iBUG order?"
-    return None
+    return Face(None, landmarks).problem

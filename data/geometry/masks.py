@@ -67,9 +67,13 @@ def face_mask(landmarks, shape, feather=None):
              proportion to the face. At least one pixel, so the border is always anti-aliased
     Landmarks all on one line give zeros.
     """
+    return hull_mask(face_hull(landmarks), shape, feather)
+
+
+def hull_mask(hull, shape, feather=None):
+    """Return the mask of a face as face_mask does, from its hull (K, 2)."""
     height, width = shape
     mask = np.zeros((height, width), np.float32)
-    hull = face_hull(landmarks)
     if len(hull) < 3 or not np.isfinite(hull).all():
         return mask
     if feather is None:
@@ -97,10 +101,12 @@ class Region:
     depth: (S, S) float32, signed distance of each pixel to the outline in crop pixels, negative
            outside
     size: size of the face in crop pixels
+    whole_depth: (S, S) float32, the depth that a face without occluders would have
     """
 
     depth: np.ndarray
     size: float
+    whole_depth: np.ndarray
 
     def alpha(self, depth, erode, feather, pixel):
         """Return the opacity of the new face at each point, 0..1, in the shape of `depth`.
@@ -111,25 +117,34 @@ class Region:
         """
         return _ramp(depth - np.float32(erode * self.size), max(feather * self.size, pixel))
 
+    def unoccluded(self, margin):
+        """Return (S, S) bool: False on occluders and up to `margin`, in sizes of the face, around them."""
+        return self.alpha(self.depth, 0, margin, 1) >= self.alpha(self.whole_depth, 0, margin, 1)
 
-def face_region(landmarks, side, generated_mask=None):
+
+def face_region(landmarks, side, generated_mask=None, hull=None):
     """Return the Region to replace: the union of old and generated face, without occluders.
 
     landmarks: (68, 2) of the old face in crop pixels
     side: S
     generated_mask: the network's mask (S, S), 0..1, or None
+    hull: face_hull(landmarks), if it is known
 
     The old brows must not show next to the new ones. So at its outline the generated mask can only
     add to the hull. The hull is also widened at the temples, because the tails of the brows would
     otherwise be in the soft border. Only a hole well inside the mask is left out: a hand or a lock
     of hair in front of the face. The region ends at the border of the crop.
     """
-    hull = face_hull(landmarks)
+    hull = face_hull(landmarks) if hull is None else hull
     size = float(np.sqrt(polygon_area(hull)))
     points = np.asarray(landmarks)
     tails = points[[17, 26]] + _BROW_TAIL * (points[[17, 26]] - points[[21, 22]])
     pixels = np.arange(side)
-    depth = polygon_depth(_convex_hull(np.concatenate([hull, tails])), pixels, pixels)
+    # negative on the outermost pixels
+    border_depth = np.minimum(pixels, pixels[::-1]).astype(np.float32) - np.float32(0.5)
+    border_depth = np.minimum(border_depth, border_depth[:, None])
+    outline = _convex_hull(np.concatenate([hull, tails]))
+    depth = whole_depth = np.minimum(polygon_depth(outline, pixels, pixels), border_depth)
     if generated_mask is not None:
         # The network learned masks that are feathered inwards, so their 0.5 contour is well inside
         # the generated face. Pixels farther out are left out: a soft border over the background,
@@ -138,9 +153,7 @@ def face_region(landmarks, side, generated_mask=None):
         hull_depth = polygon_depth(hull, pixels, pixels)
         occluder_distance = _occluder_distance(hull_depth, np.asarray(generated_mask), mask_depth, size)
         depth = np.minimum(np.maximum(depth, mask_depth), occluder_distance + np.float32(_HOLE_EDGE * size))
-    # negative on the outermost pixels
-    border_depth = np.minimum(pixels, pixels[::-1]).astype(np.float32) - np.float32(0.5)
-    return Region(np.minimum(depth, np.minimum(border_depth, border_depth[:, None])), size)
+    return Region(np.minimum(depth, border_depth), size, whole_depth)
 
 
 def _occluder_distance(hull_depth, generated_mask, mask_depth, size):

@@ -11,17 +11,19 @@ photo, or the frame of a video, that a face was cut from. Sizes are (width, heig
 """
 
 import ast
+import itertools
 import pathlib
 import re
+import struct
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from data.interchange.face_png import KEYWORD
-from data.interchange.restricted_unpickler import MAX_BYTES, UnpicklerError, dump_plain, read_plain
-from data.media.chunks import (APP15, JPEG_START, PNG_START, has_png_chunk, insert_jpeg_segment, read_jpeg_segment,
-    read_png_chunk, read_png_text)
+from data.interchange.restricted_unpickler import MAX_BYTES, UnpicklerError, read_plain
+from data.media.chunks import (APP15, has_png_chunk, insert_jpeg_segment, read_jpeg_segment, read_png_chunk,
+    read_png_text)
 from data.media.image_io import ImageError, encode_image, write_atomically
 from data.support import validate
 
@@ -65,20 +67,13 @@ class FaceswapFace:
 
 def detect_format(path):
     """Return the format of an aligned face: "ours", "dfl", "faceswap" or None. Reads no pixels."""
+    chunks = ("ours", b"iTXt", KEYWORD.encode() + b"\0"), ("faceswap", b"iTXt", b"faceswap\0"), ("dfl", b"fcWp", _PROTO)
     try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-        if start[:2] == JPEG_START:
-            return "dfl" if read_jpeg_segment(path, APP15, _PROTO) else None
-        if start != PNG_START:
-            return None
-        formats = ("ours", b"iTXt", KEYWORD), ("faceswap", b"iTXt", "faceswap"), ("dfl", b"fcWp", "")
-        for kind, chunk, keyword in formats:
-            if has_png_chunk(path, chunk, keyword.encode() + b"\0" if keyword else _PROTO):
-                return kind
+        if read_jpeg_segment(path, APP15, _PROTO):
+            return "dfl"
+        return next((name for name, kind, start in chunks if has_png_chunk(path, kind, start)), None)
     except (OSError, ImageError):
-        pass
-    return None
+        return None
 
 
 # DeepFaceLab
@@ -92,18 +87,15 @@ def read_dfl(path):
         raise FormatError(f"{path} is not an aligned face of DeepFaceLab; extract the face again from its source")
     try:
         return _parse_dfl_face(read_plain(payload))
-    except UnpicklerError as error:
-        raise FormatError(f"{path}: its DeepFaceLab data is {error}; leave the file out") from error
-    except ValueError as error:
+    except (UnpicklerError, ValueError) as error:
         raise FormatError(f"{path}: its DeepFaceLab data cannot be used ({error}); extract the face again") from error
 
 
 def _parse_dfl_face(stored):
     if not isinstance(stored, dict):
         raise ValueError("it is not a dictionary")
-    stored = {name: value for name, value in stored.items() if value is not None}
-    face_type = validate.text(stored, "face_type") if "face_type" in stored else "full_face"
-    if face_type not in FACE_TYPES:
+    stored = {"face_type": "full_face"} | {name: value for name, value in stored.items() if value is not None}
+    if validate.text(stored, "face_type") not in FACE_TYPES:
         raise ValueError(f"face_type must be one of {', '.join(FACE_TYPES)}")
     shapes = {"source_landmarks": (68, 2), "source_rect": (4,), "image_to_face_mat": (2, 3)}
     optional = {name: validate.numbers(stored, name, shape) for name, shape in shapes.items() if name in stored}
@@ -112,17 +104,16 @@ def _parse_dfl_face(stored):
     if "source_filename" in stored:
         optional["source_filename"] = validate.file_name(stored, "source_filename")
     polygons = _parse_polygons(stored["seg_ie_polys"]) if "seg_ie_polys" in stored else ()
-    return DflFace(validate.numbers(stored, "landmarks", (68, 2)), face_type=face_type, polygons=polygons, **optional)
+    landmarks = validate.numbers(stored, "landmarks", (68, 2))
+    return DflFace(landmarks, face_type=stored["face_type"], polygons=polygons, **optional)
 
 
 def _parse_polygons(stored):
     """Read {'polys': [{'type', 'pts'}]} or the older [(type, pts)]. Type 0 excludes, 1 includes."""
     listed = stored.get("polys") if isinstance(stored, dict) else stored
-    if not isinstance(listed, (list, tuple)):
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(item, (dict, list, tuple)) for item in listed):
         raise ValueError("seg_ie_polys must be a list of polygons")
-    named = [dict(zip(("type", "pts"), item)) if isinstance(item, (list, tuple)) else item for item in listed]
-    if not all(isinstance(item, dict) for item in named):
-        raise ValueError("seg_ie_polys must be a list of polygons")
+    named = [item if isinstance(item, dict) else dict(zip(("type", "pts"), item)) for item in listed]
     return tuple((validate.natural(item, "type") == 1, validate.numbers(item, "pts", (None, 2))) for item in named)
 
 
@@ -139,18 +130,15 @@ def write_dfl_jpeg(path, pixels, face, source=None):
         raise FormatError(f"cannot write {path}: DeepFaceLab only reads names that end in .jpg; choose such a name")
     if face.face_type not in FACE_TYPES:
         raise ValueError(f"write_dfl_jpeg: expected a face_type in {FACE_TYPES}, got {face.face_type!r}")
-    stored = {"face_type": face.face_type, "landmarks": _to_list(face.landmarks)}
-    if face.source_filename:
-        stored["source_filename"] = face.source_filename
-    for name in ("source_landmarks", "image_to_face_mat"):
-        if getattr(face, name) is not None:
-            stored[name] = _to_list(getattr(face, name))
-    if face.source_rect is not None:
-        stored["source_rect"] = [int(side) for side in face.source_rect]
-    if face.polygons:
-        polygons = [{"type": int(include), "pts": _to_list(points)} for include, points in face.polygons]
-        stored["seg_ie_polys"] = {"polys": polygons}
-    payload = dump_plain(stored)
+    polygons = [{"type": int(include), "pts": _to_list(points)} for include, points in face.polygons]
+    stored = {
+        "face_type": face.face_type, "landmarks": _to_list(face.landmarks),
+        "source_filename": face.source_filename or None, "source_landmarks": _to_list(face.source_landmarks),
+        "source_rect": face.source_rect and [int(side) for side in face.source_rect],
+        "image_to_face_mat": _to_list(face.image_to_face_mat),
+        "seg_ie_polys": {"polys": polygons} if polygons else None,
+    }  # fmt: skip
+    payload = dump_plain({name: value for name, value in stored.items() if value is not None})
     if len(payload) > 65533:
         raise FormatError(f"cannot write {path}: its metadata has {len(payload):,} bytes, a JPEG holds 65,533; "
                           "draw simpler polygons")
@@ -166,9 +154,8 @@ def to_dfl_face(record):
     by the landmarks. Frames of a video are named as DeepFaceLab names them.
     """
     left, top, width, height = _bounding_box(record.landmarks)
-    name = record.source if record.frame is None else f"{record.frame + 1:05d}.png"
-    rect = (left, top, left + width, top + height)
-    return DflFace(record.face_landmarks, name, record.landmarks, rect, record.transform, "head")
+    return DflFace(record.face_landmarks, record.source if record.frame is None else f"{record.frame + 1:05d}.png",
+                   record.landmarks, (left, top, left + width, top + height), record.transform, "head")
 
 
 # faceswap
@@ -198,14 +185,12 @@ def _section(stored, name):
     return section
 
 
-# The tokens of a literal: str or bytes as repr writes them, a number, a constant, a bracket or a
-# separator.
+# str or bytes as repr writes them, a number or a constant. The ++ and *+ never backtrack.
 _ESCAPE = r"\\(?:[\\'\"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|U0010[0-9a-fA-F]{4})"
-_TOKEN = re.compile(
-    rf"(?P<value>b?'(?:[^'\\\n]|{_ESCAPE})*'|b?\"(?:[^\"\\\n]|{_ESCAPE})*\""
-    r"|-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|True|False|None)"
-    r"|(?P<open>[\[({])|(?P<close>[\])}])|(?P<next>[,:])| +"
-)
+_STRING = rf"b?'(?:[^'\\\n]++|{_ESCAPE})*+'|b?\"(?:[^\"\\\n]++|{_ESCAPE})*+\""
+_VALUE = rf"{_STRING}|-?\d++(?:\.\d*+)?(?:[eE][-+]?\d+)?|True|False|None"
+_ITEM = rf" *+(?:[\[({{] *+)*+(?:{_VALUE})?+ *+(?:[\])}}] *+)*+"
+_LITERAL = re.compile(rf"(?:{_ITEM}[,:])*+{_ITEM}")
 _MAX_LITERAL_DEPTH = 16
 
 
@@ -213,20 +198,16 @@ def _parse_literal(text):
     """Return the value of a Python literal, parsed by ast after a check that its nesting is shallow
     and by brackets alone.
 
-    A value or an opening bracket may come only at the start, after an opening bracket or after a
-    separator. This excludes operators, calls and indices: a long chain of them would make the
-    parser recurse too deep.
+    Between two separators there may be only opening brackets, a value and closing brackets. This
+    excludes operators, calls and indices: a long chain of them would make the parser recurse too
+    deep.
     """
-    depth, position, previous = 0, 0, "next"
-    while position < len(text):
-        token = _TOKEN.match(text, position)
-        kind = token.lastgroup if token else "unknown"
-        if kind == "unknown" or (kind in ("value", "open") and previous not in ("next", "open")):
-            raise ValueError(f"not a literal at character {position:,}")
-        depth += (kind == "open") - (kind == "close")
-        if not 0 <= depth <= _MAX_LITERAL_DEPTH:
-            raise ValueError(f"brackets nested deeper than {_MAX_LITERAL_DEPTH}, or closed too often")
-        position, previous = token.end(), kind or previous
+    if not _LITERAL.fullmatch(text):
+        raise ValueError("not a literal")
+    brackets = re.findall(r"[\[({\])}]", re.sub(_STRING, "", text))
+    depths = itertools.accumulate(1 if bracket in "[({" else -1 for bracket in brackets)
+    if max(depths, default=0) > _MAX_LITERAL_DEPTH:
+        raise ValueError(f"brackets nested deeper than {_MAX_LITERAL_DEPTH}")
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError) as error:  # TypeError: a list as a key
@@ -237,9 +218,7 @@ def read_fsa(path):
     """Return {frame name: [FaceswapFace, ...]} of an alignments file. Raises FormatError."""
     try:
         return _parse_fsa(read_plain(_decompress(path), _MAX_FSA_VALUES))
-    except UnpicklerError as error:
-        raise FormatError(f"{path} is {error}; leave the file out") from error
-    except ValueError as error:
+    except (UnpicklerError, ValueError) as error:
         raise FormatError(f"{path} cannot be used ({error}); give an .fsa file of faceswap 2 or later") from error
 
 
@@ -291,14 +270,10 @@ def write_fsa(path, frames):
 
 def to_faceswap_face(record):
     """Convert a FaceRecord of this project to a FaceswapFace. Frames of a video are named as
-    faceswap names them."""
-    name = record.source if record.frame is None else faceswap_frame_name(record.source, record.frame)
+    faceswap names them: the video and the number from 1."""
+    video = pathlib.PurePath(record.source).stem
+    name = record.source if record.frame is None else f"{video}_{record.frame + 1:06d}.png"
     return FaceswapFace(record.landmarks, name, record.source_size)
-
-
-def faceswap_frame_name(video, frame):
-    """Return faceswap's name for frame number `frame` (from 0) of the file `video`."""
-    return f"{pathlib.PurePath(video).stem}_{frame + 1:06d}.png"
 
 
 def _bounding_box(landmarks):
@@ -309,4 +284,31 @@ def _bounding_box(landmarks):
 
 
 def _to_list(array):
-    return np.asarray(array, np.float64).tolist()
+    return None if array is None else np.asarray(array, np.float64).tolist()
+
+
+def dump_plain(value):
+    """Return dict, list, str, int, float or bool as a pickle (protocol 3) that imports no name.
+
+    Raises TypeError for anything else, and for an int of more than 32 bits.
+    """
+    return b"\x80\x03" + _dumped(value) + b"."
+
+
+def _dumped(value):
+    match value:
+        case bool():
+            return b"\x88" if value else b"\x89"
+        case int() if -(1 << 31) <= value < 1 << 31:
+            return struct.pack("<ci", b"J", value)
+        case float():
+            return struct.pack(">cd", b"G", value)
+        case str():
+            text = value.encode("utf-8", "surrogatepass")  # surrogates: file names that are not UTF-8
+            return struct.pack("<cI", b"X", len(text)) + text
+        case list():
+            return b"](" + b"".join(map(_dumped, value)) + b"e"
+        case dict():
+            return b"}(" + b"".join(map(_dumped, itertools.chain.from_iterable(value.items()))) + b"u"
+    raise TypeError("dump_plain: expected dict, list, str, int of 32 bits, float or bool, "
+                    f"got {type(value).__name__}")

@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 KEYWORD = "face-record"  # keyword of the PNG's text chunk
 
 _MAX_JSON_BYTES = 1 << 20  # a record has about 4,000
-_OPTIONAL = {"frame": (int, validate.natural), "time": (float, validate.number), "group": (int, validate.natural)}
+_OPTIONAL = {"frame": validate.natural, "time": validate.number, "group": validate.natural}
 
 
 class FaceFileError(ImageError):
@@ -59,17 +59,10 @@ def write_face(path, pixels, record, source=None):
     source: the DigitalSource of the image that the face comes from; None: it is a photo
     Raises ImageError.
     """
-    stored = {
-        "version": FORMAT_VERSION, "source": validate.printable(record.source),
-        "source_size": [int(side) for side in record.source_size],
-        "transform": np.asarray(record.transform, np.float64).tolist(),
-        "landmarks": np.asarray(record.landmarks, np.float64).tolist(),
-        "score": float(record.score), "blur": float(record.blur), "digest": record.digest,
-    }  # fmt: skip
-    stored |= {name: kind(value) for name, (kind, _) in _OPTIONAL.items()
-               if (value := getattr(record, name)) is not None}
-    _parse_record(stored)  # a record that could not be read back is an error of the caller
-    save_image(path, pixels, source, text={KEYWORD: json.dumps(stored)})
+    stored = {"version": FORMAT_VERSION, **{name: value for name, value in vars(record).items() if value is not None}}
+    text = json.dumps(stored | {"source": validate.printable(record.source)}, default=lambda array: array.tolist())
+    _parse_record(json.loads(text))  # a record that could not be read back is an error of the caller
+    save_image(path, pixels, source, text={KEYWORD: text})
 
 
 def read_face(path):
@@ -108,5 +101,5 @@ def _parse_record(record):
         source=validate.file_name(record, "source"), source_size=(int(size[0]), int(size[1])), transform=transform,
         landmarks=validate.numbers(record, "landmarks", (68, 2)), score=validate.number(record, "score"),
         blur=validate.number(record, "blur"), digest=validate.text(record, "digest"),
-        **{name: read(record, name) for name, (_, read) in _OPTIONAL.items() if name in record},
+        **{name: read(record, name) for name, read in _OPTIONAL.items() if name in record},
     )  # fmt: skip

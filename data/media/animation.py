@@ -14,10 +14,10 @@ import pathlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin
 
-from data.media.image_io import BOMB_ERRORS, DECODE_ERRORS, PIXEL_LIMIT, ImageError, write_atomically
-from data.media.provenance import gif_with_packet, label_packet
+from data.media.image_io import DECODE_ERRORS, ImageError, label_of, one_line, open_image, write_atomically
+from data.media.provenance import DigitalSource, gif_with_packet, label_packet
 
 ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FRAME_LIMIT = 10_000
@@ -38,12 +38,14 @@ _DITHER = 8.0  # range of the added levels: about half the distance between 255 
 class Animation:
     """An animated image file. Iterating over it decodes its frames one by one.
 
+    label: the provenance label of the file, or None
     durations: one for each frame
     loop: how often the animation plays; 0: forever
     notes: what was ignored or damaged, one phrase each
     """
 
     path: pathlib.Path
+    label: DigitalSource | None
     width: int
     height: int
     durations: tuple
@@ -51,12 +53,18 @@ class Animation:
     has_alpha: bool
     notes: tuple = ()
 
-    def __len__(self):
+    @property
+    def frames(self):
+        """Number of frames."""
         return len(self.durations)
 
     def __iter__(self):
         for frame in self._frames():
             yield np.array(frame.convert("RGB"))
+
+    def time(self, index):
+        """Return the time of a frame, in seconds from the start."""
+        return sum(self.durations[:index]) / 1000
 
     @property
     def alpha(self):
@@ -64,80 +72,61 @@ class Animation:
         return (np.array(frame.getchannel("A")) for frame in self._frames()) if self.has_alpha else None
 
     def _frames(self):
-        with _opened(self.path) as image:
-            yield from itertools.islice((frame for frame, _ in _decoded(image)), len(self))
+        with open_image(self.path) as image:
+            yield from itertools.islice((frame for frame, _ in _decoded(image)), self.frames)
 
 
-def is_animation(path):
-    """Return whether a file is a readable GIF, WebP or PNG with more than one frame."""
+def is_animation(image):
+    """Return whether an image opened by open_image is a GIF, WebP or PNG with more than one frame."""
     try:
-        with _opened(path) as image:
-            return image.n_frames - _first_frame(image) > 1
-    except (ImageError, *DECODE_ERRORS):
+        return image.format in _FORMATS.values() and image.n_frames - _first_frame(image) > 1
+    except DECODE_ERRORS:
         return False
 
 
 def read_animation(path):
-    """Check an animated GIF, WebP or PNG and return it as an Animation.
+    """Check an animated GIF, WebP or PNG and return it as an Animation."""
+    with open_image(path) as image:
+        return decode_animation(path, image)
+
+
+def decode_animation(path, image):
+    """Return the Animation of a file that open_image has opened, after decoding it once.
 
     A file that is damaged or cut short gives the frames before the damage, with a note. Raises
     ImageError if no frame can be read, and for more than FRAME_LIMIT frames, FRAME_PIXEL_LIMIT
     pixels in one frame or TOTAL_PIXEL_LIMIT in all.
     """
-    path = pathlib.Path(path)
     durations, has_alpha, notes = [], False, []
-    with _opened(path) as image:
-        if image.width * image.height > FRAME_PIXEL_LIMIT:
-            raise _too_long(path)
-        loop = _loop_count(image)
-        if image.info.get("icc_profile"):
-            notes.append("color profile ignored")
-        try:
-            for frame, duration in _decoded(image):
-                width, height = frame.size
-                durations.append(duration)
-                has_alpha = has_alpha or frame.getchannel("A").getextrema()[0] < 255
-                if len(durations) > FRAME_LIMIT or len(durations) * width * height > TOTAL_PIXEL_LIMIT:
-                    raise _too_long(path)
-        except ImageError:
-            raise
-        except DECODE_ERRORS as error:
-            reason = _one_line(error)
-            if not durations:
-                raise ImageError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
-            notes.append(f"damaged: {len(durations)} frames could be read ({reason})")
+    if image.width * image.height > FRAME_PIXEL_LIMIT:
+        raise _too_long(path)
+    loop = _loop_count(image)
+    if image.info.get("icc_profile"):
+        notes.append("color profile ignored")
+    try:
+        for frame, duration in _decoded(image):
+            width, height = frame.size
+            durations.append(duration)
+            has_alpha = has_alpha or frame.getchannel("A").getextrema()[0] < 255
+            if len(durations) > FRAME_LIMIT or len(durations) * width * height > TOTAL_PIXEL_LIMIT:
+                raise _too_long(path)
+    except ImageError:
+        raise
+    except DECODE_ERRORS as error:
+        reason = one_line(error)
+        if not durations:
+            raise ImageError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
+        notes.append(f"damaged: {len(durations)} frames could be read ({reason})")
     if not durations:
         raise ImageError(f"{path} contains no frames; give an animated GIF, WebP or PNG")
-    return Animation(path, width, height, tuple(durations), loop, has_alpha, tuple(notes))
-
-
-def _too_large(path):
-    return ImageError(f"{path} has more than {PIXEL_LIMIT // 1_000_000} million pixels per frame; scale it down first")
+    label = label_of(path, image)
+    return Animation(pathlib.Path(path), label, width, height, tuple(durations), loop, has_alpha, tuple(notes))
 
 
 def _too_long(path):
     one, total = FRAME_PIXEL_LIMIT // 1_000_000, TOTAL_PIXEL_LIMIT // 1_000_000
     limits = f"{FRAME_LIMIT} frames, {one} million pixels in one frame or {total} million in all"
     return ImageError(f"{path} has more than {limits}; convert it to a video (MP4), scale it down or shorten it")
-
-
-def _opened(path):
-    """Open an image lazily with Pillow, after checks that need only the header."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
-    try:
-        image = Image.open(path, formats=("GIF", "WEBP", "PNG"))
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an animation that can be read; use GIF, WebP or PNG") from error
-    except BOMB_ERRORS as error:
-        raise _too_large(path) from error
-    except DECODE_ERRORS as error:
-        raise ImageError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
-    if image.width * image.height > PIXEL_LIMIT:
-        image.close()
-        raise _too_large(path)
-    return image
 
 
 def _first_frame(image):
@@ -203,7 +192,7 @@ def write_animation(path, frames, durations, loop, source, alpha=None):
     try:
         image.save(encoded, kind, save_all=True, append_images=others, **options)
     except (OSError, ValueError, KeyError) as error:
-        reason = _one_line(error)
+        reason = one_line(error)
         raise ImageError(f"cannot write {path}: the {kind} encoder failed ({reason}); "
                          "choose another format or size") from error
     content = encoded.getvalue()
@@ -279,7 +268,3 @@ def _dither(image, palette):
         result.paste(_TRANSPARENT_INDEX, mask=image.getchannel("A").point(lambda value: 255 * (value < 128)))
         result.info["transparency"] = _TRANSPARENT_INDEX
     return result
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__

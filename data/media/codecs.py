@@ -20,6 +20,9 @@ class Container:
     video_encoders: best first; the first one that the installed ffmpeg has is used
     audio_codecs: codecs that are copied without re-encoding
     audio_encoder: encoder for all other audio, followed by its options
+    subtitle_codecs: codecs of subtitles that are copied
+    subtitle_encoder: encoder for other subtitles that are text, or None
+    covers: whether it takes a cover image
     flags: options of the muxer
     has_color_tags: the file stores its color matrix, so any may be used; otherwise players guess it
         from the size
@@ -29,6 +32,9 @@ class Container:
     video_encoders: tuple
     audio_codecs: frozenset
     audio_encoder: tuple
+    subtitle_codecs: frozenset = frozenset()
+    subtitle_encoder: str | None = None
+    covers: bool = False
     flags: tuple = ()
     has_color_tags: bool = True
 
@@ -52,15 +58,19 @@ _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"})
 _MOV_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16be", "pcm_s24le"}) | _PCM
 _MKV_AUDIO = _MP4_AUDIO | _MOV_AUDIO | {"vorbis", "flac", "dts", "truehd", "mp2"}
 _AVI_AUDIO = _PCM | {"mp3", "ac3", "mp2"}
-_MP4 = Container("mp4", _H264, _MP4_AUDIO, _AAC, ("-movflags", "+faststart"))
+_MKV_SUBTITLES = frozenset("subrip ass ssa webvtt hdmv_pgs_subtitle dvd_subtitle dvb_subtitle".split())
+_MOV_TEXT = frozenset({"mov_text"}), "mov_text"
+TEXT_SUBTITLES = frozenset("subrip ass ssa webvtt mov_text text".split())
+_MP4 = Container("mp4", _H264, _MP4_AUDIO, _AAC, *_MOV_TEXT, True, ("-movflags", "+faststart"))
 # AVI has no timestamps: its audio is PCM, because other encoders add a delay at the start.
 CONTAINERS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", _H264, _MOV_AUDIO, _AAC, ("-movflags", "+faststart")),
-    ".mkv": Container("matroska", _H264, _MKV_AUDIO, _AAC),
-    ".webm": Container("webm", ("libvpx-vp9", "libvpx"), frozenset({"opus", "vorbis"}), ("libopus", "-b:a", "160k")),
-    ".avi": Container("avi", ("mpeg4",), _AVI_AUDIO, ("pcm_s16le",), ("-vtag", "xvid"), has_color_tags=False),
+    ".mov": Container("mov", _H264, _MOV_AUDIO, _AAC, *_MOV_TEXT, False, ("-movflags", "+faststart")),
+    ".mkv": Container("matroska", _H264, _MKV_AUDIO, _AAC, _MKV_SUBTITLES, "subrip", True),
+    ".webm": Container("webm", ("libvpx-vp9", "libvpx"), frozenset({"opus", "vorbis"}), ("libopus", "-b:a", "160k"),
+                       frozenset({"webvtt"}), "webvtt"),
+    ".avi": Container("avi", ("mpeg4",), _AVI_AUDIO, ("pcm_s16le",), flags=("-vtag", "xvid"), has_color_tags=False),
 }
 
 # ffprobe's name of a color matrix -> the scale filter's name.

@@ -10,27 +10,72 @@ import contextlib
 import hashlib
 import pathlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from data.media.animation import ANIMATION_SUFFIXES, is_animation, read_animation
-from data.media.image_io import IMAGE_SUFFIXES, ImageError, read_image, read_label
+from data.media.animation import Animation, decode_animation, is_animation
+from data.media.image_io import IMAGE_SUFFIXES, DecodedImage, ImageError, decode_image, one_line, open_image
 from data.media.provenance import DigitalSource
-from data.media.video import VIDEO_SUFFIXES, VideoError, probe, read_frames, read_video_label
+from data.media.video import VIDEO_SUFFIXES, FrameReader, VideoError, probe
 
 SOURCE_ERRORS = (ImageError, VideoError)  # raised for a file that cannot be read
+FILE_ERRORS = (*SOURCE_ERRORS, OSError, MemoryError)  # what one file of a folder may raise without ending the rest
+
+
+FRAMES_SEARCHED = 1200  # frames of a video that are searched for faces unless told otherwise, about
 
 
 class SourceError(ValueError):
     """The input cannot be used. The message is one line: what, where, what to do."""
 
 
+def passed_over(folder):
+    """Return a line that counts and names what list_source_files leaves out, or None."""
+    kinds = {}
+    for path in sorted(pathlib.Path(folder).iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and path.is_file():
+            continue
+        kind = "sub-folder" if path.is_dir() else "other file" if path.exists() else "broken link"
+        kinds.setdefault(kind, []).append(path)
+    if not kinds:
+        return None
+    advice = ["give sub-folders one by one"] if "sub-folder" in kinds else []
+    if any(path.suffix.lower() in (".heic", ".heif") for path in kinds.get("other file", ())):
+        advice.append("convert HEIC photos to JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible)")
+    elif "other file" in kinds:
+        advice.append("convert images and videos of other formats to .png or .mp4")
+    if "broken link" in kinds:
+        advice.append("restore the files that the links name")
+    counts = [f"{len(paths)} {kind}{'s' if len(paths) > 1 else ''} ({', '.join(path.name for path in paths[:5])}"
+              f"{', ...' if len(paths) > 5 else ''})" for kind, paths in kinds.items()]
+    return f"passed over: {', '.join(counts)}; {'; '.join(advice)}"
+
+
+def failure(file, error):
+    """Return why a file failed, as one line without its path."""
+    if isinstance(error, MemoryError):
+        return "it needs more memory than is free; scale it down first"
+    return one_line(error).removeprefix(f"{file}").removeprefix(":").strip()
+
+
+def open_media(path):
+    """Open a file once and return what it is: a DecodedImage, an Animation, or the VideoInfo of a video.
+
+    Raises one of SOURCE_ERRORS.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return probe(path)
+    with open_image(path) as image:
+        return (decode_animation if is_animation(image) else decode_image)(path, image)
+
+
 @dataclass(frozen=True)
 class Frame:
     """A photo or a frame of a video, and the file it comes from."""
 
+    path: pathlib.Path
     file: str  # file name
     digest: str  # SHA-256 of the file
     frame: int | None  # index in the video, from 0; None for a photo
@@ -46,105 +91,112 @@ def list_source_files(path):
         raise SourceError(f"{path} does not exist; give an image, a video, or a folder of images and videos")
     if not path.is_dir():
         return [path]
-    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES + ANIMATION_SUFFIXES
+    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     files = sorted(p for p in path.iterdir()
                    if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
     if not files:
-        raise SourceError(f"the folder {path} contains no images and no videos; put images of one person into it")
+        rest = passed_over(path)
+        raise SourceError(f"the folder {path} contains no images and no videos"
+                          f"{f' ({rest})' if rest else ''}; put images of one person into it")
     return files
 
 
 class FrameSource:
     """Iterable (to be used once) over the Frames of an image, a video, or a folder of them.
 
-    every: every k-th frame of a video is used
+    every: every k-th frame of a video is used; None: so that about FRAMES_SEARCHED are
     requested: {(file, frame)} that are used in any case: those with hand-made corrections
         (data/extract/corrections.py); frame is None for photos
 
     Attributes:
-    expected: estimated number of frames
-    unreadable: [(file, reason)], complete at the end of the iteration
+    video_frames: number of frames of all videos, as far as it is known
+    expected: estimated number of frames; more exact as files are opened
+    failed: [(file, reason)] of the files that could not be used, or not to their end
+    notes: [(file, note)] of damaged and converted files
 
     Raises SourceError if there is no input, or `requested` names something that does not exist. If
     `path` is a single file that cannot be read, raises one of SOURCE_ERRORS.
     """
 
-    def __init__(self, path, every=1, requested=()):
+    def __init__(self, path, every=None, requested=()):
         files = list_source_files(path)
-        self._every, self._requested, self._videos, self.unreadable = every, set(requested), {}, []
+        self._requested, self._files, self.failed, self.notes = set(requested), files, [], []
         self._single_file = files[0] if not pathlib.Path(path).is_dir() else None
-        for file in files:
-            try:
-                self._videos[file] = _open_video(file)
-            except SOURCE_ERRORS as error:
-                self._skip(file, error)
-        self.expected = sum(1 if video is None else -(-(video.frames or 0) // every) for video in self._videos.values())
-        self._check_requested(path)
+        if missing := {file for file, _ in requested} - {file.name for file in files}:
+            raise SourceError(f"{path} has no image {min(missing)!r}, which the corrections name; "
+                              f"give its name within {path}")
+        # A photo is opened when its turn comes: its pixels would fill the memory.
+        self._videos = {file: self._open(file) for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
+        self.video_frames = sum(video.frames or 0 for video in self._videos.values() if video is not None)
+        self._every = every or max(1, self.video_frames // FRAMES_SEARCHED)
+        self.expected = len(files) + sum(self._count(video) - 1 for video in self._videos.values())
 
-    def _check_requested(self, path):
-        videos = {file.name: video for file, video in self._videos.items()}
-        for file, frame in self._requested:
-            if file not in videos:
-                raise SourceError(f"{path} has no image {file!r}, which the corrections name; "
-                                  f"give its name within {path}")
-            if (frame is None) != (videos[file] is None):
-                raise SourceError(
-                    f"the corrections name {file!r} {'without' if frame is None else 'with'} a frame, "
-                    f"but it is {'a video' if frame is None else 'a photo'}; correct the column 'frame'"
-                )
+    def _open(self, file):
+        """Return the opened file, or None if it cannot be read."""
+        try:
+            media = open_media(file)
+        except FILE_ERRORS as error:
+            return self.skip(file, error)
+        photo = isinstance(media, DecodedImage)
+        if any(name == file.name and (frame is None) != photo for name, frame in self._requested):
+            raise SourceError(f"the corrections name {file.name!r} {'with' if photo else 'without'} a frame, "
+                              f"but it is {'a photo' if photo else 'a video'}; correct the column 'frame'")
+        return media
 
-    def _skip(self, file, error):
+    def _count(self, media):
+        """Return how many frames of an opened file will be used, about."""
+        return 1 if media is None or isinstance(media, DecodedImage) else -(-(media.frames or 0) // self._every)
+
+    def skip(self, file, error):
+        """Note that a file of the folder failed. If it is the only input, raise the error."""
         if self._single_file:
             raise error
-        self.unreadable.append((file.name, str(error).removeprefix(f"{file} ")))
+        self.failed.append((file.name, failure(file, error)))
 
     def __iter__(self):
-        for file, video in self._videos.items():
+        for file in self._files:
+            media = self._videos[file] if file in self._videos else self._open(file)
+            if file not in self._videos:
+                self.expected += self._count(media) - 1
             try:
-                yield from self._photo(file) if video is None else self._video_frames(file, video)
-            except SOURCE_ERRORS as error:
-                self._skip(file, error)
+                if media is not None:
+                    yield from self._frames(media)
+            except FILE_ERRORS as error:
+                self.skip(file, error)
 
-    def _photo(self, file):
-        pixels = read_image(file).pixels
-        yield Frame(file.name, _digest(file), None, None, read_label(file), pixels)
-
-    def _video_frames(self, file, video):
-        digest = _digest(file)
-        with video.open() as frames:
-            for index, pixels in enumerate(frames):
-                if index % self._every == 0 or (file.name, index) in self._requested:
-                    yield Frame(file.name, digest, index, video.time(index), video.label, pixels)
-            self.unreadable += [(file.name, note) for note in frames.notes]
-
-
-@dataclass(frozen=True)
-class _Video:
-    """The common interface to the frames of a video file and of an animated image."""
-
-    frames: int | None  # estimated number
-    open: Callable  # () -> context manager over an iterable of frames, which has .notes at its end
-    time: Callable  # frame index -> seconds from the start
-    label: DigitalSource | None
-
-
-def _open_video(file):
-    """Return the _Video of a file, or None for a photo. Raises one of SOURCE_ERRORS."""
-    suffix = file.suffix.lower()
-    if suffix in ANIMATION_SUFFIXES and is_animation(file):
-        animation = read_animation(file)
-        starts = np.cumsum([0.0, *animation.durations]) / 1000
-        return _Video(len(animation), lambda: contextlib.nullcontext(animation), lambda k: float(starts[k]),
-                      read_label(file))
-    if suffix in IMAGE_SUFFIXES:
-        return None
-    info = probe(file)
-    return _Video(info.frames, lambda: read_frames(file, info), lambda k: float(k / info.rate), read_video_label(file))
+    def _frames(self, media):
+        name, digest = media.path.name, _digest(media.path)
+        if isinstance(media, DecodedImage):
+            yield Frame(media.path, name, digest, None, None, media.label, media.pixels)
+            return
+        with contextlib.nullcontext(media) if isinstance(media, Animation) else FrameReader(media) as frames:
+            for number, (index, pixels, count) in enumerate(distinct_frames(frames)):
+                requested = [k for k in range(index, index + count) if (name, k) in self._requested]
+                for k in requested or ([index] if number % self._every == 0 else []):
+                    yield Frame(media.path, name, digest, k, media.time(k), media.label, pixels)
+            self.notes += [(name, note) for note in frames.notes]
 
 
 def _digest(file):
     with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def distinct_frames(frames):
+    """Yield (index, frame, count) of the frames of a video. A frame that is repeated is yielded once.
+
+    count: how often the frame is shown, at `index` and after it
+    """
+    index, count, last = 0, 0, None
+    for frame in frames:
+        if count and np.array_equal(frame, last):
+            count += 1
+            continue
+        if count:
+            yield index, last, count
+        index, count, last = index + count, 1, frame
+    if count:
+        yield index, last, count
 
 
 def group_by_clip(files, shapes):

@@ -11,14 +11,14 @@ import io
 import os
 import pathlib
 import struct
-import threading
 import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from data.media.provenance import GIF_EXTENSION, find_source, gif_with_packet, label_packet, sidecar_path
+from data.media.provenance import GIF_EXTENSION, DigitalSource, find_source, gif_with_packet, label_packet, sidecar_path
+from nn.serialize import temporary_path
 
 IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif",
                   ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
@@ -29,6 +29,8 @@ HEAVY_FORMAT_LIMIT = 40_000_000  # for formats whose decoders take 20 bytes per 
 _HEAVY_FORMATS = ("WEBP", "JPEG2000", "AVIF")
 # Only these formats are read: Pillow would pass PostScript to an external interpreter.
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+_EXIF_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")  # formats from and to which EXIF tags are carried over
+_MAX_EXIF = 65_000  # bytes: a JPEG cannot hold more
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,7 +48,7 @@ _PNG = ("PNG", {"compress_level": 4}, True, "pnginfo")  # a third of the time of
 _JPEG = ("JPEG", {"quality": 95, "subsampling": 0}, False, "xmp")
 _TIFF = ("TIFF", {"compression": "tiff_deflate"}, True, "tiffinfo")
 _PPM = ("PPM", {}, False, "")
-_WRITE_FORMATS = {
+WRITABLE_IMAGES = {
     ".png": _PNG,
     ".apng": _PNG,
     ".jpg": _JPEG,
@@ -82,8 +84,11 @@ class ImageError(ValueError):
 class DecodedImage:
     """An upright sRGB image. notes: conversions on reading, one phrase each."""
 
+    path: pathlib.Path
+    label: DigitalSource | None  # the provenance label of the file or its sidecar file
     pixels: np.ndarray  # (H, W, 3) uint8
     alpha: np.ndarray | None = None  # (H, W) uint8
+    exif: bytes | None = None  # tags such as the date, without the orientation and the preview image
     notes: list = field(default_factory=list)
 
 
@@ -106,23 +111,31 @@ def read_image(path):
     16-bit, float and CMYK images become RGB. Only the first of several frames is read. Raises
     ImageError if the file cannot be read, or has more than PIXEL_LIMIT pixels.
     """
-    notes = _frame_notes(path)
-    with _opened(path) as image:
-        notes += _depth_notes(image)
-        profile = image.info.get("icc_profile")
-        try:
-            image.load()
-            image, turned = _turn_upright(image)
-            image, alpha = _split_alpha(image)
-            image, converted = _to_srgb(_to_8_bit(image), profile)
-        except DECODE_ERRORS as error:
-            reason = _one_line(error)
-            raise ImageError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
-    return DecodedImage(np.array(image), alpha, notes + turned + converted)
+    with open_image(path) as image:
+        return decode_image(path, image)
 
 
-def _opened(path):
-    """Open an image lazily with Pillow, after checks that need only the header."""
+def decode_image(path, image):
+    """Return the DecodedImage of a file that open_image has opened. Raises ImageError."""
+    notes = _depth_notes(image)
+    try:
+        notes = _frame_notes(image) + notes
+        profile, label = image.info.get("icc_profile"), label_of(path, image)
+        image.load()
+        image, exif, turned = _turn_upright(image)
+        image, alpha = _split_alpha(image)
+        image, converted = _to_srgb(_to_8_bit(image), profile)
+    except MemoryError as error:
+        size = f"{image.width} x {image.height}"
+        raise ImageError(f"{path} needs more memory than is free ({size} pixels); scale it down first") from error
+    except DECODE_ERRORS as error:
+        reason = one_line(error)
+        raise ImageError(f"{path} is damaged or cut short ({reason}); remove it or fetch it again") from error
+    return DecodedImage(pathlib.Path(path), label, np.array(image), alpha, exif, notes + turned + converted)
+
+
+def open_image(path):
+    """Open an image lazily with Pillow, after checks that need only the header. Raises ImageError."""
     path = pathlib.Path(path)
     if not path.is_file():
         raise ImageError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
@@ -137,7 +150,7 @@ def _opened(path):
     except ImageError:
         raise
     except DECODE_ERRORS as error:
-        raise ImageError(f"{path} cannot be read ({_one_line(error)}); check the file and its permissions") from error
+        raise ImageError(f"{path} cannot be read ({one_line(error)}); check the file and its permissions") from error
     limit = HEAVY_FORMAT_LIMIT if image.format in _HEAVY_FORMATS else PIXEL_LIMIT
     if image.width * image.height > limit:
         image.close()
@@ -149,16 +162,13 @@ def _too_large(path, limit=PIXEL_LIMIT):
     return ImageError(f"{path} has more than {limit // 1_000_000} million pixels; scale it down first")
 
 
-def _frame_notes(path):
-    """Return a note if only the first of several frames is used.
-
-    The file is opened a second time, because counting frames may leave the image at another one.
-    """
-    with _opened(path) as image:
-        try:
-            frames = getattr(image, "n_frames", 1)
-        except DECODE_ERRORS:
-            return ["damaged after its first frame, which is used"]
+def _frame_notes(image):
+    """Return a note if only the first of several frames is used."""
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except DECODE_ERRORS:
+        image.seek(0)
+        return ["damaged after its first frame, which is used"]
     return [f"{frames} frames: only the first is used"] if frames > 1 else []
 
 
@@ -173,15 +183,19 @@ def _depth_notes(image):
 
 
 def _turn_upright(image):
+    """Return (the upright image, its EXIF tags as bytes or None, notes)."""
     try:
-        orientation = image.getexif().get(0x0112, 1)
+        tags = image.getexif()
+        orientation = tags.get(0x0112, 1)
+        tags.pop(0x0112, None)
+        exif = tags.tobytes() if tags and image.format in _EXIF_FORMATS else None
     except Exception as error:  # broken EXIF raises many types; the pixels are good anyway
-        return image, [f"broken EXIF ignored ({_one_line(error)})"]
+        return image, None, [f"broken EXIF ignored ({one_line(error)})"]
     if orientation not in _UPRIGHT:
-        return image, []
+        return image, exif, []
     upright = image.transpose(_UPRIGHT[orientation])
     image.close()  # frees its pixels
-    return upright, ["rotated upright (EXIF orientation)"]
+    return upright, exif, ["rotated upright (EXIF orientation)"]
 
 
 def _split_alpha(image):
@@ -226,7 +240,7 @@ def _to_srgb(image, profile):
         try:
             converted = _apply_profile(image, profile)
         except Exception as error:  # littlecms and Pillow raise many types for a bad profile
-            notes.append(f"color profile ignored ({_one_line(error)})")
+            notes.append(f"color profile ignored ({one_line(error)})")
         else:
             if converted is not None:
                 return converted, notes + ["color profile converted to sRGB"]
@@ -246,7 +260,7 @@ def _apply_profile(image, profile):
     return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
 
 
-def save_image(path, pixels, source, alpha=None, text=None):
+def save_image(path, pixels, source, alpha=None, text=None, exif=None):
     """Write an image with its provenance label, atomically. Only this function writes images.
 
     path: the suffix chooses the format; an existing file is replaced once the new one is complete
@@ -254,11 +268,12 @@ def save_image(path, pixels, source, alpha=None, text=None):
     source: a DigitalSource; None: the image is (part of) a photo, not synthetic, and gets no label
     alpha: (H, W) uint8 or None
     text: {keyword: text} for the text chunks of a PNG; an error for other formats
+    exif: tags as bytes (DecodedImage.exif)
     If the format cannot store the label, it is written to a sidecar file, NAME.EXT.xmp.
     Returns notes, one phrase for each loss in this format. Raises ImageError.
     """
     path = pathlib.Path(path)
-    content, notes = encode_image(path, pixels, source, alpha, text)
+    content, notes = encode_image(path, pixels, source, alpha, text, exif)
     if source is None or _format_of(path)[3]:
         write_atomically(path, content)
         return notes
@@ -272,7 +287,7 @@ def save_image(path, pixels, source, alpha=None, text=None):
     return notes
 
 
-def encode_image(path, pixels, source, alpha=None, text=None):
+def encode_image(path, pixels, source, alpha=None, text=None, exif=None):
     """Return (bytes, notes) of the file that save_image would write, without a label that needs a
     sidecar file."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -288,6 +303,10 @@ def encode_image(path, pixels, source, alpha=None, text=None):
         notes.append("colors reduced to the 256 of a GIF")
     if source is not None and not label_option:
         notes.append(f"{kind} cannot store the label: it is in {sidecar_path(path).name}")
+    if exif and (kind not in _EXIF_FORMATS or len(exif) > _MAX_EXIF):
+        notes.append(f"EXIF tags not carried over: {kind} files cannot hold them, keep the original")
+    elif exif:
+        options = options | {"exif": exif}
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if alpha is not None:
         image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
@@ -295,7 +314,7 @@ def encode_image(path, pixels, source, alpha=None, text=None):
     try:
         image.save(encoded, kind, **options, **_label_options(label_option, source, text or {}))
     except (OSError, ValueError, KeyError) as error:
-        raise ImageError(f"cannot write {path}: the {kind} encoder failed ({_one_line(error)}); "
+        raise ImageError(f"cannot write {path}: the {kind} encoder failed ({one_line(error)}); "
                          "choose another format or size") from error
     content = encoded.getvalue()
     return gif_with_packet(content, label_packet(source)) if kind == "GIF" and source else content, notes
@@ -303,10 +322,10 @@ def encode_image(path, pixels, source, alpha=None, text=None):
 
 def _format_of(path):
     suffix = pathlib.Path(path).suffix.lower()
-    if suffix not in _WRITE_FORMATS:
-        known = " ".join(sorted(_WRITE_FORMATS))
+    if suffix not in WRITABLE_IMAGES:
+        known = " ".join(sorted(WRITABLE_IMAGES))
         raise ImageError(f"cannot write {path}: unknown image format '{suffix}'; use one of {known}")
-    return _WRITE_FORMATS[suffix]
+    return WRITABLE_IMAGES[suffix]
 
 
 def _label_options(option, source, text):
@@ -343,7 +362,7 @@ def write_atomically(path, content):
     if target.is_dir() or (target.exists() and not os.access(target, os.W_OK)):
         reason = "a folder" if target.is_dir() else "write-protected"
         raise ImageError(f"cannot write {path}: it is {reason}; choose another name")
-    temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}-{threading.get_ident()}.part")
+    temporary = pathlib.Path(temporary_path(target))
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -357,7 +376,8 @@ def write_atomically(path, content):
         temporary.unlink(missing_ok=True)
 
 
-def _one_line(error):
+def one_line(error):
+    """Return the text of an error as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -366,9 +386,14 @@ _MAX_LABEL_BYTES = 1 << 20  # how much of a file is searched for a label
 
 def read_label(path):
     """Return the DigitalSource that an image or its sidecar file declares, or None."""
-    with _opened(path) as image:
-        packet = image.info.get("xmp") or (_gif_packet(path) if image.format == "GIF" else b"")
-    if not packet and sidecar_path(path).is_file():
+    with open_image(path) as image:
+        return label_of(path, image)
+
+
+def label_of(path, image):
+    """Return the DigitalSource of an image that open_image has opened, or None."""
+    packet = image.info.get("xmp") or (_gif_packet(path) if image.format == "GIF" else b"")
+    if not packet and os.path.isfile(sidecar_path(path)):  # False for a name that is too long
         packet = _read_start(sidecar_path(path))
     if isinstance(packet, str):
         packet = packet.encode()

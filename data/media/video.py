@@ -1,7 +1,7 @@
 """Read and write videos with the system's ffmpeg, through pipes: no frame is ever stored on disk.
 
     info = probe(path)
-    with read_frames(path, info) as frames, VideoWriter(target, info, path) as writer:
+    with FrameReader(info) as frames, VideoWriter(target, info) as writer:
         for frame in frames:
             writer.write(change(frame))
 
@@ -15,18 +15,21 @@ Legend: H, W height and width. Frames are (H, W, 3) uint8 RGB.
 import functools
 import os
 import pathlib
-import threading
+from dataclasses import replace
 
 import numpy as np
 
-from data.media.codecs import CONTAINERS, ENCODERS, MATRICES, ODD_SIZES, default_matrix, label_comment, xmp_box
+from data.media.codecs import (CONTAINERS, ENCODERS, MATRICES, ODD_SIZES, TEXT_SUBTITLES, default_matrix, find_label,
+                               label_comment, xmp_box)
 from data.media.ffmpeg import GUARD, QUIET, VideoError, file_url, run_program, start_ffmpeg, stop_process
+from data.media.hdr import tone_map
 from data.media.image_io import PIXEL_LIMIT
-from data.media.probe import VideoInfo, audio_streams, probe, read_video_label, run_ffprobe
+from data.media.probe import VideoInfo, probe, read_video_label
 from data.media.provenance import DigitalSource
 from data.support.cli import defer_signals
+from nn.serialize import temporary_path
 
-__all__ = ["VIDEO_SUFFIXES", "VideoError", "VideoInfo", "VideoWriter", "probe", "read_frames", "read_video_label"]
+__all__ = ["VIDEO_SUFFIXES", "VideoError", "VideoInfo", "FrameReader", "VideoWriter", "probe", "read_video_label"]
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts"),
@@ -37,34 +40,32 @@ VIDEO_SUFFIXES = (
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
-def read_frames(path, info=None):
-    """Return a FrameReader, an iterator over the upright frames of a video and a context manager.
-
-    info: the result of `probe`; None: it is called here
-    """
-    return FrameReader(path, info or probe(path))
-
-
 class FrameReader:
     """Frames (H, W, 3) uint8 of a video, decoded by an ffmpeg process that ends when the reader is
     exhausted or closed.
 
     A video that is damaged or ends early gives the frames that can be decoded, and then adds to
     `notes`. If there are none, VideoError is raised.
+    info: the VideoInfo of the file
     count: frames delivered so far
     """
 
-    def __init__(self, path, info):
-        self.path, self.info, self.count, self.notes = pathlib.Path(path), info, 0, []
+    def __init__(self, info):
+        self.info, self.count, self.notes = info, 0, []
         self._process = None
-        filters = ["bwdif=mode=send_frame:deint=interlaced"] if info.interlaced else []
+        size = f"scale={info.width}:{info.height}"
+        filters = [size, "bwdif=mode=send_frame:deint=interlaced"] if info.interlaced else []
         matrix = MATRICES.get(info.matrix or default_matrix(info.height), "auto")
         # The filter fps repeats a frame until the time of the next one; the option -r would show
         # the next one early instead.
         filters += ["setpts=PTS-STARTPTS", f"fps={info.rate}"]
-        filters += [f"scale={info.width}:{info.height}:in_color_matrix={matrix}:{_EXACT}"]
-        arguments = [*QUIET, *GUARD, "-max_pixels", str(PIXEL_LIMIT), "-i", file_url(path), "-map", f"0:{info.stream}"]
-        arguments += ["-vf", ",".join(filters), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+        filters += [f"{size}:in_color_matrix={matrix}:{_EXACT}"]
+        # reinit_filter: a new size within the stream must not restart the filters, and with them the time.
+        arguments = [*QUIET, *GUARD, "-max_pixels", str(PIXEL_LIMIT), "-reinit_filter", "0", "-i", file_url(info.path)]
+        arguments += ["-map", f"0:{info.stream}", "-vf", ",".join(filters)]
+        arguments += ["-f", "rawvideo", "-pix_fmt", "rgb48le" if info.hdr else "rgb24", "pipe:1"]
+        if info.hdr:
+            self.notes.append("high dynamic range: tone-mapped to SDR")
         self._process, self._messages = start_ffmpeg(arguments, feed=False)
 
     def __iter__(self):
@@ -73,12 +74,12 @@ class FrameReader:
     def __next__(self):
         if self._process is None:
             raise StopIteration
-        frame = np.empty((self.info.height, self.info.width, 3), np.uint8)
-        if self._process.stdout.readinto(memoryview(frame).cast("B")) < frame.size:  # short only at the end
+        frame = np.empty((self.info.height, self.info.width, 3), "<u2" if self.info.hdr else np.uint8)
+        if self._process.stdout.readinto(memoryview(frame).cast("B")) < frame.nbytes:  # short only at the end
             self._finish()
             raise StopIteration
         self.count += 1
-        return frame
+        return tone_map(frame, self.info.transfer) if self.info.hdr else frame
 
     def _finish(self):
         """Note the messages of the decoder, after the end of the pipe."""
@@ -87,10 +88,10 @@ class FrameReader:
         messages = self._messages
         if self.count == 0:
             reason = messages.first or "its video stream is empty"
-            raise VideoError(f"{self.path} has no readable frame ({reason}); fetch it again, or convert it to MP4")
+            raise VideoError(f"{self.info.path} has no readable frame ({reason}); fetch it again, or convert it to MP4")
         expected = self.info.frames
-        if expected and self.count + max(2, expected // 50) < expected:
-            self.notes.append(f"ended early: {self.count} of about {expected} frames")
+        if self.info.counted and self.count + max(2, expected // 50) < expected:
+            self.notes.append(f"ended early: {self.count} of {expected} frames")
         if messages.count or code:
             first = messages.first or f"exit code {code}"
             self.notes.append(f"damaged: {messages.count} decoding errors, the first: {first}")
@@ -117,15 +118,17 @@ class VideoWriter:
 
     path: its suffix chooses the container (data.media.codecs.CONTAINERS); an existing file is
         replaced once the new one is complete, and stays as it is after an exception
-    info: size, rate and colors: the VideoInfo of the source, or VideoInfo(width, height, rate)
-    source: path of the video whose audio is copied, or None; audio that the container does not
-        support is re-encoded
+    info: the VideoInfo of the source, whose audio, subtitles, cover, chapters and tags are carried over
+        as far as the container takes them, or VideoInfo(width, height, rate); audio that the container
+        does not support is re-encoded
     label: the DigitalSource of the frames
 
     notes: differences from the source, one phrase each
     """
 
-    def __init__(self, path, info, source=None, label=DigitalSource.COMPOSITE):
+    def __init__(self, path, info, label=DigitalSource.COMPOSITE):
+        if info.hdr:
+            info = replace(info, matrix="bt709", primaries="bt709", transfer="bt709")
         self.path, self.info, self.count, self.notes = pathlib.Path(path), info, 0, []
         self._container = CONTAINERS.get(self.path.suffix.lower())
         if self._container is None:
@@ -133,15 +136,16 @@ class VideoWriter:
             raise VideoError(f"cannot write {path}: unknown video format '{self.path.suffix}'; use one of {known}")
         self._label = label
         self._target = _checked_target(self.path)
-        self._part = self._target.with_name(f".{self._target.name[:200]}.{os.getpid()}-{threading.get_ident()}.part")
-        self._arguments = [*QUIET, "-y", *self._frame_input(source), *self._audio(source), *self._video_output()]
-        self._arguments += ["-metadata", f"comment={label_comment(label)}"]
+        self._part = pathlib.Path(temporary_path(self._target))
+        self._arguments = [*QUIET, "-y", *self._frame_input(), *self._source_streams(), *self._video_output()]
+        comment = "" if find_label(info.comment) or not info.comment else f"; {info.comment}"
+        self._arguments += ["-metadata", f"comment={label_comment(label)}{comment}"]
         self._arguments += [*self._container.flags, "-f", self._container.muxer, file_url(self._part)]
 
-    def _frame_input(self, source):
+    def _frame_input(self):
         """Return arguments for raw frames from the pipe, delayed against the audio by as many
         frames as in the source."""
-        size, delay = f"{self.info.width}x{self.info.height}", 0.0 if source is None else self._video_delay()[0]
+        size, delay = f"{self.info.width}x{self.info.height}", self._video_delay()[0]
         arguments = ["-itsoffset", f"{delay:.6f}", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", size]
         return [*arguments, "-framerate", str(self.info.rate), "-i", "pipe:0"]
 
@@ -152,20 +156,43 @@ class VideoWriter:
         whole_frames = round(self.info.start / frame) * frame
         return whole_frames, self.info.start - whole_frames
 
-    def _audio(self, source):
-        """Return arguments for the source as a second input: each audio stream is copied if the
-        container supports it."""
-        streams = [] if source is None else audio_streams(run_ffprobe(source)[0])
-        arguments = ["-itsoffset", f"{-self._video_delay()[1]:.6f}", *GUARD, "-i", file_url(source)] if streams else []
-        arguments += ["-map", "0:v:0"]
-        for number, stream in enumerate(streams):
-            can_copy = stream["codec_name"] in self._container.audio_codecs
+    def _source_streams(self):
+        """Return arguments for the source as a second input: each stream is copied if the container
+        supports it."""
+        if self.info.path is None:
+            return ["-map", "0:v:0"]
+        arguments = ["-itsoffset", f"{-self._video_delay()[1]:.6f}", *GUARD, "-i", file_url(self.info.path)]
+        arguments += ["-map", "0:v:0", "-map_metadata", "1", "-map_chapters", "1"]
+        for number, (index, codec_name) in enumerate(self.info.audio):
+            can_copy = codec_name in self._container.audio_codecs
             codec, *options = ["copy"] if can_copy else self._container.audio_encoder
             if codec != "copy":
-                self.notes.append(f"audio re-encoded: {self.path.suffix} does not support {stream['codec_name']}")
+                self.notes.append(f"audio re-encoded: {self.path.suffix} does not support {codec_name}")
             options = ("-c:a", codec, *options)
             per_stream = [f"{option}:{number}" if option.startswith("-") else option for option in options]
-            arguments += ["-map", f"1:{stream['index']}", *per_stream]
+            arguments += ["-map", f"1:{index}", *per_stream]
+        return arguments + self._other_streams()
+
+    def _other_streams(self):
+        """Return arguments for subtitles, a cover and attachments, and note the streams that are left out."""
+        arguments, subtitles, covers, left_out = [], 0, 0, []
+        for index, kind, codec in self.info.others:
+            if kind == "subtitle" and codec in self._container.subtitle_codecs:
+                options, subtitles = [f"-c:s:{subtitles}", "copy"], subtitles + 1
+            elif kind == "subtitle" and codec in TEXT_SUBTITLES and self._container.subtitle_encoder:
+                options, subtitles = [f"-c:s:{subtitles}", self._container.subtitle_encoder], subtitles + 1
+            elif kind == "cover" and self._container.covers and codec in ("mjpeg", "png"):
+                covers += 1
+                options = [f"-c:v:{covers}", "copy", f"-disposition:v:{covers}", "attached_pic"]
+            elif kind == "attachment" and self._container.muxer == "matroska":
+                options = ["-c:t", "copy"]
+            else:
+                left_out.append(f"{kind} ({codec})")
+                continue
+            arguments += ["-map", f"1:{index}", *options]
+        if left_out:
+            self.notes.append(f"not carried over: {', '.join(left_out)}; {self.path.suffix} files cannot hold them, "
+                              "keep the original")
         return arguments
 
     def _video_output(self):
@@ -187,7 +214,7 @@ class VideoWriter:
         tags = {"-colorspace": matrix, "-color_primaries": info.primaries, "-color_trc": info.transfer,
                 "-color_range": "tv"}
         color_tags = [text for tag, value in tags.items() if value for text in (tag, value)]
-        return ["-vf", ",".join(filters), "-c:v", encoder, *ENCODERS[encoder], *color_tags]
+        return ["-filter:v:0", ",".join(filters), "-c:v:0", encoder, *ENCODERS[encoder], *color_tags]
 
     def __enter__(self):
         self._process, self._messages = start_ffmpeg(self._arguments, feed=True)

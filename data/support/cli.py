@@ -45,7 +45,14 @@ def interruptible():
 
     This includes programs that a shell started in the background, which ignore SIGINT otherwise.
     """
-    before = {number: signal.signal(number, _interrupt) for number in STOP_SIGNALS}
+    with _handlers(_interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers(handle):
+    """Context manager: handle(number, frame) handles SIGINT and SIGTERM."""
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -55,6 +62,47 @@ def interruptible():
 
 def _interrupt(number, frame):
     raise KeyboardInterrupt(number)
+
+
+class Interruption:
+    """Handlers for SIGINT and SIGTERM: the first signal ends the training loop after its step.
+
+    It raises KeyboardInterrupt if the loop has not called requested() yet, or within
+    interrupt_immediately(). A second signal always does.
+
+    program: its name, for the message
+    """
+
+    def __init__(self, program):
+        self.signal = None
+        self._program, self._is_polled = program, False
+
+    def requested(self):
+        self._is_polled = True
+        return self.signal is not None
+
+    @contextlib.contextmanager
+    def interrupt_immediately(self):
+        """Context manager: nothing is left to save, so the first signal raises KeyboardInterrupt."""
+        self._is_polled = False
+        if self.signal is not None:
+            raise KeyboardInterrupt(self.signal)
+        yield
+
+    def _handle(self, number, frame):
+        is_second = self.signal is not None
+        self.signal = number
+        if is_second or not self._is_polled:
+            raise KeyboardInterrupt(number)
+        with contextlib.suppress(RuntimeError, OSError):  # the signal may interrupt another print to stderr
+            print(f"\n{self._program}: stopping after this step and saving; press Ctrl-C again to quit immediately",
+                  file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def installed(self):
+        """Context manager: within it the handlers are installed."""
+        with _handlers(self._handle):
+            yield self
 
 
 def exit_code(interruption):
@@ -70,11 +118,9 @@ def defer_signals():
         yield
         return
     received = []
-    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in STOP_SIGNALS}
     try:
-        yield
+        with _handlers(lambda number, frame: received.append(number)):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for number in received:
             signal.raise_signal(number)

@@ -1,217 +1,155 @@
-"""A pool of worker processes that computes awaited items first.
+"""Worker processes: compute one function of many items on several cores.
 
-A caller who needs a few items does not have to wait for all of them. The workers compute the
-awaited items first and then the rest in order, until everything is done. A result depends neither
-on this order nor on the worker.
+A library call starts no process unless it is asked to: by its argument `workers`, or by a command
+line, whose main() computes within use_workers().
 
-Each worker is a process plus a thread of this program that sends it one item at a time through a
-pipe. The process ignores Ctrl-C and ends when its pipe closes, so none is left over even if this
-program is killed. If a process cannot be started, or was killed, its thread computes the items
-itself. An error in the computation therefore surfaces in this program too.
+Each worker is a process with a pipe, through which this process sends it one item at a time. There
+are no threads, queues or locks that an interruption could leave in disorder. The workers ignore
+Ctrl-C and end when their pipe closes, so none is left over even if this program is killed.
 """
-import concurrent.futures
 import contextlib
+import functools
+import itertools
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.resource_tracker
 import os
 import signal
-import threading
+import sys
+import traceback
 
-import numpy as np
-
-import nn  # noqa: F401  limits NumPy's BLAS to one thread, in each worker too: more would compete
+import nn
 from data.support.cli import defer_signals
-from data.support.threads import SIGNAL_DELAY
 
 _SPAWN = multiprocessing.get_context("spawn")  # a forked process inherits locks, but not the threads that hold them
 _START_SECONDS = 0.6  # CPU seconds that a process takes to start
+_UNGUARDED = 77  # exit code of a worker that runs its caller's script again instead of importing it
+_limit = 0  # largest number of workers that a library call starts unless it is told another
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended by itself: it was killed, perhaps because memory ran out."""
+
+
+@contextlib.contextmanager
+def use_workers(count=None):
+    """Context manager: library calls may start `count` workers; None: one for each thread of nn."""
+    global _limit
+    before, _limit = _limit, nn.thread_count() if count is None else count
+    try:
+        yield
+    finally:
+        _limit = before
 
 
 def useful_workers(count, seconds, workers=None):
-    """Return how many worker processes are worth their start, 0 if none is.
+    """Return how many workers are worth their start, 0 if none is.
 
     count: number of items
     seconds: CPU seconds for each item
-    workers: upper limit; None: the number of cores
+    workers: upper limit; None: that of use_workers, 0 outside of it
     """
     worthwhile = int(count * seconds / _START_SECONDS)
-    return min(workers or os.cpu_count() or 1, worthwhile) if worthwhile > 1 else 0
+    return min(_limit if workers is None else workers, worthwhile) if worthwhile > 1 else 0
 
 
-def map_processes(function, items, workers, prepare=None):
-    """Return [function(item) for item in items], computed by a ProcessPool."""
-    results = [None] * len(items)
-    ProcessPool(function, items, results.__setitem__, workers, prepare).wait(range(len(items)))
-    return results
+def map_processes(function, items, workers):
+    """Return [function(item) for item in items], computed as by compute()."""
+    results = dict(compute(function, items, workers))
+    return [results[index] for index in range(len(results))]
 
 
-class ProcessPool:
-    """Computes function(item) for each item in worker processes.
+def compute(function, items, workers, initializer=None, retry=True):
+    """Yield (index, function(item)) for each item as soon as it is computed.
 
-    function: a callable that can be pickled
-    items: a sequence
-    on_result: called as on_result(index, result) in a thread of this process
-    workers: number of processes; 0: one thread and no process
-    prepare: called in a thread of this process, turns an item into what is sent to the worker;
-        None: the item itself
+    function: a callable that can be pickled, like its items and results
+    items: an iterable; an item is taken when a worker becomes idle
+    workers: number of processes; 0: this process computes the items in order
+    initializer: called without arguments in each worker before its first item
+    retry: whether the item of a worker that died is computed again, in the end by this process;
+        False: raise WorkerDied
+    An error of `function` is raised here. The workers end with the iteration, however it ends: then
+    they receive SIGTERM.
     """
-
-    def __init__(self, function, items, on_result, workers, prepare=None):
-        self._function, self._items, self._on_result = function, items, on_result
-        self._prepare = prepare or (lambda item: item)
-        self._worker_count = 0 if multiprocessing.current_process().daemon else workers  # a daemon may have no children
-        self._pending = dict.fromkeys(range(len(items)))  # indices of items that no worker has started, in order
-        self._requested = {}  # the pending indices that somebody waits for
-        self._done = np.zeros(len(items), bool)
-        self._error = None
-        self._workers = None  # list of _Worker; a new list each time the work is resumed
-        self._changed = threading.Condition()
-
-    def done(self):
-        """Return whether all items are computed."""
-        return bool(self._done.all())
-
-    def wait(self, indices):
-        """Wait until the items at `indices` (n,) are computed.
-
-        The first call starts the work, which continues after the call. An interruption stops it.
-        Raises the error that `function` raised, or CancelledError if the pool is stopped meanwhile.
-        """
-        indices = np.asarray(indices, np.intp)
-        if self._done[indices].all():
-            return
-        try:
-            workers = self.request(indices)
-            while not self._wait_briefly(indices, workers):
-                pass
-        except concurrent.futures.CancelledError:
-            raise
-        except BaseException:
-            self.stop()
-            raise
-
-    def request(self, indices):
-        """Move the items at `indices` (n,) to the front, start the workers and return them."""
-        with defer_signals(), self._changed:
-            self._requested.update((k, None) for k in np.asarray(indices).tolist() if k in self._pending)
-            if self._workers is None:
-                self._workers = ([_Worker(self._function) for _ in range(self._worker_count)]
-                                 or [_Worker(self._function, in_thread=True)])
-                for worker in self._workers:
-                    worker.start(self._feed, self._workers, worker)
-            return self._workers
-
-    def _wait_briefly(self, indices, workers):
-        """Wait a moment, then return whether the items are computed.
-
-        Signals are deferred while the lock is held: an interruption could leave it locked.
-        """
-        with defer_signals(), self._changed:
-            self._changed.wait_for(
-                lambda: self._error or self._workers is not workers or self._done[indices].all(), SIGNAL_DELAY)
-            if self._done[indices].all():
-                return True
-            if self._error:
-                raise self._error
-            if self._workers is not workers:
-                raise concurrent.futures.CancelledError
-            return False
-
-    def stop(self):
-        """End the workers. Items that were being computed start over at the next wait."""
+    current, queue = multiprocessing.current_process(), enumerate(items)
+    if workers and getattr(current, "_inheriting", False):  # a worker that runs the script which started it
+        os._exit(_UNGUARDED)
+    processes, tasks = {}, {}  # pipe -> the worker at its other end, and the (index, item) that it computes
+    try:
         with defer_signals():
-            with self._changed:
-                workers, self._workers = self._workers or [], None
-                self._requested.clear()
-                self._changed.notify_all()
-            for worker in workers:
-                worker.end()
-
-    def _feed(self, workers, worker):
-        """Compute one item after the other with `worker`. Runs in the worker's thread."""
-        while (index := self._next_index(workers)) is not None:
-            try:
-                self._on_result(index, worker.call(self._prepare(self._items[index])))
-            except Exception as error:
-                with self._changed:
-                    self._pending[index] = None
-                    if self._workers is workers:  # otherwise the pool was stopped, which is no error
-                        self._error = error
-                    self._changed.notify_all()
+            _start(processes, 0 if current.daemon else workers, function, initializer)  # a daemon may have no children
+        while processes:
+            for pipe in processes.keys() - tasks.keys():
+                for task in itertools.islice(queue, 1):
+                    tasks[pipe] = task
+                    with contextlib.suppress(OSError):  # it died; recv reports it
+                        pipe.send(task[1])
+            if not tasks:
                 return
-            with self._changed:
-                self._done[index] = True
-                self._changed.notify_all()
+            for pipe in multiprocessing.connection.wait(list(tasks)):
+                task = tasks.pop(pipe)
+                try:
+                    result, error = pipe.recv()
+                except (EOFError, OSError):
+                    _report_death(processes.pop(pipe), retry)
+                    queue = itertools.chain([task], queue)
+                    continue
+                if error is not None:
+                    raise error
+                yield task[0], result
+        yield from ((index, function(item)) for index, item in queue)
+    finally:
+        with defer_signals():
+            for pipe, process in processes.items():
+                pipe.close()
+                process.terminate()
+        for process in processes.values():
+            process.join()
 
-    def _next_index(self, workers):
-        """Take the next index off the queue; None if nothing is left for these workers."""
-        with self._changed:
-            if self._workers is not workers or self._error or not self._pending:
-                return None
-            index = next(iter(self._requested or self._pending))
-            self._requested.pop(index, None)
-            del self._pending[index]
-            return index
 
-
-class _Worker:
-    """A process and the thread that feeds it. in_thread: a thread alone."""
-
-    def __init__(self, function, in_thread=False):
-        self._function, self._process, self._ended = function, None, False
-        if in_thread:
-            return
-        self._pipe, other_end = _SPAWN.Pipe()
-        try:
-            process = _SPAWN.Process(target=_worker_main, args=(other_end, function), daemon=True)
-            with _block_sigint_in_children():
+def _start(processes, count, function, initializer):
+    """Start `count` workers, or as many as the system allows, and enter them into `processes`."""
+    if not count:
+        return
+    with _block_sigint_in_children(), contextlib.suppress(OSError):
+        for _ in range(count):
+            pipe, other_end = _SPAWN.Pipe()
+            with other_end:
+                process = _SPAWN.Process(target=_work, args=(other_end, function, initializer), daemon=True)
                 process.start()
-            self._process = process
-        except OSError:  # the system allows no more processes
-            pass
-        finally:
-            other_end.close()
-
-    def start(self, feed, *arguments):
-        self._thread = threading.Thread(target=self._run, args=(feed, *arguments), name="process pool", daemon=True)
-        self._thread.start()
-
-    def _run(self, feed, *arguments):
-        feed(*arguments)
-        if self._process is not None:
-            self._pipe.close()
-            self._process.join()
-
-    def call(self, item):
-        """Return function(item), computed by the process, or here if the process was killed."""
-        if self._process is not None:
-            try:
-                self._pipe.send(item)
-                return self._pipe.recv()
-            except (EOFError, OSError):
-                self._process.join()
-                self._process = None
-        if self._ended:
-            raise concurrent.futures.CancelledError
-        return self._function(item)
-
-    def end(self):
-        """Terminate the process and wait until the thread has ended."""
-        self._ended = True
-        process = self._process
-        if process is not None:
-            process.terminate()
-        self._thread.join()
+            processes[pipe] = process
 
 
-def _worker_main(pipe, function):
-    """Answer each item from the pipe with function(item).
+def _report_death(process, retry):
+    """Say why a worker ended by itself, if that is known. Raise WorkerDied without retry."""
+    process.join()
+    if process.exitcode == _UNGUARDED:
+        _say_unguarded()
+    if not retry:
+        raise WorkerDied(f"a worker process ended with exit code {process.exitcode}")
 
-    After any error the thread at the other end computes the item.
-    """
-    with contextlib.suppress(Exception):
+
+@functools.cache  # once is enough
+def _say_unguarded():
+    print('worker processes run the whole script that starts them: write `if __name__ == "__main__":` above what it '
+          "computes; until then this one process computes all", file=sys.stderr)
+
+
+def _work(pipe, function, initializer):
+    """Answer each item from the pipe with (function(item), None), or with (None, the error)."""
+    # The pipe closes when the program that asks has ended or has had enough.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        nn.set_threads(1)
+        if initializer is not None:
+            initializer()
         while True:
-            pipe.send(function(pipe.recv()))
+            item = pipe.recv()
+            try:
+                answer = function(item), None
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                answer = None, error
+            pipe.send(answer)
 
 
 @contextlib.contextmanager

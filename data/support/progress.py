@@ -1,5 +1,6 @@
 """Progress of a long task: one line that is rewritten on a terminal, or a line every 10 seconds."""
 
+import contextlib
 import sys
 import time
 
@@ -24,8 +25,9 @@ class Progress:
         self._shown, rate = now, done / (now - self._began)
         left = f", {duration((expected - done) / rate)} left" if rate and expected and expected >= done else ""
         line = f"{done}/{expected or '?'} {self._unit}, {rate:.1f} a second{left}{'; ' if more else ''}{more}"
-        self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError):  # the task goes on without a readable stream
+            self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
+            self._stream.flush()
 
     def end(self):
         """Clear the line, so that the next output takes its place."""

@@ -6,7 +6,8 @@ import sys
 
 from data.media.image_io import ImageError, save_image
 from data.media.provenance import DigitalSource
-from data.support.cli import Parser, number
+from data.support.cli import Parser, exit_code, interruptible, number
+from data.support.process_pool import use_workers
 from data.synthetic.folder import contact_sheet, write_people
 
 
@@ -28,15 +29,19 @@ def main(arguments=None):
     if options.output is None and options.sheet is None:
         parser.error("nothing to write: give an OUTPUT_FOLDER, or --sheet FILE")
     try:
-        if options.sheet:
-            save_image(options.sheet, contact_sheet(options.seed), source=DigitalSource.ALGORITHMIC)
-            print(f"{options.sheet}: 8 people in 12 poses")
-        if options.output:
-            written = write_people(options.output, options.people, options.count, options.size, options.seed)
-            print(f"{options.output}: {written} images of {options.people} people, landmarks.csv")
+        with interruptible(), use_workers():
+            if options.sheet:
+                save_image(options.sheet, contact_sheet(options.seed), source=DigitalSource.ALGORITHMIC)
+                print(f"{options.sheet}: 8 people in 12 poses")
+            if options.output:
+                written = write_people(options.output, options.people, options.count, options.size, options.seed)
+                print(f"{options.output}: {written} images of {options.people} people, landmarks.csv")
     except (OSError, ImageError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as interruption:
+        print(f"{parser.prog}: interrupted; run the same command again", file=sys.stderr)
+        return exit_code(interruption)
     return 0
 
 

@@ -1,11 +1,11 @@
 """Write rendered people as image files with their landmarks."""
 import csv
-import os
+import io
 import pathlib
 
 import numpy as np
 
-from data.media.image_io import save_image
+from data.media.image_io import save_image, write_atomically
 from data.media.provenance import DigitalSource
 from data.synthetic.people import Person, random_pose
 from data.synthetic.renderer import render_many
@@ -35,12 +35,9 @@ def write_people(folder, people, count, size, seed):
             save_image(path, _pixels(rendering), source=DigitalSource.ALGORITHMIC)
             rows.append([f"{name}/{path.name}", size, size, *(f"{v:.3f}" for v in rendering.landmarks.ravel())])
     header = ["file", "width", "height", *(f"{axis}{k}" for k in range(68) for axis in "xy")]
-    partial = folder / "landmarks.csv.part"
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / "landmarks.csv")
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([header, *rows])
+    write_atomically(folder / "landmarks.csv", table.getvalue().encode())
     return len(rows)
 
 

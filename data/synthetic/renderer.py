@@ -219,12 +219,10 @@ def _render_chunk(chunk):
 
 
 def render_many(person, poses, size, workers=None):
-    """Render a person in each of `poses` on several cores and return the Renderings in order.
+    """Render a person in each of `poses` and return the Renderings in order.
 
-    workers: maximum number of processes; None: one per core
-
-    The result is that of `render`, bit for bit. If processes cannot be started or would not save
-    time, this process renders.
+    workers: maximum number of processes; None: that of data.support.process_pool.use_workers
+    The result is that of `render`, bit for bit.
     """
     poses = list(poses)
     return render_each([person] * len(poses), poses, size, workers)

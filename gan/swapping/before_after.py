@@ -13,7 +13,7 @@ def side_by_side(image, faces, mask, result):
     """Return the preview of a swap, uint8 (h, 3 w + gaps, 3). Large images are scaled down.
 
     image, result: uint8 (H, W, 3), before and after
-    faces: list of landmarks (68, 2), pixels
+    faces: the Faces that were swapped
     mask: float32 (H, W), 0..1, how much each pixel was changed
     """
     if image.shape != result.shape or mask.shape != image.shape[:2]:
@@ -47,8 +47,8 @@ def _draw_landmarks(panel, faces, scale):
     """Draw the landmarks and their bounding box into an image that was scaled by `scale`."""
     draw = ImageDraw.Draw(panel)
     line = max(1, round(max(panel.size) / 640))
-    for landmarks in faces:
-        points = (np.asarray(landmarks, np.float64) + 0.5) * scale - 0.5
+    for face in faces:
+        points = (face.landmarks + 0.5) * scale - 0.5
         draw.rectangle([*points.min(axis=0), *points.max(axis=0)], outline=(255, 220, 0), width=line)
         for x, y in points:
             draw.ellipse([x - line, y - line, x + line, y + line], fill=(255, 40, 40))

@@ -155,10 +155,10 @@ def test_folder(run_swap, photo, tmp_path):
     (photo.folder / "c.png").write_bytes((photo.folder / "c.png").read_bytes()[:500])
     (photo.folder / "notes.txt").write_text("no image")
     outcome = run_swap(photo.folder, tmp_path / "out")
-    assert outcome.code == 0
-    assert outcome.out[-1].endswith("2 swapped, 2 without a face copied unchanged, 1 failed")
-    assert len(outcome.err) == 1 and "c.png" in outcome.err[0]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.jpg", "d.png", "e.png"]
+    assert outcome.code == 3
+    assert outcome.out[-1].endswith("2 swapped, 1 without a face copied unchanged, 2 failed")
+    assert len(outcome.err) == 2 and "c.png" in outcome.err[0] and "e.png" in outcome.err[1]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.jpg", "d.png"]
     assert (tmp_path / "out" / "d.png").read_bytes() == other.read_bytes()
     assert read_label(tmp_path / "out" / "a.png") == DigitalSource.COMPOSITE
     assert difference(tmp_path / "out" / "a.png", photo.image) > 3
@@ -171,7 +171,7 @@ def test_invalid_rows_of_a_folder_are_reported(run_swap, photo, tmp_path, caplog
     photo.rows[1][9] = "?"
     photo.write()
     outcome = run_swap(photo.folder, tmp_path / "out")
-    assert outcome.code == 0 and "1 swapped, 1 without" in outcome.out[-1] and "1 failed" in outcome.out[-1]
+    assert outcome.code == 3 and "1 swapped, 1 without" in outcome.out[-1] and "1 failed" in outcome.out[-1]
     assert len(outcome.err) == 1 and "a.png" in outcome.err[0] and "outside" in outcome.err[0]
     assert any("b.png" in line for line in caplog.messages)  # the program logs to standard error
 

@@ -9,6 +9,7 @@ from data.blending.paste import Blending
 from data.detection import face_analyzer
 from data.geometry.alignment import apply, crop_transform, invert, warp
 from data.geometry.color import ColorMemory
+from data.geometry.face import Face
 from data.geometry.masks import face_mask, face_region
 from data.media.image_io import read_image
 from gan.run.checkpoint import RunError
@@ -223,13 +224,13 @@ class FakeAnalyzer:
     """A face analyzer that returns the given faces."""
 
     def __init__(self, *faces):
-        self.faces = [face_analyzer.Face(np.asarray(landmarks, np.float64), 1.0) for landmarks in faces]
+        self.faces = [np.asarray(landmarks, np.float64) for landmarks in faces]
 
     def load(self):
         return self
 
     def detect(self, image):
-        return self.faces
+        return [Face(image, landmarks) for landmarks in self.faces]
 
 
 def test_without_landmarks_the_largest_face_is_swapped(swapper, photo, monkeypatch):
@@ -252,7 +253,8 @@ def test_several_faces_of_several_images_in_one_batch(swapper, photo):
     """The result is the same as one by one, up to rounding of the network's sums."""
     image, faces = two_faces(photo)
     plain = Swapper(swapper.model, Blending(grain=0))
-    together = plain.swap_many([image, photo[0], photo[0]], [faces, [], [photo[1]]], "ba", return_mask=True)
+    found = [[Face(image, landmarks) for landmarks in faces], [], [Face(*photo)]]
+    together = plain.swap_many([image, photo[0], photo[0]], found, "ba", return_mask=True)
     one_by_one = image
     for landmarks in faces:
         one_by_one = plain.swap(one_by_one, landmarks, "ba")
@@ -264,7 +266,7 @@ def test_several_faces_of_several_images_in_one_batch(swapper, photo):
     for x, y in np.rint([landmarks[30] for landmarks in faces]).astype(int):
         assert mask[y, x] == 1
     with pytest.raises(ValueError):
-        plain.swap_many([image], [faces, faces])
+        plain.swap_many([image], [[], []])
 
 
 class ConstantModel:

@@ -24,9 +24,10 @@ from data.detection.training.batches import labeled, person_of
 from data.detection.training.scenes import Layer, background, compose
 from data.geometry.alignment import crop_transform, warp
 from data.geometry.boxes import box_of, iou
+from data.geometry.face import Face
 from data.geometry.color import LUMA
 from data.geometry.head_pose import head_pose
-from data.media.contact_sheet import TILE
+from data.extract.contact_sheet import TILE
 from data.media.frame_source import group_by_clip
 from data.media.image_io import read_image
 
@@ -218,7 +219,7 @@ def similarity(embedder, images):
     files = [file for file, *_ in images]
     people = np.array([person_of(file) for file in files])
     clips = group_by_clip(files, [pixels.shape[:2] for _, pixels, _ in images])
-    embeddings = np.stack([embedder.embed(pixels, landmarks) for _, pixels, landmarks in images])
+    embeddings = np.stack([embedder.embed(Face(pixels, landmarks)) for _, pixels, landmarks in images])
     similarities = embeddings @ embeddings.T
     first, second = np.triu_indices(len(files), 1)
     one_person = people[first] == people[second]

@@ -35,7 +35,7 @@ from data.detection.training.degrade import degrade
 from data.detection.training.measure import make_scenes, measure_networks, with_pixels
 from data.geometry.alignment import warp
 from data.geometry.boxes import box_of, iou
-from data.media.contact_sheet import draw_contact_sheet
+from data.extract.contact_sheet import draw_contact_sheet
 from data.media.image_io import ImageError, save_image, write_atomically
 from data.support.cli import Parser, number
 

@@ -9,7 +9,8 @@ from data.geometry.alignment import MEAN_FACE, apply, crop_transform, invert, sc
 from data.geometry.masks import Region, face_hull, face_region, polygon_area, polygon_depth
 
 # A region without a border: all pixels of a crop of 64 pixels except the outermost ones.
-WHOLE = Region(np.pad(np.full((58, 58), 30, np.float32), 3, constant_values=-30), 38.0)
+_DEPTH = np.pad(np.full((58, 58), 30, np.float32), 3, constant_values=-30)
+WHOLE = Region(_DEPTH, 38.0, _DEPTH)
 
 
 def turned(points, angle, scale=1.0, shift=(0, 0)):

@@ -3,6 +3,7 @@ people."""
 import numpy as np
 import pytest
 
+from data.geometry.face import Face
 from data.detection.embedding import CROP, EMBEDDING_SIZE, FaceEmbedder, group, unit
 from data.synthetic import Person, random_pose, render
 
@@ -48,7 +49,7 @@ def test_rendered_people_are_separated():
     renders = [render(Person(person), random_pose(np.random.default_rng([9, k])), 128)
                for person in (3, 7) for k in range(6)]
     images = [np.rint(np.clip(r.image, 0, 1) * 255).astype(np.uint8) for r in renders]
-    embeddings = np.stack([FaceEmbedder.load().embed(image, r.landmarks) for image, r in zip(images, renders)])
+    embeddings = np.stack([FaceEmbedder.load().embed(Face(image, r.landmarks)) for image, r in zip(images, renders)])
     similarity = embeddings @ embeddings.T
     one_person = (np.arange(12)[:, None] < 6) == (np.arange(12) < 6)
     assert similarity[one_person & ~np.eye(12, dtype=bool)].mean() > similarity[~one_person].mean() + 0.2

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import data.detection.face_analyzer
-from data.detection.face_analyzer import WEIGHTS, DetectionError, Face, FaceAnalyzer
+from data.detection.face_analyzer import WEIGHTS, DetectionError, FaceAnalyzer
 from data.detection.training.measure import landmark_error, match
 from data.detection.training.scenes import Layer, background, compose, landscape, texture
 from data.geometry.boxes import box_of
@@ -33,6 +33,30 @@ def scene_of(layers, k, sizes, shape=(480, 640), tilt=30.0):
     rng = np.random.default_rng([6, k])
     chosen = [layers[i] for i in rng.choice(len(layers), len(sizes), replace=False)]
     return compose(rng, background(rng, *shape), chosen, sizes, tilt)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_faces_that_lie_or_hang_are_found(analyzer, layers, turns):
+    upright = analyzer.detect(layers[0].image)[0].landmarks
+    turned = np.ascontiguousarray(np.rot90(layers[0].image, turns))
+    face, = analyzer.detect(turned)
+    assert face.image is turned
+    x, y = upright.T
+    for _ in range(turns):  # counter-clockwise; the image is square
+        x, y = y, len(turned) - 1 - x
+    assert landmark_error(face.landmarks, np.stack([x, y], axis=1)) < 2
+
+
+def test_a_face_cut_by_the_edge_is_found(analyzer, layers):
+    """A third of each face is missing. The networks find fewer of them without the margin."""
+    found = without_margin = 0
+    for layer in layers:
+        left = int(layer.landmarks[:, 0].min() + 0.33 * np.ptp(layer.landmarks[:, 0]))
+        image = np.ascontiguousarray(layer.image[:, left:])
+        faces = analyzer.detect(image)
+        found += len(faces) == 1 and landmark_error(faces[0].landmarks, layer.landmarks - (left, 0)) < 15
+        without_margin += len(analyzer._detect_upright(image, 24.0))
+    assert found >= 0.6 * len(layers) and found > without_margin
 
 
 def test_several_people_on_a_background(analyzer, layers):
@@ -97,7 +121,7 @@ def test_faces_are_sorted_by_size_and_boxes_are_tight(analyzer, layers):
     assert [face.size for face in faces] == sorted((face.size for face in faces), reverse=True)
     for face in faces:
         assert face.landmarks.shape == (68, 2) and face.landmarks.dtype == np.float64 and 0.5 < face.score <= 1
-        assert face.box == (*face.landmarks.min(axis=0), *face.landmarks.max(axis=0))
+        assert tuple(face.box) == (*face.landmarks.min(axis=0), *face.landmarks.max(axis=0))
 
 
 def test_min_size_still_detects_larger_faces(analyzer, layers):
@@ -139,7 +163,3 @@ def test_missing_weights_give_an_error_of_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(data.detection.face_analyzer, "WEIGHTS", tmp_path)
     with pytest.raises(DetectionError, match="detector.npz cannot be loaded.*train_networks"):
         data.detection.face_analyzer.load_weights(data.detection.face_analyzer.detector.Detector(), "detector")
-
-
-def test_size_of_a_face():
-    assert Face(np.array([(0.0, 0), (10, 30)]), 1.0).size == 30

@@ -3,9 +3,9 @@ errors."""
 import numpy as np
 import pytest
 
-from data.detection.face_analyzer import Face
-from data.detection.tracker import MAX_GAP, TrackedFace, choose_faces, track_faces
+from data.detection.tracker import MAX_GAP, choose_faces, track_faces
 from data.geometry.alignment import MEAN_FACE
+from data.geometry.face import Face
 
 SIZE = 100.0
 
@@ -33,14 +33,14 @@ class Truth:
 
     def detect(self, frame, min_size):
         self.detected_in.append(int(frame[0, 0, 0]))
-        return [Face(points, 0.9) for points in self._seen(frame)]
+        return [Face(frame, points, 0.9) for points in self._seen(frame)]
 
     def refine(self, frame, landmarks):
         def distance(points):
             return np.linalg.norm((points - landmarks).mean(axis=0))
 
         near = min(self._seen(frame), key=distance, default=None)
-        return Face(near, 0.9) if near is not None and distance(near) < SIZE / 2 else Face(landmarks, 0.1)
+        return Face(frame, near, 0.9) if near is not None and distance(near) < SIZE / 2 else Face(frame, landmarks, 0.1)
 
 
 def frames(count, brightness=lambda k: 100):
@@ -127,9 +127,17 @@ def test_two_tracks_never_share_a_face():
     assert [len(faces) for faces in found] == [2] * 50 + [1] * 20
 
 
+def test_the_first_frames_are_filled_backwards():
+    """A face that detection overlooks in the first frames, also where it looked, is tracked back to the first one."""
+    truth = Truth(lambda k: [face_at(80)])
+    detect = truth.detect
+    truth.detect = lambda frame, min_size: detect(frame, min_size) if frame[0, 0, 0] >= 6 else []
+    assert [len(faces) for faces in tracked(truth, 20)] == [1] * 20
+
+
 def test_the_choice_of_the_largest_does_not_flicker():
     def face(track_id, size):
-        return TrackedFace(track_id, face_at(0, size=size))
+        return Face(None, face_at(0, size=size), track_id=track_id)
     faces = [face(1, 110), face(2, 100)]
     assert [f.track_id for f in choose_faces(faces, 1)] == [1]
     assert [f.track_id for f in choose_faces(faces, 1, previous={2})] == [2]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from data.geometry.alignment import MEAN_FACE
-from data.geometry.color import ColorMemory, ColorStatistics, lab_to_rgb, match_colors, rgb_to_lab, statistics
+from data.geometry.color import (LUMA, ColorMemory, ColorStatistics, lab_to_rgb, match_colors, match_tint, rgb_to_lab,
+                                 statistics)
 from data.geometry.masks import face_mask
 
 
@@ -27,6 +28,29 @@ def weighted(lab, mask):
     weights = mask[..., None] / mask.sum()
     mean = (lab * weights).sum(axis=(0, 1))
     return mean, np.sqrt(((lab - mean) ** 2 * weights).sum(axis=(0, 1)))
+
+
+@pytest.mark.parametrize("gain, offset", [((1, 1, 1), (0, 0, 0)), ((1.07, 0.95, 0.75), (0.04, 0.015, 0))])
+def test_a_gray_or_toned_image_gives_its_tint(gain, offset):
+    """Each gray value has one color, the same in the image and in the generated face."""
+    rng = np.random.default_rng(1)
+    gray = rng.uniform(0.2, 0.8, (64, 64, 1)).astype(np.float32)
+    target = np.rint((gray * gain + offset) * 255).astype(np.float32) / 255 + rng.normal(0, 0.002, (64, 64, 1))
+    source = rng.random((64, 64, 3)).astype(np.float32)
+    toned = match_tint(source, target.astype(np.float32))
+    luma = source @ LUMA
+    inside = (luma > 0.3) & (luma < 0.7)
+    expected = (luma[..., None] - np.dot(offset, LUMA)) / np.dot(gain, LUMA) * gain + offset
+    assert np.abs(toned - expected)[inside].max() < 0.015 and toned.dtype == np.float32
+    if gain == (1, 1, 1):
+        assert np.ptp(toned, axis=-1).max() == 0
+
+
+def test_an_image_with_several_colors_changes_nothing():
+    rng = np.random.default_rng(2)
+    target = (0.5 + 0.03 * rng.standard_normal((64, 64, 3))).astype(np.float32)
+    source = rng.random((64, 64, 3)).astype(np.float32)
+    assert match_tint(source, target) is source
 
 
 def test_lab_transfer_matches_mean_and_standard_deviation():

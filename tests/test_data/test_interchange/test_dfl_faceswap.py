@@ -12,10 +12,10 @@ import pytest
 
 from data.geometry.alignment import MEAN_FACE, crop_transform
 from data.interchange import dfl_faceswap
-from data.interchange.dfl_faceswap import (DflFace, FaceswapFace, FormatError, detect_format, read_dfl, read_faceswap,
-    read_fsa, to_dfl_face, to_faceswap_face, write_dfl_jpeg, write_fsa)  # fmt: skip
+from data.interchange.dfl_faceswap import (DflFace, FaceswapFace, FormatError, detect_format, dump_plain, read_dfl,
+    read_faceswap, read_fsa, to_dfl_face, to_faceswap_face, write_dfl_jpeg, write_fsa)  # fmt: skip
 from data.interchange.face_png import FaceRecord, write_face
-from data.interchange.restricted_unpickler import dump_plain, read_plain
+from data.interchange.restricted_unpickler import read_plain
 from data.media.image_io import ImageError, encode_image, read_image, read_label
 from data.media.provenance import DigitalSource
 

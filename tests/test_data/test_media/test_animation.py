@@ -6,8 +6,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from data.media import animation
-from data.media.animation import is_animation, read_animation, write_animation
-from data.media.image_io import ImageError, read_label
+from data.media.animation import Animation, read_animation, write_animation
+from data.media.frame_source import open_media
+from data.media.image_io import DecodedImage, ImageError, read_label
 from data.media.provenance import DigitalSource, label_packet
 
 SUFFIXES = [".gif", ".webp", ".png", ".apng"]
@@ -47,9 +48,9 @@ def test_round_trip(tmp_path, suffix, clear):
     frames, alpha = moving(), holes() if clear else None
     path = tmp_path / f"a{suffix}"
     write_animation(path, iter(frames), DURATIONS, 0, DigitalSource.COMPOSITE, alpha=alpha)
-    assert is_animation(path)
+    assert isinstance(open_media(path), Animation)
     got = read_animation(path)
-    assert (got.width, got.height, len(got), got.loop, got.notes) == (60, 40, 5, 0, ())
+    assert (got.width, got.height, got.frames, got.loop, got.notes) == (60, 40, 5, 0, ())
     assert got.durations == tuple(DURATIONS) and got.has_alpha == clear
     seen = np.stack(list(got))
     shown = holes() > 0 if clear else np.ones((5, 40, 60), bool)
@@ -145,7 +146,7 @@ def test_the_default_image_of_an_apng_is_skipped(tmp_path):
     frames = moving()
     save(tmp_path / "a.png", [255 - frames[0], *frames], default_image=True, duration=50)
     got = read_animation(tmp_path / "a.png")
-    assert len(got) == 5 and (np.stack(list(got)) == frames).all()
+    assert got.frames == 5 and (np.stack(list(got)) == frames).all()
 
 
 def test_an_ignored_color_profile_is_noted(tmp_path):
@@ -161,11 +162,13 @@ def test_files_that_are_not_animations(tmp_path, kind):
         Image.fromarray(moving(1)[0]).save(path)
     elif kind != "missing":
         path.write_bytes(b"text" * 100 if kind == "text" else b"")
-    assert not is_animation(path)
-    if not kind.startswith("still"):
-        with pytest.raises(ImageError) as caught:
-            read_animation(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    if kind.startswith("still"):
+        assert isinstance(open_media(path), DecodedImage)
+    else:
+        for read in (open_media, read_animation):
+            with pytest.raises(ImageError) as caught:
+                read(path)
+            assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
@@ -174,8 +177,8 @@ def test_an_animation_cut_short_gives_the_frames_before(tmp_path, suffix):
     whole = save(tmp_path / f"a{suffix}", frames, duration=50).read_bytes()
     (tmp_path / f"cut{suffix}").write_bytes(whole[: len(whole) * 7 // 10])
     got = read_animation(tmp_path / f"cut{suffix}")
-    assert 2 <= len(got) <= 4 and got.notes[0].startswith(f"damaged: {len(got)} frames")
-    assert len(list(got)) == len(got)
+    assert 2 <= got.frames <= 4 and got.notes[0].startswith(f"damaged: {got.frames} frames")
+    assert len(list(got)) == got.frames
 
 
 def test_limits(tmp_path, monkeypatch):

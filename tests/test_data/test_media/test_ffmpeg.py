@@ -12,7 +12,7 @@ import pytest
 from data.media import ffmpeg, video
 from data.media.ffmpeg import GUARD
 from data.media.probe import VideoInfo, probe, read_video_label
-from data.media.video import VideoError, VideoWriter, read_frames
+from data.media.video import FrameReader, VideoError, VideoWriter
 
 STREAMS = [{"index": 0, "codec_type": "video", "codec_name": "h264", "width": 8, "height": 8, "avg_frame_rate": "25/1"},
            {"index": 1, "codec_type": "audio", "codec_name": "aac"}]
@@ -46,9 +46,9 @@ def test_every_input_is_restricted_and_no_shell_is_used(commands, tmp_path):
     read_video_label(clip)
     info = probe(clip)
     with pytest.raises(VideoError, match="enough"):
-        read_frames(clip, info)
+        FrameReader(info)
     with pytest.raises(VideoError, match="enough"):
-        with VideoWriter(tmp_path / "out.mp4", VideoInfo(8, 8, Fraction(25)), clip):
+        with VideoWriter(tmp_path / "out.mp4", VideoInfo(8, 8, Fraction(25), path=clip, audio=((1, "aac"),))):
             pass
     assert len(commands) >= 5
     for command, options in commands:
@@ -112,8 +112,8 @@ def test_playlists_are_not_opened(clip, tmp_path, name):
         for address in (clip.as_uri(), str(clip), f"http://127.0.0.1:{server.getsockname()[1]}/clip.mp4"):
             path = tmp_path / name
             path.write_text(playlists(address)[name])
-            for read in (read_video_label, probe, lambda path: list(read_frames(path, VideoInfo(32, 24, Fraction(10)))),
-                         lambda path: VideoWriter(tmp_path / "out.mp4", VideoInfo(32, 24, Fraction(10)), path)):
+            for read in (read_video_label, probe,
+                         lambda path: list(FrameReader(VideoInfo(32, 24, Fraction(10), path=path)))):
                 with pytest.raises(VideoError, match=name):
                     read(path)
         with pytest.raises(BlockingIOError):

@@ -243,7 +243,7 @@ def test_list_images(tmp_path, pixels):
         list_images(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("suffix", sorted(image_io._WRITE_FORMATS))
+@pytest.mark.parametrize("suffix", sorted(image_io.WRITABLE_IMAGES))
 @pytest.mark.parametrize("source", list(DigitalSource))
 def test_every_format_carries_the_label(tmp_path, pixels, suffix, source):
     path = tmp_path / f"a{suffix}"

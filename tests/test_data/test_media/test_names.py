@@ -9,26 +9,32 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import nn
 from data.datasets.face_set import load_faces
 from data.datasets.person import load_person
 from data.extract import pipeline
 from data.extract.face_folder import LIST, ExtractError, FaceFolder, read_list
-from data.interchange.dfl_faceswap import FaceswapFace, read_fsa, write_fsa
+from data.interchange.dfl_faceswap import FaceswapFace, read_fsa, to_dfl_face, write_dfl_jpeg, write_fsa
 from data.interchange.face_png import FaceRecord, read_record, write_face
 from data.interchange.landmark_lookup import lookup_landmarks
-from data.media.image_io import save_image
+from data.media.animation import write_animation
+from data.media.codecs import CONTAINERS
+from data.media.image_io import save_image, write_atomically
+from data.media.provenance import DigitalSource, sidecar_path
+from data.media.video import VideoInfo, VideoWriter
 from data.support.errors import FaceSetError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 HOSTILE = ["../../outside/a.png", "/etc/passwd", "..", "C:\\Windows\\a.png", "C:a.png", "\\\\server\\share\\a.png",
            "CON.png", "nul",
            "-rf.png", "~.png", "$(touch pwned).png", "a\0b.png", "a\nb.png", "\x1b[2Ja.png", "a\udcff.png",
-           "x" * 400 + ".png", "a.png.", "\u202egnp.a"]
+           "x" * 400 + ".png", "\u540d" * 77 + ".png", "a.png.", "\u202egnp.a"]
 ON_DISK = [name for name in HOSTILE if "/" not in name and "\0" not in name and name != ".." and len(name) < 256]
 
 
@@ -78,7 +84,7 @@ def test_photos_of_any_name_are_extracted(tmp_path, known, renders):
             Image.fromarray(pixels).save(file, "PNG")
         known.learn(pixels, landmarks)
     faces, summary = pipeline.extract(tmp_path / "photos", tmp_path / "faces")
-    assert summary.searched == len(ON_DISK) and summary.unreadable == []
+    assert summary.searched == len(ON_DISK) and summary.failed == []
     found = [entry for entries in faces.people().values() for entry in entries]
     assert len(found) + summary.duplicates == len(ON_DISK) and len(found) == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "photos"]
@@ -124,6 +130,44 @@ def test_a_table_of_landmarks_reads_nothing_outside_its_folder(tmp_path, outside
         csv.writer(file).writerows([header, [name, 144, 144, *landmarks.ravel()]])
     with pytest.raises(FaceSetError, match="no usable row|has 0 usable|must be a CSV in UTF-8"):
         load_faces(tmp_path / "photos", tmp_path / "photos" / "landmarks.csv", 32)
+
+
+def long_name(suffix):
+    """Return a name of 78 characters and 250 bytes; file systems allow 255."""
+    return "\u540d" * ((250 - len(suffix)) // 3) + "a" * ((250 - len(suffix)) % 3) + suffix
+
+
+@pytest.mark.parametrize("suffix", [
+    ".png", ".jpg", ".webp", ".tif", ".bmp", ".gif", ".ppm", ".gif animation", ".png animation", ".webp animation",
+    *CONTAINERS, ".csv", ".npz", ".fsa", ".png face", ".jpg face",
+])  # fmt: skip
+def test_every_writer_takes_a_name_of_250_bytes(tmp_path, renders, suffix):
+    suffix, _, kind = suffix.partition(" ")
+    path = tmp_path / long_name(suffix)
+    assert len(os.fsencode(path.name)) == 250
+    pixels, landmarks = renders[0, 0]
+    record = FaceRecord(path.name, (144, 144), np.eye(2, 3), landmarks, 0.9)
+    if kind == "animation":
+        write_animation(path, [pixels, 255 - pixels], [100, 100], 0, DigitalSource.COMPOSITE)
+    elif kind == "face" and suffix == ".png":
+        write_face(path, pixels, record)
+    elif kind == "face":
+        write_dfl_jpeg(path, pixels, to_dfl_face(record))
+    elif suffix == ".fsa":
+        write_fsa(path, {path.name: [FaceswapFace(landmarks, path.name)]})
+    elif suffix == ".csv":
+        write_atomically(path, b"1")
+    elif suffix == ".npz":
+        nn.save(path, {"a": np.zeros(2)})
+    elif suffix in CONTAINERS:
+        if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
+            pytest.skip("ffmpeg is not installed")
+        with VideoWriter(path, VideoInfo(144, 144, Fraction(10))) as writer:
+            writer.write(pixels)
+    else:
+        save_image(path, pixels, DigitalSource.COMPOSITE)
+    sidecar = {sidecar_path(path).name} if suffix in (".bmp", ".ppm") else set()
+    assert {file.name for file in tmp_path.iterdir()} == {path.name} | sidecar and path.stat().st_size
 
 
 def test_a_face_file_stores_a_printable_name(tmp_path, renders):

@@ -1,5 +1,6 @@
 """Reading and writing videos, with known frames, colors and audio."""
 import io
+import json
 import os
 import shutil
 import struct
@@ -12,8 +13,10 @@ from PIL import Image
 
 from data.media.codecs import CONTAINERS
 from data.media.ffmpeg import Messages
+from data.media.frame_source import distinct_frames
+from data.media.hdr import tone_map
 from data.media.provenance import DigitalSource, label_packet
-from data.media.video import VideoError, VideoInfo, VideoWriter, probe, read_frames, read_video_label
+from data.media.video import FrameReader, VideoError, VideoInfo, VideoWriter, probe, read_video_label
 
 SAMPLES = 48000  # samples a second of the test sounds
 
@@ -48,9 +51,9 @@ def raw(frames, rate="12"):
     return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-framerate", rate, "-i", "pipe:0"]
 
 
-def write(path, frames, info=None, source=None, **options):
+def write(path, frames, info=None, **options):
     info = info or VideoInfo(frames.shape[2], frames.shape[1], Fraction(12))
-    with VideoWriter(path, info, source, **options) as writer:
+    with VideoWriter(path, info, **options) as writer:
         for frame in frames:
             writer.write(frame)
     return writer
@@ -91,12 +94,12 @@ def clip(make, tmp_path_factory):
 def test_probe(clip):
     info = probe(clip)
     assert (info.width, info.height, info.rate, info.frames, info.rotation) == (64, 48, 12, 12, 0)
-    assert info.has_audio and not info.variable and info.notes == () and info.codec == "h264"
+    assert info.audio and not info.variable and info.notes == () and info.codec == "h264"
     assert info.seconds == pytest.approx(1, abs=0.03)
 
 
 def test_frames_are_read_as_written(clip):
-    frames = list(read_frames(clip))
+    frames = list(FrameReader(probe(clip)))
     assert len(frames) == 12 and frames[0].dtype == np.uint8
     assert min(psnr(got, expected_frame) for got, expected_frame in zip(frames, ramps())) > 38
 
@@ -105,11 +108,11 @@ def test_frames_are_read_as_written(clip):
 def test_round_trip_through_every_container(clip, tmp_path, suffix):
     """Frames, rate, size, audio and label, for each container."""
     target = tmp_path / f"out{suffix}"
-    writer = write(target, ramps(), probe(clip), clip, label=DigitalSource.ALGORITHMIC)
+    writer = write(target, ramps(), probe(clip), label=DigitalSource.ALGORITHMIC)
     info = probe(target)
-    assert (info.width, info.height, info.rate) == (64, 48, 12) and info.has_audio
+    assert (info.width, info.height, info.rate) == (64, 48, 12) and info.audio
     assert info.seconds == pytest.approx(1, abs=0.1)
-    with read_frames(target) as reader:
+    with FrameReader(probe(target)) as reader:
         frames = list(reader)
     assert reader.notes == [] and len(frames) == 12
     assert min(psnr(got, expected_frame) for got, expected_frame in zip(frames, ramps())) > 38
@@ -120,7 +123,7 @@ def test_round_trip_through_every_container(clip, tmp_path, suffix):
 
 
 def test_audio_is_copied_if_the_container_supports_it(clip, tmp_path):
-    write(tmp_path / "out.mkv", ramps(), probe(clip), clip)
+    write(tmp_path / "out.mkv", ramps(), probe(clip))
 
     def packets(path):
         command = ["ffmpeg", "-v", "error", "-i", path, "-map", "0:a", "-c", "copy", "-f", "adts", "pipe:1"]
@@ -131,8 +134,8 @@ def test_audio_is_copied_if_the_container_supports_it(clip, tmp_path):
 
 def test_a_video_without_audio_stays_silent(tmp_path, clip):
     write(tmp_path / "silent.mp4", ramps())
-    write(tmp_path / "again.mp4", ramps(), probe(tmp_path / "silent.mp4"), tmp_path / "silent.mp4")
-    assert not probe(tmp_path / "silent.mp4").has_audio and not probe(tmp_path / "again.mp4").has_audio
+    write(tmp_path / "again.mp4", ramps(), probe(tmp_path / "silent.mp4"))
+    assert not probe(tmp_path / "silent.mp4").audio and not probe(tmp_path / "again.mp4").audio
 
 
 # Y, Cb, Cr of pure red by the matrices of BT.601 and BT.709.
@@ -160,7 +163,7 @@ def test_colors_are_read_with_the_given_or_default_matrix(make, tmp_path, height
     source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"64x{height}", "-r", "12", "-i", "pipe:0"]
     tags = ["-colorspace", tag] if tag else []
     clip = make(tmp_path / "red.mkv", *source, "-c:v", "libx264", "-qp", "0", *tags, data=planes * 2)
-    frame = next(iter(read_frames(clip)))
+    frame = next(iter(FrameReader(probe(clip))))
     assert abs(frame.astype(int) - [255, 0, 0]).max() <= 3
 
 
@@ -171,7 +174,7 @@ def test_colors_are_read_with_the_given_or_default_matrix(make, tmp_path, height
 def test_odd_sizes_are_kept(make, tmp_path, suffix, height, width):
     frames = ramps(3, height, width)
     writer = write(tmp_path / f"odd{suffix}", frames)
-    got = list(read_frames(tmp_path / f"odd{suffix}"))
+    got = list(FrameReader(probe(tmp_path / f"odd{suffix}")))
     assert len(got) == 3 and min(psnr(a, b) for a, b in zip(got, frames)) > 30
     assert bool(writer.notes) == (suffix not in (".webm", ".avi"))
 
@@ -205,9 +208,9 @@ def test_a_rotated_phone_video_is_read_upright(clip, tmp_path):
     phone.write_bytes(content)
     info = probe(phone)
     assert (info.width, info.height, info.rotation) == (48, 64, 90)
-    frames = list(read_frames(phone, info))
+    frames = list(FrameReader(info))
     assert psnr(frames[3], np.rot90(ramps()[3], -1)) > 38
-    write(tmp_path / "out.mp4", frames, info, phone)
+    write(tmp_path / "out.mp4", frames, info)
     out = probe(tmp_path / "out.mp4")
     assert (out.width, out.height, out.rotation) == (48, 64, 0)
 
@@ -233,7 +236,7 @@ def test_conversions_are_noted(make, tmp_path, arguments, suffix, note):
     odd = make(tmp_path / f"a{suffix}", *raw(frames, "24"), *arguments, data=frames.tobytes())
     info = probe(odd)
     assert note in info.notes
-    got = list(read_frames(odd, info))
+    got = list(FrameReader(info))
     assert len(got) == 6 and got[0].dtype == np.uint8 and psnr(got[0], frames[0]) > 30
 
 
@@ -247,7 +250,7 @@ def test_a_variable_rate_becomes_constant_and_every_frame_keeps_its_time(make, t
     clip = make(tmp_path / f"vfr{suffix}", *arguments, data=frames.tobytes())
     info = probe(clip)
     assert info.variable and info.rate == 20 and "variable frame rate converted to constant: 20 fps" in info.notes
-    got = [int(np.rint(frame.mean() / 6)) for frame in read_frames(clip, info)]
+    got = [int(np.rint(frame.mean() / 6)) for frame in FrameReader(info)]
     shown = [max(k for k in kept if k <= time) for time in range(len(got))]
     assert got == shown and len(got) > max(kept)
 
@@ -261,7 +264,7 @@ def test_the_rate_of_a_constant_clip_is_exact(make, tmp_path, rate, suffix):
     clip = make(tmp_path / f"a{suffix}", *raw(frames, rate), "-c:v", "libx264", "-bf", "0", data=frames.tobytes())
     info = probe(clip)
     assert info.rate == Fraction(rate) and not info.variable
-    assert len(list(read_frames(clip, info))) == 40
+    assert len(list(FrameReader(info))) == 40
 
 
 @pytest.mark.parametrize(
@@ -278,12 +281,12 @@ def test_audio_stays_in_sync(make, tmp_path, source, codec, early, target):
     """A flash and a beep that start together in the source do so in the output."""
     clip = flash_and_beep(make, tmp_path / source, codec, early)
     info = probe(clip)
-    frames = list(read_frames(clip, info))
+    frames = list(FrameReader(info))
     assert [frame.mean() > 128 for frame in frames].index(True) == 9
     target = tmp_path / target
-    write(target, frames, info, clip)
+    write(target, frames, info)
     out = probe(target)
-    flash = [frame.mean() > 128 for frame in read_frames(target, out)].index(True) / out.rate + out.start
+    flash = [frame.mean() > 128 for frame in FrameReader(out)].index(True) / out.rate + out.start
     beep = np.argmax(abs(sound_of(target)) > 0.2) / SAMPLES
     assert float(flash) == pytest.approx(beep, abs=0.045)  # not noticeable
 
@@ -293,12 +296,139 @@ def test_special_characters_in_names(clip, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip, name)
     os.mkdir("out")
-    with read_frames(name) as frames, VideoWriter(os.path.join("out", name), probe(name), name) as writer:
+    with FrameReader(probe(name)) as frames, VideoWriter(os.path.join("out", name), probe(name)) as writer:
         for frame in frames:
             writer.write(frame)
     os.replace(os.path.join("out", name), name)  # relative names of the first kind too
-    assert len(list(read_frames(name))) == 12 and read_video_label(name) == DigitalSource.COMPOSITE
+    assert len(list(FrameReader(probe(name)))) == 12 and read_video_label(name) == DigitalSource.COMPOSITE
     assert sorted(os.listdir()) == sorted([name, "out"])
+
+
+# --- Nothing is lost ---
+
+
+def test_every_frame_survives_a_new_size_within_the_stream(make, tmp_path):
+    """12 frames of 64 x 48, then 8 of 40 x 30, as calls in a browser are recorded."""
+    parts = []
+    for number, frames in enumerate((ramps(12), ramps(8, 30, 40))):
+        arguments = [*raw(frames), "-c:v", "libvpx", "-b:v", "2M"]
+        parts.append(make(tmp_path / f"{number}.webm", *arguments, data=frames.tobytes()))
+    (tmp_path / "list.txt").write_text("".join(f"file {part.name}\n" for part in parts))
+    both = make(tmp_path / "both.webm", "-f", "concat", "-i", str(tmp_path / "list.txt"), "-c", "copy")
+    reader = FrameReader(probe(both))
+    got = list(reader)
+    assert reader.notes == [] and {frame.shape for frame in got} == {(48, 64, 3)} and len(got) == 20
+    assert psnr(got[11], ramps(12)[11]) > 25
+    small = Image.fromarray(ramps(8, 30, 40)[5]).resize((64, 48), Image.Resampling.BICUBIC)
+    assert psnr(got[17], np.asarray(small)) > 20
+
+
+@pytest.mark.parametrize("times", [
+    [k / 25 for k in range(12)] + [6 + k / 25 for k in range(5)],  # a still in between
+    [k / 5 for k in range(6)] + [1.2 + k / 30 for k in range(12)] + [2 + k / 5 for k in range(4)],  # a burst
+    list(np.cumsum([0.033, 0.021, 0.045, 0.040, 0.017, 0.050] * 4)),  # a phone
+])
+def test_no_image_of_a_variable_rate_is_lost(make, tmp_path, times):
+    levels = np.arange(len(times), dtype=np.uint8) * 8
+    frames = np.repeat(levels, 48 * 64 * 3).reshape(-1, 48, 64, 3)
+    steps = "+".join(f"eq(N,{k})*{time:.4f}" for k, time in enumerate(times))
+    filters = f"settb=1/1000,setpts='({steps})*1000'"
+    clip = make(tmp_path / "vfr.mkv", *raw(frames), "-vf", filters, "-vsync", "passthrough",
+                "-enc_time_base", "1:1000", "-c:v", "libx264",
+                "-qp", "4", data=frames.tobytes())
+    info = probe(clip)
+    got = [int(np.rint(frame.mean() / 8)) for frame in FrameReader(info)]
+    assert sorted(set(got)) == list(range(len(times))) and info.frames <= len(got)
+    firsts = [got.index(k) / float(info.rate) for k in range(len(times))]
+    assert np.abs(np.array(firsts) - (np.array(times) - times[0])).max() <= 0.51 / float(info.rate) + 0.001
+    assert [image.mean() for _, image, _ in distinct_frames(FrameReader(info))] == sorted({
+        image.mean() for image in FrameReader(info)})
+    assert sum(count for _, _, count in distinct_frames(FrameReader(info))) == len(got)
+
+
+def test_a_wrong_duration_is_no_damage(make, clip, tmp_path):
+    """The audio is longer than the video, and the header states the longer time."""
+    sound = ["-f", "lavfi", "-i", "sine=duration=9"]
+    long = make(tmp_path / "long.mkv", "-i", str(clip), *sound, "-map", "0:v", "-map", "1", "-c:v", "copy")
+    reader = FrameReader(probe(long))
+    assert len(list(reader)) == 12 and reader.notes == []
+
+
+def test_streams_and_tags_are_carried_over(make, clip, tmp_path):
+    (tmp_path / "s.srt").write_text("1\n00:00:00,000 --> 00:00:00,500\nHello\n\n")
+    (tmp_path / "tags.txt").write_text(";FFMETADATA1\ntitle=A title\ncomment=A comment\n"
+                                       "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=400\ntitle=One\n")
+    cover = make(tmp_path / "cover.png", "-i", str(clip), "-frames:v", "1")
+    inputs = [word for path in (clip, tmp_path / "s.srt", cover, tmp_path / "tags.txt") for word in ("-i", str(path))]
+    source = make(tmp_path / "source.mp4", *inputs, "-map", "0", "-map", "1", "-map", "2", "-map_metadata", "3",
+                  "-c", "copy", "-c:s", "mov_text", "-metadata:s:s:0", "language=deu",
+                  "-disposition:v:1", "attached_pic")
+    for suffix, left_out in ((".mp4", []), (".mkv", []), (".webm", ["cover"]), (".avi", ["subtitle", "cover"])):
+        writer = write(tmp_path / f"out{suffix}", ramps(), probe(source))
+        notes = [note for note in writer.notes if note.startswith("not carried over")]
+        assert [kind for kind in ("subtitle", "cover") if any(kind in note for note in notes)] == left_out
+        command = ["ffprobe", "-v", "error", "-show_streams", "-show_format", "-show_chapters", "-of", "json"]
+        shown = json.loads(subprocess.run([*command, writer.path], capture_output=True, check=True).stdout)
+        tags = {key.lower(): value for key, value in shown["format"]["tags"].items()}
+        assert tags["title"] == "A title" and tags["comment"].endswith("A comment")
+        assert read_video_label(writer.path) == DigitalSource.COMPOSITE
+        languages = [s.get("tags", {}).get("language") for s in shown["streams"] if s["codec_type"] == "subtitle"]
+        assert languages == ([] if suffix == ".avi" else ["deu"])
+        covers = [s for s in shown["streams"] if s["codec_type"] == "video" and s["codec_name"] == "png"]
+        assert bool(covers) == (suffix in (".mp4", ".mkv"))
+        assert [chapter["tags"]["title"] for chapter in shown["chapters"]] == ([] if suffix == ".avi" else ["One"])
+
+
+# --- High dynamic range ---
+
+
+def pq(light):
+    """SMPTE ST 2084: the signal 0..1 of light in cd/m2."""
+    power = (np.asarray(light) / 10000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def hlg(light):
+    """ITU-R BT.2100: the signal 0..1 of gray light in cd/m2 on a display of 1000 cd/m2."""
+    scene = (np.asarray(light) / 1000) ** (1 / 1.2)
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene),
+                    0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073)
+
+
+@pytest.mark.parametrize(("transfer", "signal"), [("smpte2084", pq), ("arib-std-b67", hlg)])
+def test_tone_mapping_recovers_gray_and_compresses_highlights(transfer, signal):
+    srgb = np.arange(0, 230, 10)
+    linear = np.where(srgb <= 0.04045 * 255, srgb / 255 / 12.92, ((srgb / 255 + 0.055) / 1.055) ** 2.4)
+    frame = np.repeat(np.rint(signal(np.concatenate([linear * 203, [203, 1000]])) * 65535)[None, :, None], 3, axis=2)
+    got = tone_map(frame.astype("<u2"), transfer)[0]
+    assert np.abs(got[:-2].astype(int) - srgb[:, None]).max() <= 1
+    assert 240 < got[-2, 0] < got[-1, 0] <= 255
+
+
+def test_tone_mapping_converts_the_primaries():
+    """Pure BT.709 red at 100 cd/m2, in BT.2020 by the matrix of BT.2087."""
+    light = 100 * np.array([0.6274, 0.0691, 0.0164])
+    got = tone_map(np.rint(pq(light) * 65535).astype("<u2")[None, None], "smpte2084")[0, 0]
+    expected = np.rint((1.055 * (100 / 203) ** (1 / 2.4) - 0.055) * 255)
+    assert abs(int(got[0]) - expected) <= 2 and got[1:].max() <= 25
+
+
+def test_a_high_dynamic_range_is_tone_mapped_and_written_as_sdr(make, tmp_path):
+    frames = np.full((5, 48, 64, 3), np.rint(pq(50) * 65535), "<u2")
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb48le", "-s", "64x48", "-framerate", "12", "-i", "pipe:0"]
+    colors = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"]
+    clip = make(tmp_path / "hdr.mkv", *source, "-vf", "scale=out_color_matrix=bt2020:out_range=tv", "-c:v", "ffv1",
+                "-pix_fmt", "yuv420p10le", *colors, data=frames.tobytes())
+    info = probe(clip)
+    reader = FrameReader(info)
+    got = list(reader)
+    expected = (1.055 * (50 / 203) ** (1 / 2.4) - 0.055) * 255
+    assert np.abs(np.stack(got) - expected).max() <= 2
+    assert len([note for note in (*info.notes, *reader.notes) if "dynamic range" in note]) == 1
+    write(tmp_path / "out.mp4", got, info)
+    out = probe(tmp_path / "out.mp4")
+    assert (out.matrix, out.primaries, out.transfer, out.hdr) == ("bt709", "bt709", "bt709", False)
+    assert np.abs(next(iter(FrameReader(out))) - expected).max() <= 3
 
 
 # --- What goes wrong ---
@@ -331,7 +461,7 @@ KINDS = ["missing", "a folder", "empty", "text", "zeros", "cut short", "only sou
 def test_bad_input_gives_one_clear_line(kind, clip, make, tmp_path):
     path = bad_file(kind, clip, make, tmp_path)
     with pytest.raises(VideoError) as caught:
-        list(read_frames(path))
+        list(FrameReader(probe(path)))
     message = str(caught.value)
     assert str(path) in message and "\n" not in message and ";" in message and len(message) < 400
     reason = {"only sound": "only audio", "empty": "0 bytes", "missing": "does not exist", "a list": "a playlist"}
@@ -344,7 +474,7 @@ def test_a_stream_without_packets(make, clip, tmp_path):
     content = make(tmp_path / "a.avi", "-i", str(clip), "-c:v", "copy", "-an").read_bytes()
     (tmp_path / "none.avi").write_bytes(content[: content.index(b"movi") + 4])
     with pytest.raises(VideoError, match="no readable frame|unknown|cannot|not a video"):
-        list(read_frames(tmp_path / "none.avi"))
+        list(FrameReader(probe(tmp_path / "none.avi")))
 
 
 def test_a_truncated_video_gives_its_frames_and_a_note(make, tmp_path):
@@ -352,10 +482,10 @@ def test_a_truncated_video_gives_its_frames_and_a_note(make, tmp_path):
     whole = make(tmp_path / "whole.mp4", *raw(frames), "-c:v", "libx264", "-movflags", "+faststart",
                  data=frames.tobytes())
     (tmp_path / "half.mp4").write_bytes(whole.read_bytes()[: os.path.getsize(whole) * 6 // 10])
-    reader = read_frames(tmp_path / "half.mp4")
+    reader = FrameReader(probe(tmp_path / "half.mp4"))
     got = list(reader)
     assert 5 < len(got) < 55 and psnr(got[2], frames[2]) > 30
-    assert any(note == f"ended early: {len(got)} of about 60 frames" for note in reader.notes)
+    assert any(note == f"ended early: {len(got)} of 60 frames" for note in reader.notes)
 
 
 def test_damage_is_noted(make, tmp_path):
@@ -365,13 +495,13 @@ def test_damage_is_noted(make, tmp_path):
     for place in range(len(content) * 3 // 4, len(content) - 20, 5):
         content[place] ^= 0x5A
     clip.write_bytes(content)
-    reader = read_frames(clip)
+    reader = FrameReader(probe(clip))
     assert len(list(reader)) > 5
     assert any(note.startswith("damaged: ") for note in reader.notes)
 
 
 def test_closing_early_ends_the_decoder(clip):
-    with read_frames(clip) as reader:
+    with FrameReader(probe(clip)) as reader:
         next(reader)
         process = reader._process
     assert process.returncode is not None and reader.count == 1
@@ -428,7 +558,7 @@ def test_without_ffmpeg_one_line_tells_how_to_install_it(tmp_path, monkeypatch):
     with pytest.raises(VideoError, match="ffprobe.*apt install ffmpeg.*brew install ffmpeg.*winget install ffmpeg"):
         probe(tmp_path / "a.mp4")
     with pytest.raises(VideoError, match="apt install ffmpeg"):
-        read_frames(tmp_path / "a.mp4", VideoInfo(8, 8, Fraction(1)))
+        FrameReader(VideoInfo(8, 8, Fraction(1), path=tmp_path / "a.mp4"))
 
 
 def test_messages_are_counted_and_cleaned():

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from data.geometry.alignment import MEAN_FACE
+from data.geometry.face import Face
 from gan.swapping.before_after import LARGEST, side_by_side
 
 
@@ -12,7 +13,7 @@ def example(height=90, width=120):
     mask[20:70, 20:70] = 1
     result = image.copy()
     result[20:70, 20:70] = 200
-    return image, [MEAN_FACE * 60 + 15], mask, result
+    return image, [Face(image, MEAN_FACE * 60 + 15)], mask, result
 
 
 def panels(preview, width):
@@ -36,7 +37,7 @@ def test_mask_is_tinted_and_landmarks_are_drawn():
     tinted = middle[..., 1] - middle[..., 0] > 40
     assert tinted[mask == 1].mean() > 0.5 and not tinted[mask == 0].any()
     red = (middle[..., 0] > 200) & (middle[..., 1] < 100)
-    for x, y in np.rint(faces[0]).astype(int):
+    for x, y in np.rint(faces[0].landmarks).astype(int):
         assert red[y - 1:y + 2, x - 1:x + 2].any()
 
 
@@ -44,9 +45,8 @@ def test_bounding_box_is_drawn():
     image, faces, mask, result = example()
     _, middle, _ = panels(side_by_side(image, faces, 0 * mask, result), 120)
     yellow = (middle[-90:, :, :2] > 200).all(axis=-1)
-    (left, top), (right, bottom) = np.rint(faces[0].min(axis=0)).astype(int), np.rint(faces[0].max(axis=0)).astype(int)
     y, x = np.nonzero(yellow)
-    assert np.abs(np.array([x.min(), y.min(), x.max(), y.max()]) - (left, top, right, bottom)).max() <= 1
+    assert np.abs(np.array([x.min(), y.min(), x.max(), y.max()]) - np.rint(faces[0].box)).max() <= 1
 
 
 def test_nothing_is_drawn_without_faces():
@@ -57,7 +57,7 @@ def test_nothing_is_drawn_without_faces():
 
 def test_titles_stay_above_their_panels():
     image = np.full((60, 40, 3), 100, np.uint8)
-    preview = side_by_side(image, [MEAN_FACE * 30] * 12, np.zeros((60, 40), np.float32), image)
+    preview = side_by_side(image, [Face(image, MEAN_FACE * 30)] * 12, np.zeros((60, 40), np.float32), image)
     strip, gap = preview[:-60], (preview.shape[1] - 120) // 2
     for left in (40, 80 + gap):
         assert (strip[:, left:left + gap] == strip[0, 0]).all()  # no title crosses a gap
@@ -65,7 +65,7 @@ def test_titles_stay_above_their_panels():
 
 def test_large_images_are_scaled_down():
     image = np.full((LARGEST // 2 * 2, LARGEST * 2, 3), 90, np.uint8)
-    preview = side_by_side(image, [MEAN_FACE * 900], np.zeros(image.shape[:2], np.float32), image)
+    preview = side_by_side(image, [Face(image, MEAN_FACE * 900)], np.zeros(image.shape[:2], np.float32), image)
     assert 3 * LARGEST < preview.shape[1] < 3 * LARGEST + 40 and LARGEST // 2 < preview.shape[0] < LARGEST // 2 + 60
 
 

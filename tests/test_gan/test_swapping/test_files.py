@@ -11,16 +11,17 @@ import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import gan.swapper
 import gan.swapping.files
 import swap
-from data.detection.face_analyzer import Face
+from data.geometry.face import Face
 from data.media.animation import read_animation, write_animation
 from data.media.image_io import read_image, read_label, save_image
 from data.media.probe import VideoInfo, probe, read_video_label
 from data.media.provenance import DigitalSource
-from data.media.video import VideoWriter, read_frames
+from data.media.video import FrameReader, VideoWriter
 from data.synthetic import Person, random_pose, render
 
 SIDE = 96
@@ -43,12 +44,12 @@ class FakeAnalyzer:
 
     def detect(self, image, min_size=24.0):
         shifts = range(0, image.shape[1] - SIDE + 1, SIDE)
-        return [Face(self.landmarks + (x, 0), 0.99) for x in shifts
+        return [Face(image, self.landmarks + (x, 0), 0.99) for x in shifts
                 if np.abs(image[:SIDE, x:x + SIDE] - self.face).mean() < 12]  # codecs change less
 
     def refine(self, image, landmarks):
         near = [face for face in self.detect(image) if np.abs(face.landmarks - landmarks).max() < SIDE / 2]
-        return near[0] if near else Face(np.asarray(landmarks), 0.0)
+        return near[0] if near else Face(image, np.asarray(landmarks), 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +210,87 @@ def test_animated_image_stays_an_animated_image(run_swap, face, tmp_path):
         assert outcome.code == 1 and "animated image" in outcome.err[0] and not (tmp_path / name).exists()
 
 
+def test_a_repeated_frame_is_swapped_once(run_swap, face, tmp_path, monkeypatch):
+    images, swap_many = [], gan.swapper.Swapper.swap_many
+    monkeypatch.setattr(gan.swapper.Swapper, "swap_many",
+                        lambda self, frames, *rest: images.extend(frames) or swap_many(self, frames, *rest))
+    frames = [wide_image(face, 1, 1)] * 5 + [wide_image(face, 0, 2)]
+    write_animation(tmp_path / "in.webp", frames, [50] * 6, 0, DigitalSource.ALGORITHMIC)
+    outcome = run_swap(tmp_path / "in.webp", tmp_path / "out.webp")
+    assert outcome.code == 0 and "frames swapped" in outcome.out[-1] and len(images) == 2
+    assert len(list(read_animation(tmp_path / "out.webp"))) == len(list(read_animation(tmp_path / "in.webp")))
+
+
+def test_landmarks_of_every_other_frame_are_tracked_in_between(run_swap, face, tmp_path, monkeypatch):
+    """Every second frame of 8 is listed: the face is swapped in all of them, not in flashes."""
+    frames = moving(face, 8)
+    write_animation(tmp_path / "in.png", frames, [50] * 8, 0, DigitalSource.ALGORITHMIC)
+    listed = {k: [face.landmarks] for k in (0, 2, 4, 6)}
+    monkeypatch.setattr(gan.swapping.files, "lookup_frame_landmarks", lambda table, path: listed)
+    outcome = run_swap(tmp_path / "in.png", tmp_path / "out.png", "--landmarks", tmp_path)
+    assert outcome.code == 0 and "8 of 8 frames swapped" in outcome.out[-1]
+    listed = {k: [face.landmarks] for k in (0, 1, 3)}  # frame 2 is missing; after frame 3 there is no face
+    outcome = run_swap(tmp_path / "in.png", tmp_path / "out.png", "--landmarks", tmp_path)
+    assert "4 of 8 frames swapped" in outcome.out[-1]
+
+
+@pytest.mark.parametrize("name", ["猫" * 83 + ".png", "a" * 251 + ".png", "é" * 125 + ".jpg"])
+def test_names_as_long_as_the_file_system_allows(run_swap, face, tmp_path, name):
+    save_image(tmp_path / "in.png", wide_image(face), DigitalSource.ALGORITHMIC)
+    (tmp_path / "out").mkdir()
+    outcome = run_swap(tmp_path / "in.png", tmp_path / "out" / name, "--preview")
+    assert (outcome.code, outcome.err) == (0, [])
+    written = sorted(os.listdir(tmp_path / "out"), key=len)
+    assert name in written and len(written) == 2 and any(other.endswith(".preview.png") for other in written)
+
+
+@pytest.mark.parametrize("suffix, kept", [(".jpg", True), (".png", True), (".webp", True), (".bmp", False)])
+def test_exif_tags_are_carried_over(run_swap, face, tmp_path, suffix, kept):
+    """The date stays; the orientation, which is applied, and the preview image do not."""
+    tags = Image.Exif()
+    tags[0x0112], tags[0x0132] = 3, "2024:05:06 07:08:09"
+    Image.fromarray(np.ascontiguousarray(np.rot90(wide_image(face), 2))).save(tmp_path / "in.png", exif=tags)
+    outcome = run_swap(tmp_path / "in.png", tmp_path / f"out{suffix}")
+    assert outcome.code == 0 and any("EXIF tags not carried over" in line for line in outcome.out) != kept
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        assert dict(image.getexif()) == ({0x0132: "2024:05:06 07:08:09"} if kept else {})
+    assert read_label(tmp_path / f"out{suffix}") == DigitalSource.COMPOSITE
+
+
+def test_one_failure_does_not_end_the_folder(run_swap, face, tmp_path, analyzer, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        save_image(tmp_path / "in" / name, wide_image(face, 1, 1), DigitalSource.ALGORITHMIC)
+    (tmp_path / "in" / "IMG_1.HEIC").write_bytes(b"x")
+    detect, calls = analyzer.detect, []
+
+    def fail_once(image):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError
+        return detect(image)
+
+    monkeypatch.setattr(analyzer, "detect", fail_once)
+    outcome = run_swap(tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 3 and len(outcome.err) == 1 and "b.png: it needs more memory" in outcome.err[0]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    assert outcome.out[-1].endswith("2 swapped, 0 without a face copied unchanged, 1 failed")
+    assert "1 other file (IMG_1.HEIC)" in outcome.out[-2] and "convert HEIC" in outcome.out[-2]
+    for path in (tmp_path / "in").glob("*.png"):
+        path.write_bytes(b"broken")
+    assert run_swap(tmp_path / "in", tmp_path / "other").code == 1
+
+
+def test_a_format_that_is_only_read_is_written_as_another(run_swap, face, tmp_path):
+    (tmp_path / "in").mkdir()
+    save_image(tmp_path / "a.ppm", wide_image(face, 1, 1), None)
+    (tmp_path / "a.ppm").rename(tmp_path / "in" / "a.pgm")
+    save_image(tmp_path / "in" / "a.png", wide_image(face, 1, 1), None)
+    outcome = run_swap(tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 0 and any("written as .png, because .pgm" in line for line in outcome.out)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.pgm.png", "a.png"]
+
+
 @pytest.fixture
 def ffmpeg():
     """Skip a test if ffmpeg is missing."""
@@ -232,8 +314,9 @@ def test_video(run_swap, clip, tmp_path):
     outcome = run_swap(clip, tmp_path / "out.mp4", "--preview")
     assert outcome.code == 0 and "20 of 30 frames swapped, 10 without a face" in outcome.out[-1]
     before, after = probe(clip), probe(tmp_path / "out.mp4")
-    assert (after.width, after.height, after.rate, after.has_audio) == (before.width, before.height, before.rate, True)
-    with read_frames(clip) as old, read_frames(tmp_path / "out.mp4") as new:
+    assert (after.width, after.height, after.rate) == (before.width, before.height, before.rate)
+    assert after.audio and after.audio == before.audio
+    with FrameReader(probe(clip)) as old, FrameReader(probe(tmp_path / "out.mp4")) as new:
         changes = np.array([changed(a, b) for a, b in zip(old, new, strict=True)])
     assert (changes[:20, 0] > 3).all() and changes[20:].max() < 2 and changes[:, 1].max() < 2
     assert read_video_label(tmp_path / "out.mp4") == DigitalSource.COMPOSITE
@@ -241,10 +324,20 @@ def test_video(run_swap, clip, tmp_path):
 
 
 @pytest.mark.slow
+def test_mpeg_in_a_folder_becomes_mp4(run_swap, clip, tmp_path):
+    (tmp_path / "in").mkdir()
+    subprocess.run(["ffmpeg", "-v", "error", "-i", clip, "-c:v", "mpeg2video", "-q:v", "2", "-r", "25",
+                    tmp_path / "in" / "clip.mpg"], check=True)
+    outcome = run_swap(tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 0 and any("written as .mp4, because .mpg" in line for line in outcome.out)
+    assert read_video_label(tmp_path / "out" / "clip.mp4") == DigitalSource.COMPOSITE
+
+
+@pytest.mark.slow
 def test_watermark_on_every_frame_of_a_video(run_swap, clip, tmp_path):
     assert run_swap(clip, tmp_path / "plain.mp4").code == 0
     assert run_swap(clip, tmp_path / "marked.mp4", "--watermark").code == 0
-    with read_frames(tmp_path / "plain.mp4") as plain, read_frames(tmp_path / "marked.mp4") as marked:
+    with FrameReader(probe(tmp_path / "plain.mp4")) as plain, FrameReader(probe(tmp_path / "marked.mp4")) as marked:
         for before, after in zip(plain, marked, strict=True):
             far = np.abs(before.astype(int) - after).mean(axis=2) > 40
             assert far[-SIDE // 4:, -SIDE:].mean() > 0.3 and not far[:-SIDE // 4].any()
@@ -335,9 +428,8 @@ def test_file_that_is_not_a_video(run_swap, tmp_path, ffmpeg):
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_video_cannot_become_an_image(run_swap, tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(b"a video")
-    outcome = run_swap(tmp_path / "clip.mp4", tmp_path / "out.png")
+def test_video_cannot_become_an_image(run_swap, clip, tmp_path):
+    outcome = run_swap(clip, tmp_path / "out.png")
     assert outcome.code == 1 and "video file name" in outcome.err[0]
 
 
