@@ -7,23 +7,30 @@ import lesson  # first: it puts the project on the path
 
 import numpy as np
 
+import drawings
+import looks
 import nn
 from data.datasets.augmentation import make_batch
 from data.datasets.face_set import from_renders
 from data.media.provenance import DigitalSource
 from data.synthetic import Person, random_pose
 from data.synthetic.renderer import render_many
-from gan.monitor import chart
-from gan.networks.autoencoder import ACTIVATIONS, Decoder, Encoder, mean_colors, normalize_colors
+from gan import register
+from gan.evaluation.metrics import psnr
+from gan.networks.autoencoder import Decoder, Encoder, mean_colors, normalize_colors
 from gan.training import losses
-from gan.training.metrics import psnr
+from ring import span
 
+WEIGHTS = {"mae": 1.0, "dssim": 1.0}  # of the reconstruction loss
 SOURCE = DigitalSource.TRAINED
 SIZE, WIDTH, LATENT, PEOPLE = 32, 16, 64, {"a": 0, "b": 1}
+SEEDS = (0, 1, 2)  # for the first variant; the others run once
+YAW = 25  # degrees that the walk turns to either side
 VARIANTS = {"one encoder, two decoders": {}, "two encoders": {"encoders": 2}, "one decoder": {"decoders": 1},
             "no warp": {"warp": 0.0}}
 
 
+# %% The people and the network
 class Faces:
     """Both people, each in `count` training poses and in the same `new` poses, the ground truth."""
 
@@ -42,9 +49,9 @@ class Faces:
 class Network(nn.Module):
     """An autoencoder with one encoder or two, and one decoder or two."""
 
-    def __init__(self, encoders=1, decoders=2):
-        activation = ACTIVATIONS["leaky_relu"]
-        self.encoders = [Encoder(SIZE, WIDTH, LATENT, activation) for _ in range(encoders)]
+    def __init__(self, encoders=1, decoders=2, latent=LATENT):
+        activation = register.ACTIVATIONS["leaky_relu"]
+        self.encoders = [Encoder(SIZE, WIDTH, latent, activation) for _ in range(encoders)]
         self.decoders = [Decoder(WIDTH, 3, False, activation) for _ in range(decoders)]
 
     def parts(self, side):
@@ -58,9 +65,9 @@ class Network(nn.Module):
         return decoder(encoder.expand_latents(latents))
 
 
-def train(faces, steps, count, warp=1.0, **variant):
+def train(faces, steps, count, warp=1.0, seed=0, **variant):
     """Train a network to reconstruct each person's warped faces; it never sees a swap."""
-    nn.manual_seed(0)
+    nn.manual_seed(seed)
     network = Network(**variant)
     optimizer, lr = nn.optim.Adam(network.parameters(), betas=(0.9, 0.99)), 2e-3
     for step in range(steps):
@@ -68,10 +75,10 @@ def train(faces, steps, count, warp=1.0, **variant):
         optimizer.lr = lr * min(fading, (step + 1) / 50)
         optimizer.zero_grad()
         for number, side in enumerate("ab"):
-            batch = make_batch(faces.sets[side], count, 0, number, step, range(len(faces.poses[side])), flip=False,
+            batch = make_batch(faces.sets[side], count, seed, number, step, range(len(faces.poses[side])), flip=False,
                                warp=warp * fading)
             face = network.decode(network.encode(batch.warped, side, faces.colors[side]), side)
-            losses.reconstruction(face, batch.target, batch.mask).total.backward()
+            losses.reconstruction(face, batch.target, batch.mask, WEIGHTS)[0].backward()
         optimizer.step()
     return network
 
@@ -81,70 +88,149 @@ def decoded(network, latents, side):
         return network.decode(nn.Tensor(latents.astype(np.float32)), side).numpy()
 
 
+# %% What the code holds
 def fit_linear(latents, values):
-    """Predict `values` from latents by ridge regression; return (weights (LATENT,), offset)."""
+    """Predict `values` from latents by ridge regression; return (weights (latent,), offset)."""
     centered, target = latents - latents.mean(axis=0), values - values.mean()
-    weights = np.linalg.solve(centered.T @ centered + latents.var() * np.eye(LATENT), centered.T @ target)
+    weights = np.linalg.solve(centered.T @ centered + latents.var() * np.eye(latents.shape[1]), centered.T @ target)
     return weights, values.mean() - latents.mean(axis=0) @ weights
 
 
-def experiment(fast=False):
-    """Compare swaps of each variant with the ground truth; analyze the first's latent space."""
-    faces = Faces(*((60, 16) if fast else (200, 48)))
-    found, count = {"psnr": {}, "swaps": {}}, len(faces.poses["a"])
-    known_crops = {side: faces.sets[side].crops(range(count))[0] for side in "ab"}
-    for name, variant in VARIANTS.items():
-        network = train(faces, *((40, 8) if fast else (250, 16)), **variant)
-        with nn.no_grad():
-            known, new = ({side: network.encode(crops[side], side, faces.colors[side]).numpy() for side in "ab"}
-                          for crops in (known_crops, faces.new))
-        swaps = {target: decoded(network, new[source], target) for source, target in ("ab", "ba")}
-        score = float(np.mean([psnr(swaps[side], faces.new[side], faces.masks[side]).mean() for side in "ab"]))
-        found["psnr"][name], found["swaps"][f"{name}: {score:.1f} dB"] = score, swaps["b"][:8]
-        if name == next(iter(VARIANTS)):
-            found |= latent_space(network, faces, known, new)
-    return found | {"a": faces.new["a"][:8], "ground_truth": faces.new["b"][:8]}
+def encode_all(network, faces):
+    """Return latents {side: (N, latent)} of the training faces and of the new faces."""
+    count = len(faces.poses["a"])
+    crops = {side: faces.sets[side].crops(range(count))[0] for side in "ab"}
+    with nn.no_grad():
+        return tuple({side: network.encode(each[side], side, faces.colors[side]).numpy() for side in "ab"}
+                     for each in (crops, faces.new))
 
 
-def latent_space(network, faces, known, new):
-    """Analyze latents {side: (N, LATENT)} of training faces (known) and of new ones."""
-    explained, both = {}, np.concatenate([known["a"], known["b"]])
+def swaps(network, faces):
+    """Return swaps of the new faces {target side: images} and their mean PSNR against the truth."""
+    _, new = encode_all(network, faces)
+    generated = {target: decoded(network, new[source], target) for source, target in ("ab", "ba")}
+    scores = [psnr(generated[side], faces.new[side], faces.masks[side]).mean() for side in "ab"]
+    return generated, float(np.mean(scores))
+
+
+def values_of(faces, name):
+    """Return a pose's value of all training faces, A's and then B's, and of the new faces."""
+    return (np.array([getattr(pose, name) for side in "ab" for pose in faces.poses[side]]),
+            np.array([getattr(pose, name) for pose in faces.new_poses]))
+
+
+def latent_space(network, faces):
+    """Return what a linear function explains, how far neighbors' yaws differ, and walks."""
+    known, new = encode_all(network, faces)
+    both, explained = np.concatenate([known["a"], known["b"]]), {}
     for name in ("yaw", "mouth_open"):
-        values = np.array([getattr(pose, name) for side in "ab" for pose in faces.poses[side]])
+        values, ground_truth = values_of(faces, name)
         weights, offset = fit_linear(both, values)
-        ground_truth = np.array([getattr(pose, name) for pose in faces.new_poses])
         explained[name] = float(1 - ((new["a"] @ weights + offset - ground_truth) ** 2).mean() / ground_truth.var())
-        if name == "yaw":  # regression of the latents on the yaw: their change per degree
-            turn = (values - values.mean()) @ both / ((values - values.mean()) ** 2).sum()
-    yaw_a, yaw_b = (np.array([pose.yaw for pose in poses]) for poses in (faces.new_poses, faces.poses["b"]))
+    yaw_a, yaw_b = values_of(faces, "yaw")[1], np.array([pose.yaw for pose in faces.poses["b"]])
     nearest = ((new["a"][:, None] - known["b"][None]) ** 2).sum(-1).argmin(axis=1)
     differences = np.abs(yaw_a[:, None] - yaw_b[None])
     left, right = new["a"][yaw_a.argmin()], new["a"][yaw_a.argmax()]
-    turning = known["a"].mean(axis=0) + np.linspace(-25, 25, 8)[:, None] * turn
     between = left + np.linspace(0, 1, 8)[:, None] * (right - left)
-    paths = {"A, along the yaw": decoded(network, turning, "a"), "A, interpolated": decoded(network, between, "a"),
+    paths = {f"A, yaw -{YAW}° to {YAW}°": decoded(network, walk(faces, known, np.linspace(-YAW, YAW, 8)), "a"),
+             "A, interpolated": decoded(network, between, "a"),
              "the same latents, as B": decoded(network, between, "b")}
     return {"explained": explained, "nearest": float(differences[np.arange(len(nearest)), nearest].mean()),
             "any": float(differences.mean()), "paths": paths}
 
 
-def image(found):
-    rows = {"A, new poses": found["a"], "ground truth: B in A's pose": found["ground_truth"],
-            **found["swaps"], **found["paths"]}
-    drawing = chart.figure(9, 9.6)
-    for axes, (name, faces) in zip(drawing.subplots(len(rows)), rows.items()):
-        axes.imshow(np.concatenate(list(faces), axis=1).clip(0, 1), interpolation="bicubic")
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-        axes.set(xticks=[], yticks=[])
-    return chart.pixels(drawing)
+def walk(faces, known, degrees):
+    """Return A's mean latent, moved along the mean change of the latents with the yaw."""
+    yaws, _ = values_of(faces, "yaw")
+    turn = (yaws - yaws.mean()) @ np.concatenate([known["a"], known["b"]]) / ((yaws - yaws.mean()) ** 2).sum()
+    return known["a"].mean(axis=0) + np.asarray(degrees)[:, None] * turn
+
+
+# %% The experiment
+def scale(fast):
+    """Return (Faces, (steps, batch))."""
+    return Faces(*((60, 16) if fast else (200, 48))), ((40, 8) if fast else (250, 16))
+
+
+def experiment(fast=False):
+    """Compare swaps of each variant with the ground truth; analyze the first's latent space."""
+    faces, training = scale(fast)
+    found = {"psnr": {}, "rows": {}, "spaces": []}
+    for name, variant in VARIANTS.items():
+        seeds = SEEDS if name == next(iter(VARIANTS)) and not fast else SEEDS[:1]
+        networks = [train(faces, *training, seed=seed, **variant) for seed in seeds]
+        generated, scores = zip(*(swaps(network, faces) for network in networks))
+        found["psnr"][name], found["rows"][f"{name}: {scores[0]:.1f} dB"] = scores, generated[0]["b"][:8]
+        if variant == {}:
+            found["spaces"] = [latent_space(network, faces) for network in networks]
+    batch = make_batch(faces.sets["a"], 8, 0, 0, 0, range(len(faces.poses["a"])), flip=False, warp=1.0)
+    return found | {"a": faces.new["a"][:8], "ground_truth": faces.new["b"][:8],
+                    "warped": (batch.warped, batch.target)}
+
+
+def images(found):
+    """Draw the network; show warped faces, swaps, and walks through the latent space."""
+    warped, rows, walks = looks.figure(8, 2.2), looks.figure(8, 5.4), looks.figure(8, 3.0)
+    looks.show_rows(warped, {"input, warped": found["warped"][0], "target": found["warped"][1]})
+    looks.show_rows(rows, {"A, new poses": found["a"], "truth: B in A's pose": found["ground_truth"], **found["rows"]})
+    looks.show_rows(walks, found["spaces"][0]["paths"])
+    return {"network": drawings.swap(), "warped": warped, "swaps": rows, "walks": walks}
 
 
 def claim(found):
-    swaps, r2 = ", ".join(f"{name} {value:.1f} dB" for name, value in found["psnr"].items()), found["explained"]
-    return (f"PSNR of swaps: {swaps}.\nA linear function of the latent explains {r2['yaw']:.0%} of the variance of "
-            f"new faces' yaw, {r2['mouth_open']:.0%} of that of the mouth opening.\nA and its nearest neighbor among "
-            f"B's latents differ by {found['nearest']:.0f} degrees of yaw; any two by {found['any']:.0f}.")
+    scores = ", ".join(f"{name} {span(each, '{:.1f}')} dB" for name, each in found["psnr"].items())
+    yaw, mouth = ([space["explained"][name] for space in found["spaces"]] for name in ("yaw", "mouth_open"))
+    nearest = [space["nearest"] for space in found["spaces"]]
+    return (f"PSNR of swaps (the first with {len(found['spaces'])} seeds): {scores}.\n"
+            f"A linear function of the latent explains {span(yaw, '{:.0%}')} of the variance of new faces' yaw, "
+            f"{span(mouth, '{:.0%}')} of that of the mouth opening.\n"
+            f"A and its nearest neighbor among B's latents differ by {span(nearest, '{:.0f}')} degrees of yaw; "
+            f"any two by {found['spaces'][0]['any']:.0f}.")
 
 
+# %% What would happen if ...
+def if_small_latent(fast=False):
+    """... the latent code had only 4 numbers?"""
+    faces, training = scale(fast)
+    found = {}
+    for latent in (LATENT, 4):
+        network = train(faces, *training, latent=latent)
+        found[latent] = swaps(network, faces)[1], latent_space(network, faces)["explained"]
+    (wide, rich), (narrow, poor) = found[LATENT], found[4]
+    return {"psnr": (wide, narrow), "yaw": (rich["yaw"], poor["yaw"]),
+            "mouth": (rich["mouth_open"], poor["mouth_open"]), "answer": (
+        f"Swaps reach {narrow:.1f} dB instead of {wide:.1f} dB. A linear function of 4 numbers explains "
+        f"{poor['yaw']:.0%} of the yaw's variance (of {LATENT}: {rich['yaw']:.0%}) and "
+        f"{max(0, poor['mouth_open']):.0%} of the mouth's ({max(0, rich['mouth_open']):.0%}).")}
+
+
+def if_same_colors(fast=False):
+    """... both people's images were normalized by the colors of A?"""
+    faces, training = scale(fast)
+    brightness = []
+    for same in (False, True):
+        if same:
+            faces.colors["b"] = faces.colors["a"]
+        generated = swaps(train(faces, *training), faces)[0]["b"]
+        inside = faces.masks["b"]
+        brightness.append(float(((generated - faces.new["b"]) * inside).sum() / (3 * inside.sum())))
+    own, shared = brightness
+    return {"own": own, "shared": shared, "answer": (
+        f"A's skin is darker, so the latent encodes \"dark\", and B is generated darker: off by {shared:+.3f} of the "
+        f"full brightness, with B's own colors {own:+.3f}.")}
+
+
+def if_own_decoder(fast=False):
+    """... the code of A went to the decoder of A?"""
+    faces, training = scale(fast)
+    network = train(faces, *training)
+    generated = decoded(network, encode_all(network, faces)[1]["a"], "a")
+    scores = {side: float(psnr(generated, faces.new[side], faces.masks[side]).mean()) for side in "ab"}
+    return scores | {"answer": (f"Then it is a reconstruction: {scores['a']:.1f} dB compared with A, "
+                                f"{scores['b']:.1f} dB with B. Who it is comes from the decoder, everything else "
+                                "from the code.")}
+
+
+# %%
 if __name__ == "__main__":
     lesson.run(globals())

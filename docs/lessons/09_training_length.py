@@ -8,21 +8,22 @@ held-out faces best; augmentation (random warp, rotation, color jitter); more im
 import lesson  # first: it puts the project on the path
 
 import dataclasses
+import functools
 
 import numpy as np
 
+import looks
 import nn
 from data.datasets.augmentation import Batch
 from data.datasets.face_set import HELD_OUT_SHARE, evenly_spaced
 from data.media.provenance import DigitalSource
-from gan.monitor import chart
 from gan.monitor.diagnosis import Diagnosis
 from gan.monitor.metrics_log import Curves
 from gan.networks.autoencoder import FaceAutoencoder
 from gan.people.pair import FacePair, rendered_pair
-from gan.training.schedule import StagePosition
-from gan.training.steps import Hyperparameters, warp_strength
-from gan.training.trainer import Trainer
+from gan.run.config import Config
+from gan.run.schedule import StagePosition, warp_strength
+from gan.training.trainer import Trainer, read_metrics
 
 SOURCE = DigitalSource.TRAINED
 PEOPLE = (0, 1)
@@ -32,10 +33,11 @@ LONG, SHORT = 400, 50  # steps
 SHOWN = 8
 
 
+# %% People with few or many, clean or noisy training images
 class Unaugmented(FacePair):
     """Each batch holds all training images, without augmentation: the input is the target."""
 
-    def batches(self, hparams, k, warp, substep=0):
+    def batches(self, config, k, warp, substep=0):
         return [Batch(crops, crops, masks) for crops, masks in (faces.crops(faces.train) for faces in self.sets())]
 
 
@@ -50,27 +52,31 @@ def add_grain(people, grain):
     return FacePair(*sets)
 
 
-def few(people, kind):
-    """Return a pair of class `kind` of the same people with only FEW training images."""
-    return kind(*(dataclasses.replace(faces, train=faces.train[:FEW]) for faces in people.sets()))
+def few(people, kind, count=FEW):
+    """Return a pair of class `kind` of the same people with only `count` training images."""
+    return kind(*(dataclasses.replace(faces, train=faces.train[:count]) for faces in people.sets()))
 
+
+# %% Training
 
 def train(people, steps, width):
     """Train the autoencoder; return its curves and {weights: reconstructed held-out faces of A}."""
     nn.manual_seed(0)
-    model, hparams, curves = FaceAutoencoder(people.a.size, width, mask=True), Hyperparameters(batch=8), Curves()
+    model, curves = FaceAutoencoder(people.a.size, width, mask=True), Curves()
+    config = Config(batch=8, occlusion_prob=0.0)
+    config.set_loss_weights({})
     for side, faces in zip("ab", people.sets()):
         model.fit_colors(*faces.crops(faces.train), side)
-    trainer = Trainer(model, hparams)
+    trainer = Trainer(model, config)
     for step in range(steps):
         position = StagePosition(0, "autoencoder", step, steps)
-        metrics = trainer.train_step(position, lambda k: people.batches(hparams, k, warp_strength(hparams, position)))
-        row = {"step": trainer.step, "stage": position.stage, "loss": metrics.losses.loss}
+        batches = people.batches(config, trainer.step, warp_strength(config, position))
+        (row,) = read_metrics([trainer.train_step(position, [batches])])
         if trainer.step % (steps // 20) == 0:
             held_out = trainer.measure(people)
             trainer.keep_if_best(held_out, position.stage)
-            row["held_out"] = held_out.losses.loss
-        curves.add(row)
+            row["held_out"] = held_out.loss
+        curves.add({name: row.get(name) for name in ("step", "stage", "loss", "held_out")})
     faces, generated = new_faces(people)[0], {}
     for which, weights in (("last", trainer.average_weights), ("best", trainer.best_weights)):
         with weights():
@@ -89,10 +95,23 @@ def nearest(people, faces, mask):
     return known[(np.abs(faces[:, None] - known) * mask[:, None]).sum(axis=(2, 3, 4)).argmin(axis=1)]
 
 
+# %% The experiment
+def scale(fast):
+    """Return (size, width, images, steps of the run without augmentation, of the others, grain)."""
+    return (16, 8, 20, 160, 60, 0.2) if fast else (32, 16, MANY, LONG, LONG, GRAIN)
+
+
+def everyone(fast, grain=None):
+    """Return both people with many training images, noisy unless grain is 0."""
+    size, _, count, _, _, usual = scale(fast)
+    return add_grain(rendered_pair(PEOPLE, round(count / (1 - HELD_OUT_SHARE)), size, seed=0),
+                     usual if grain is None else grain)
+
+
 def experiment(fast=False):
     """Return curves, train.py's warnings, reconstructed faces and their errors for four runs."""
-    size, width, count, steps, others, grain = (16, 8, 20, 160, 60, 0.2) if fast else (32, 16, MANY, LONG, LONG, GRAIN)
-    many = add_grain(rendered_pair(PEOPLE, round(count / (1 - HELD_OUT_SHARE)), size, seed=0), grain)
+    _, width, _, steps, others, _ = scale(fast)
+    many = everyone(fast)
     unaugmented = few(many, Unaugmented)
     runs = {"too few steps": (many, SHORT), f"{FEW} images, no augmentation": (unaugmented, steps),
             f"{FEW} images, augmented": (few(many, FacePair), others),
@@ -116,26 +135,24 @@ def rise(steps, losses):
     return float(losses[-1] / losses.min() - 1), int(steps[losses.argmin()])
 
 
-def image(found):
-    """Plot the curves, and below them the faces."""
-    drawing = chart.figure(10, 9)
-    above, below = drawing.subfigures(2, height_ratios=(1, 2.2))
-    for axes, (name, curves) in zip(above.subplots(1, len(found["curves"]), sharey=True), found["curves"].items()):
+def images(found):
+    """Plot the curves, and show the faces."""
+    plot, sheet = looks.figure(8, 2.5), looks.figure(8, 5.6)
+    for axes, (name, curves) in zip(plot.subplots(1, len(found["curves"]), sharey=True), found["curves"].items()):
         steps, losses = curves["held_out"]
-        axes.plot(*curves["loss"], color=chart.BLUE, linewidth=0.8, label="training")
-        axes.plot(steps, losses, "o-", color=chart.ORANGE, markersize=3, label="held out")
-        axes.plot(steps[losses.argmin()], losses.min(), "*", color=chart.GREEN, markersize=12, markeredgecolor="white")
+        axes.plot(*curves["loss"], color=looks.DISCRIMINATOR, linewidth=0.8, label="training")
+        axes.plot(steps, losses, "o-", color=looks.GENERATED, markersize=3, label="held out")
+        axes.plot(steps[losses.argmin()], losses.min(), "*", color=looks.REAL, markersize=12, markeredgecolor="white",
+                  label="least")
         axes.set(yscale="log", xlabel="step", yticks=(0.03, 0.1, 0.3), yticklabels=("0.03", "0.1", "0.3"))
         axes.minorticks_off()
-        axes.set_title(name, fontsize=9)
-        axes.legend(frameon=False, fontsize=8)
-    rows = {"new faces": found["faces"], **found["rows"], f"nearest of the {FEW}": found["nearest"]}
-    for axes, (name, faces) in zip(below.subplots(len(rows)), rows.items()):
-        axes.imshow(np.concatenate(list(faces[:SHOWN]), axis=1).clip(0, 1), interpolation="bicubic")
-        off = f"\n{found['errors'][name]:.1f} % error" if name in found["errors"] else ""
-        axes.set_ylabel(name + off, rotation=0, ha="right", va="center", fontsize=9)
-        axes.set(xticks=[], yticks=[])
-    return chart.pixels(drawing)
+        axes.set_title(name, fontsize=8)
+    plot.axes[0].set_ylabel("reconstruction loss")
+    plot.axes[0].legend()
+    shown = {"new faces": found["faces"], **found["rows"], f"nearest of the {FEW}": found["nearest"]}
+    looks.show_rows(sheet, {name + (f"\n{found['errors'][name]:.1f} % error" if name in found["errors"] else ""):
+                            faces[:SHOWN] for name, faces in shown.items()})
+    return {"curves": plot, "faces": sheet}
 
 
 def claim(found):
@@ -146,5 +163,52 @@ def claim(found):
     return f"Final held-out loss: {ends}.\nMean absolute error of new faces: {errors}.\ntrain.py warns:\n{words}"
 
 
+# %% What would happen if ...
+@functools.cache
+def _run(fast, kind=Unaugmented, count=FEW, grain=None, width=None):
+    """Train without augmentation; return the held-out loss's least value, its step, and its rise."""
+    _, usual, _, steps, _, _ = scale(fast)
+    curves, _ = train(few(everyone(fast, grain), kind, count), steps, width or usual)
+    times, losses = curves.recorded("held_out")
+    return {"least": float(losses.min()), "step": rise(times, losses)[1], "rise": rise(times, losses)[0],
+            "training": float(curves.recorded("loss")[1][-1])}
+
+
+def _told(before, after):
+    return (f"The held-out loss is {after['least']:.3f} at best, at step {after['step']}, and rises by "
+            f"{after['rise']:.0%} (before: {before['least']:.3f}, step {before['step']}, {before['rise']:.0%}).")
+
+
+def if_four(fast=False):
+    """... there were only 4 images of each person instead of 12?"""
+    before, after = _run(fast), _run(fast, count=4)
+    return {"before": before, "after": after, "answer": (
+        f"{_told(before, after)} It is worse from the start: four images show less of the person.")}
+
+
+def if_clean(fast=False):
+    """... the training images had no noise?"""
+    before, after = _run(fast), _run(fast, grain=0)
+    return {"before": before, "after": after, "answer": (
+        f"{_told(before, after)} The network memorizes clean images too, but it memorizes no noise.")}
+
+
+def if_half_width(fast=False):
+    """... the network had half the width?"""
+    before, after = _run(fast), _run(fast, width=scale(fast)[1] // 2)
+    return {"before": before, "after": after, "answer": (
+        f"{_told(before, after)} With less capacity it learns, and memorizes, more slowly.")}
+
+
+def if_training_loss(fast=False):
+    """... you looked only at the training loss?"""
+    plain, augmented = _run(fast), _run(fast, kind=FacePair)
+    return {"plain": plain, "augmented": augmented, "answer": (
+        f"Without augmentation it ends at {plain['training']:.3f}, with it at {augmented['training']:.3f}: you would "
+        f"choose the overfitted run. On held-out faces its best is {plain['least']:.3f}, the other's "
+        f"{augmented['least']:.3f}.")}
+
+
+# %%
 if __name__ == "__main__":
     lesson.run(globals())
