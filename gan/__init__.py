@@ -1,1 +1,3 @@
-"""The face-swap GAN: its networks, their training, evaluation and use."""
+"""What is learned, and learning it. `gan.register` adds
+a learner's own activations, losses, objectives, optimizers."""
+from gan import register

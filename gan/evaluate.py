@@ -12,11 +12,13 @@ import sys
 from data.detection.face_analyzer import DetectionError
 from data.media.image_io import IMAGE_SUFFIXES, ImageError, save_image
 from data.media.provenance import DigitalSource
-from data.support.cli import Parser
+from data.support.cli import Parser, exit_code, interruptible
 from data.support.errors import FaceSetError
+from data.support.process_pool import use_workers
 from gan.evaluation import comparison, held_out
 from gan.evaluation.table import metrics_table
 from gan.people.pair import load_pair
+from gan.plugins import load_plugins
 from gan.run.checkpoint import CHECKPOINT_KINDS, RunError, RunFolder, load_autoencoder
 
 
@@ -24,6 +26,7 @@ def parse(arguments=None):
     """Parse the command line into a namespace. Exits with code 2 if it is invalid."""
     parser = Parser(prog="python -m gan.evaluate",
                     description="Measure runs on their held-out faces. docs/metrics.md defines the metrics.")
+    load_plugins(parser, arguments)
     parser.add_argument("run", metavar="RUN", nargs="?", help="the run folder that train.py wrote")
     parser.add_argument("--compare", metavar="RUN", nargs="+", help="compare two or more runs of the same people")
     parser.add_argument("--json", action="store_true",
@@ -44,16 +47,6 @@ def parse(arguments=None):
     return options
 
 
-def _load_runs(runs, which):
-    """Load runs from their folders: a list of (model, configuration).
-
-    Raises RunError if one cannot be used or if they were not trained on the same people.
-    """
-    loaded = [load_autoencoder(run, which) for run in runs]
-    comparison.check_same_people(runs, [config for _, config in loaded])
-    return loaded
-
-
 def _measure_runs(runs, loaded):
     """Return ([held_out.measure], [comparison.generated_faces]) of loaded runs.
 
@@ -62,7 +55,7 @@ def _measure_runs(runs, loaded):
     metrics, generated, cache = [], [], {}
     for run, (model, config) in zip(runs, loaded):
         # Rendered people take longest, so runs of the same size share them.
-        key = (config["size"], config["faces"]) if config["people"] else run
+        key = (config.size, config.faces) if config.people else run
         if key not in cache:
             face_pair = load_pair(config, RunFolder(run))
             cache[key] = face_pair, face_pair.ground_truth(held_out.GROUND_TRUTH_FACES)
@@ -83,15 +76,20 @@ def main(arguments=None):
     """Run the command line. Returns the exit code: 0 done, 1 failed."""
     options = parse(arguments)
     try:
-        loaded = _load_runs(options.runs, options.checkpoint)
+        loaded = [load_autoencoder(run, options.checkpoint) for run in options.runs]
+        comparison.check_same_people(options.runs, [config for _, config in loaded])
         if options.sheet:
             _check_sheet(options.sheet)
-        metrics, generated = _measure_runs(options.runs, loaded)
+        with interruptible(), use_workers():
+            metrics, generated = _measure_runs(options.runs, loaded)
         if options.sheet:
             save_image(options.sheet, comparison.contact_sheet(options.runs, generated), DigitalSource.TRAINED)
     except (RunError, FaceSetError, DetectionError, ImageError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as interruption:
+        print("evaluate: interrupted", file=sys.stderr)
+        return exit_code(interruption)
     if options.json:
         print(json.dumps(dict(zip(options.runs, metrics)) if options.compare else metrics[0]))
     else:

@@ -20,18 +20,20 @@ import numpy as np
 
 from data.datasets.aligned_reader import AlignedReader
 from data.detection.face_analyzer import DetectionError, FaceAnalyzer
-from data.geometry.landmarks import face_shape_problem, landmark_problem
+from data.geometry.landmarks import landmark_problem
 from data.interchange.dfl_faceswap import detect_format
 from data.interchange.landmark_lookup import lookup_landmarks
 from data.media.image_io import ImageError, read_image, save_image
 from data.media.provenance import DigitalSource
-from data.support.cli import Parser
+from data.support.cli import Parser, exit_code, interruptible
 from data.support.errors import FaceSetError
+from data.support.process_pool import use_workers
 from gan.evaluation import calibration, held_out
 from gan.evaluation.heat_map import heat_map_image
 from gan.evaluation.scoring import FAKE, accuracy, crop_and_mask, probabilities, score_faces, score_held_out
 from gan.networks.autoencoder import mean_colors, normalize_colors
 from gan.people import pair
+from gan.plugins import load_plugins
 from gan.run.checkpoint import CHECKPOINT_KINDS, RunError, RunFolder, load_autoencoder, load_discriminator
 
 USAGE = """Detect deep fakes: classify faces as real or synthesized by the discriminator of a run.
@@ -117,6 +119,7 @@ def parse(arguments=None):
     """Parse the command line into a namespace. Exits with code 2 if it is invalid."""
     parser = Parser(prog="python -m gan.judge", description=USAGE,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    load_plugins(parser, arguments)
     parser.add_argument("run", metavar="RUN", help="the run folder that train.py wrote")
     parser.add_argument("images", metavar="IMAGE", nargs="*", type=pathlib.Path, help="images to judge")
     parser.add_argument("--person", choices=("a", "b"),
@@ -138,38 +141,47 @@ def parse(arguments=None):
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit code: 0 done, 1 failed for the run or for an image."""
+    """Run the command line. Returns the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
     options = parse(arguments)
     logging.basicConfig(format="judge: %(message)s", level=logging.WARNING)
+    try:
+        with interruptible():
+            return _judge_all(options)
+    except KeyboardInterrupt as interruption:
+        _report("interrupted")
+        return exit_code(interruption)
+
+
+def _judge_all(options):
+    """Judge the images, or measure the discriminator without images. Returns the exit code."""
     try:
         model, config = load_autoencoder(options.run, options.checkpoint)
         network = load_discriminator(options.run)
         lookup = lookup_landmarks(options.landmarks, options.images) if options.landmarks else None
-        face_pair = pair.load_pair(config, RunFolder(options.run))
-        scored_faces = score_held_out(network, model, face_pair, face_pair.ground_truth(held_out.GROUND_TRUTH_FACES))
+        with use_workers():
+            face_pair = pair.load_pair(config, RunFolder(options.run))
+            ground_truth = face_pair.ground_truth(held_out.GROUND_TRUTH_FACES)
+        scored_faces = score_held_out(network, model, face_pair, ground_truth)
+        count = int((scored_faces.kind == "real").sum())
+        if count < FEW_FACES:
+            _report(f"the calibration has only {count} real held-out faces; take the probabilities as rough "
+                    "estimates")
         if not options.images:
             return _report_accuracy(scored_faces, pathlib.Path(options.run), options.json)
         judge, folder = Judge(network, model, scored_faces), options.heat or pathlib.Path("judged")
         folder.mkdir(parents=True, exist_ok=True)
     except (RunError, FaceSetError, DetectionError, ImageError) as error:
-        return _report_error(error)
+        return _report(error)
     except OSError as error:
-        return _report_error(f"{error.filename} cannot be created ({error.strerror}); choose another folder for --heat")
-    _warn_if_few(scored_faces)
+        return _report(f"{error.filename} cannot be created ({error.strerror}); choose another folder for --heat")
     return max([_judge_file(judge, source, lookup, target, options)
                 for source, target in _heat_map_paths(options.images, folder)])
 
 
-def _report_error(error):
-    print(f"judge: {error}", file=sys.stderr)
+def _report(problem):
+    """Print a problem. Returns the exit code."""
+    print(f"judge: {problem}", file=sys.stderr)
     return 1
-
-
-def _warn_if_few(scored_faces):
-    count = int((scored_faces.kind == "real").sum())
-    if count < FEW_FACES:
-        print(f"judge: the calibration has only {count} real held-out faces; take the probabilities as rough estimates",
-              file=sys.stderr)
 
 
 def _report_accuracy(scored_faces, run, as_json):
@@ -184,7 +196,6 @@ def _report_accuracy(scored_faces, run, as_json):
              f"calibration error {metrics['calibration_error']:.1%}")
     target = run / "reliability.png"
     save_image(target, calibration.reliability_diagram(bins, title), DigitalSource.ALGORITHMIC)
-    _warn_if_few(scored_faces)
     if as_json:
         print(json.dumps(metrics))
         return 0
@@ -219,7 +230,7 @@ def _judge_file(judge, source, lookup, target, options):
         title = f"{source.name}: {verdict.word}, {verdict.confidence} (as {verdict.person.upper()})"
         save_image(target, heat_map_image(image, landmarks, verdict.regions, title), DigitalSource.COMPOSITE)
     except (ImageError, JudgeError, DetectionError) as error:
-        return _report_error(error if str(source) in str(error) else f"{source}: {error}")
+        return _report(error if str(source) in str(error) else f"{source}: {error}")
     if options.json:
         print(json.dumps({"image": str(source), "verdict": verdict.word, "synthesized": round(verdict.probability, 4),
                           "person": verdict.person, "score": round(verdict.score, 4), "heat": str(target)}))
@@ -238,7 +249,7 @@ def _load_face(source, lookup, table):
         return face.pixels, face.landmarks
     pixels = read_image(source).pixels
     if lookup is None:
-        usable = [face for face in FaceAnalyzer.load().detect(pixels) if not face_shape_problem(face.landmarks)]
+        usable = [face for face in FaceAnalyzer.load().detect(pixels) if not face.problem]
         if not usable:
             raise JudgeError("no face was found in it; if there is one, give its --landmarks")
         return pixels, usable[0].landmarks

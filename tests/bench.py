@@ -5,6 +5,7 @@
     python tests/bench.py forward --preset classic --width 32 --batch 100
     python tests/bench.py compare --peer 'python other.py --width 32' -- --preset classic --width 32
     python tests/bench.py compare --peer 'python other.py' -- forward --preset classic --batch 100
+    python tests/bench.py ops --peer 'python other.py'
     python tests/bench.py growth
     python tests/bench.py train --preset small --steps 300
     python tests/bench.py batches --batch 16
@@ -12,9 +13,11 @@
 
 step      one training step of the network alone: random images, mean absolute error, Adam. Data,
           DSSIM and masks are left out, so that any library can do exactly the same.
-layers    the time of each layer in that step
+layers    the time of each layer in that step, and the way that each convolution takes
 forward   generating faces as a swap does, with the encoder and one decoder, without gradients
 compare   step or forward, alternating with another program because machine speed varies; the ratio
+ops       a Markdown table of single ops: time and memory, and their ratio to a peer's times
+          (tests/helpers/bench_ops.py says what a peer reads and prints)
 growth    a Markdown table of time, memory and arithmetic of a step for different sizes
 train     train.py with the given options, then its steps on ready-made batches. The ratio is the
           fraction of the steps' own speed that the whole run reaches, after rendering and for all
@@ -43,7 +46,7 @@ from data.detection.training.scenes import Layer, compose, landscape  # noqa: E4
 from data.synthetic import Person, random_pose, render
 from gan.networks.autoencoder import FaceAutoencoder  # noqa: E402
 from gan.networks.presets import PRESETS  # noqa: E402
-from tests.helpers import bench_runs  # noqa: E402
+from tests.helpers import bench_ops, bench_runs  # noqa: E402
 
 WARMUP_STEPS = 5
 
@@ -158,7 +161,9 @@ def bench_layers(options):
     seconds = (time.perf_counter() - start) / options.steps
     print(describe(options, model))
     print("\n".join(found.table(options.steps)))
-    print(f"in layers {1e3 * found.total_seconds() / options.steps:.1f} ms, the step as a whole {1e3 * seconds:.1f} ms")
+    layers = 1e3 * found.total_seconds() / options.steps
+    print(f"in layers {layers:.1f} ms, the step as a whole {1e3 * seconds:.1f} ms\n")
+    print("\n".join(found.routes(options.steps)))
 
 
 def bench_forward(options):
@@ -216,13 +221,17 @@ def _add_step_arguments(command):
 
 
 def _add_run_commands(commands):
-    """Add the commands of tests/helpers/bench_runs.py."""
+    """Add the commands of tests/helpers/bench_runs.py and bench_ops.py."""
     compare = commands.add_parser("compare", help="step or forward, alternating with another program")
     compare.add_argument("--peer", required=True, metavar="COMMAND",
                          help="a program that prints a JSON line with ms_per_step (forward: ms_per_pass)")
     compare.add_argument("--rounds", type=int, default=5, metavar="N")
     compare.add_argument("ours", nargs=argparse.REMAINDER, metavar="...",
                          help="after --: arguments of step, or forward and its arguments")
+    ops = commands.add_parser("ops", help="a table of single ops")
+    ops.add_argument("--peer", metavar="COMMAND", help="a program that measures the same ops in another library")
+    ops.add_argument("--only", default="", metavar="TEXT", help="ops whose name contains this")
+    ops.add_argument("--rounds", type=int, default=3, metavar="N", help="measurements of each op; the fastest counts")
     growth = commands.add_parser("growth", help="a table of the cost of the step for different sizes")
     growth.add_argument("--preset", choices=PRESETS, default="classic")
     growth.add_argument("--batches", type=int, nargs="*", default=(4, 8, 16, 32), metavar="N")
@@ -274,7 +283,7 @@ def parse(arguments=None):
 
 COMMANDS = {"step": bench_step, "layers": bench_layers, "forward": bench_forward, "batches": bench_batches,
             "find": bench_find,
-            "compare": bench_runs.compare, "growth": bench_runs.growth, "train": bench_runs.train,
+            "compare": bench_runs.compare, "growth": bench_runs.growth, "ops": bench_ops.ops, "train": bench_runs.train,
             "ready": bench_runs.ready}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.detection.face_analyzer import Face
+from data.geometry.face import Face
 from data.synthetic import Person, random_pose, render
 
 SIDE = 144
@@ -42,15 +42,15 @@ class Known:
 
     def detect(self, pixels):
         self.looked += 1
-        found = [Face(landmarks, score) for landmarks, score, _ in self._faces.get(pixels.tobytes(), [])]
+        found = [Face(pixels, landmarks, score) for landmarks, score, _ in self._faces.get(pixels.tobytes(), [])]
         return sorted(found, key=lambda face: -face.size)
 
     def refine(self, pixels, landmarks):
         nearest = self._nearest(pixels, landmarks)
-        return Face(nearest[0], 0.9) if nearest else Face(landmarks, 0.0)
+        return Face(pixels, nearest[0], 0.9) if nearest else Face(pixels, landmarks, 0.0)
 
-    def embed(self, pixels, landmarks):
-        nearest = self._nearest(pixels, landmarks)
+    def embed(self, face):
+        nearest = self._nearest(face.image, face.landmarks)
         return np.eye(8, dtype=np.float32)[nearest[2] if nearest else 7]
 
     def _nearest(self, pixels, landmarks):

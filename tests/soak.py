@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))  # so that it can be started in any folder
 import train  # noqa: E402
 from data.support.cli import Parser, number as number_type  # noqa: E402
 from gan.run.checkpoint import RunError, RunFolder  # noqa: E402
-from gan.session import session  # noqa: E402
+from gan.training import checkpoints  # noqa: E402
 from tests.helpers import fuzzing  # noqa: E402
 
 OPTIONS = ("--preset", "tiny", "--size", "16", "--width", "4", "--faces", "4", "--batch", "2", "--steps", "1000000",
@@ -104,7 +104,7 @@ def _start_and_kill(run, rng, first, start_seconds):
 def _train(arguments, log):
     """Main function of a child process: run train.py with a checkpoint after each step."""
     sys.stdout = sys.stderr = open(log, "w", buffering=1)
-    session.SAVE_SECONDS, session.SAVE_FRACTION = -1, math.inf
+    checkpoints.SAVE_SECONDS, checkpoints.SAVE_FRACTION = -1, math.inf
     sys.exit(train.main(arguments))
 
 

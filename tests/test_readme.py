@@ -40,16 +40,19 @@ def test_the_printed_graph_is_the_one_in_the_text():
 
 
 def test_the_new_activation_of_the_readme_passes_its_check_and_trains(tmp_path):
-    """The example as it is, but for fewer and smaller steps."""
+    """The example and its commands as they are, but for fewer and smaller steps."""
     (code,) = examples(README)
-    options = f"--run {tmp_path / 'run'} --steps 3 --faces 6 --batch 2 --pretrained none"
-    short = code.replace("--run runs/swish --steps 200", options)
-    assert short != code
-    (tmp_path / "swish.py").write_text(short, encoding="utf-8")
-    done = subprocess.run([sys.executable, tmp_path / "swish.py"], capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "True" and '"swish"' in (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "swish.py").write_text(code, encoding="utf-8")
+    commands = re.findall(r"^    python (.*swish.*)$", README, re.M)
+    assert len(commands) == 2
+    for command in commands:
+        script, *arguments = command.replace("swish.py", str(tmp_path / "swish.py")).replace(
+            "--run runs/swish --steps 200", f"--run {tmp_path / 'run'} --steps 3 --faces 6 --batch 2").split()
+        done = subprocess.run([sys.executable, ROOT / script, *arguments], capture_output=True, text=True,
+                              env=os.environ | {"PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, done.stderr
+        assert script == "train.py" or done.stdout == "True\n"
+    assert '"swish"' in (tmp_path / "run" / "config.json").read_text()
 
 
 def test_the_readme_is_one_screen_long():

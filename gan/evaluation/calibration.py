@@ -64,9 +64,9 @@ def fit(scores, fake, weight):
         gradient = x @ (weight * (p - target))
         hessian = (x * (weight * p * (1 - p))) @ x.T + 1e-12 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
-        while _cross_entropy(w - step, x, target, weight) > loss and np.abs(step).max() > 1e-9:
+        while (next_loss := _cross_entropy(w - step, x, target, weight)) > loss and np.abs(step).max() > 1e-9:
             step /= 2
-        w, loss = w - step, _cross_entropy(w - step, x, target, weight)
+        w, loss = w - step, next_loss
         if np.abs(step).max() <= 1e-9:
             break
     if w[0] <= 0:
@@ -98,16 +98,15 @@ def balanced_weights(kinds, fake):
     return weight
 
 
-def reliability(probability, fake, weight, bins=_BINS):
+def reliability(probability, fake, weight):
     """Divide 0..1 into bins of equal width. Returns the Bins that contain faces."""
-    index = np.minimum((probability * bins).astype(int), bins - 1)
+    index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     weight, result = weight / weight.sum(), []
     for k in np.unique(index):
         chosen = index == k
-        total = weight[chosen].sum()
-        result.append(Bin(float((probability * weight)[chosen].sum() / total),
-                          float(weight[chosen & fake].sum() / total), float(total), int((chosen & ~fake).sum()),
-                          int((chosen & fake).sum())))
+        total, fakes = weight[chosen].sum(), chosen & fake
+        result.append(Bin(float((probability * weight)[chosen].sum() / total), float(weight[fakes].sum() / total),
+                          float(total), int((chosen & ~fake).sum()), int(fakes.sum())))
     return result
 
 
@@ -130,14 +129,11 @@ def reliability_diagram(bins, title):
     upper.plot(predicted, observed, "o-", color=chart.BLUE, linewidth=1.2, label="held-out faces", clip_on=False,
                zorder=3)
     upper.set(ylabel="observed frequency of synthesized, %", ylim=(-4, 104), yticks=range(0, 101, 20), title=title)
-    edges = np.arange(_BINS) * 100 / _BINS
-    index = [min(int(each.probability * _BINS), _BINS - 1) for each in bins]
-    real, fake = np.zeros(_BINS), np.zeros(_BINS)
-    real[index], fake[index] = [each.real for each in bins], [each.fake for each in bins]
-    width = 40 / _BINS
-    for shift, counts, color, label in ((0, real, chart.GREEN, "real"), (width, fake, chart.ORANGE, "synthesized")):
-        bars = lower.bar(edges + 10 / _BINS + shift, counts, width, align="edge", color=color, label=label)
-        lower.bar_label(bars, ["" if n == 0 else f"{n:.0f}" for n in counts], fontsize=8, padding=1)
+    left = np.minimum(predicted * _BINS // 100, _BINS - 1) * 100 / _BINS
+    for shift, name, color, label in ((10, "real", chart.GREEN, "real"), (50, "fake", chart.ORANGE, "synthesized")):
+        counts = [getattr(each, name) for each in bins]
+        bars = lower.bar(left + shift / _BINS, counts, 40 / _BINS, align="edge", color=color, label=label)
+        lower.bar_label(bars, [n or "" for n in counts], fontsize=8, padding=1)
     lower.set(xlabel="predicted probability of being synthesized, %", ylabel="faces", xlim=(-2, 102),
               xticks=range(0, 101, 10))
     lower.margins(y=0.25)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data.geometry.alignment import warp
 from data.support.validate import printable
+from gan.evaluation.held_out import resize_crops
+from gan.evaluation.table import cell
 from gan.people.preview_sheet import labeled_grid
 from gan.run.checkpoint import RunError
 
@@ -54,18 +55,12 @@ def check_same_people(runs, configs):
     runs: names; configs: their configurations
     Raises RunError if not.
     """
-    for run, config in zip(runs[1:], configs[1:]):
-        if _training_data(config) != _training_data(configs[0]):
+    # For rendered people, hashes of the images would not do: renders depend on their size.
+    faces = [(config.seed, config.people or config.learned_from) for config in configs]
+    for run, others in zip(runs[1:], faces[1:]):
+        if others != faces[0]:
             raise RunError(f"{runs[0]} and {run} were not trained on the same people from the same faces; compare runs "
                            "of the same people and the same --seed")
-
-
-def _training_data(config):
-    """Return what identifies the people and the held-out faces of a run.
-
-    For rendered people, hashes of the images would not do: renders depend on their size.
-    """
-    return config["seed"], config["people"] or config.get("learned_from")
 
 
 def generated_faces(model, face_pair, ground_truth):
@@ -85,39 +80,24 @@ def generated_faces(model, face_pair, ground_truth):
 
 def contact_sheet(runs, generated):
     """Return the contact sheet (H, W, 3) uint8 of runs (names) and their generated_faces."""
-    size = max(faces["a"].real.shape[1] for faces in generated)
-    largest = next(faces for faces in generated if faces["a"].real.shape[1] == size)
+    largest = max(generated, key=lambda faces: faces["a"].real.shape[1])
+    size = largest["a"].real.shape[1]
     numbers = [f"{k} " for k in range(1, len(runs) + 1)] if len(runs) > 1 else [""]
     rows = []
-    for side, other in (("A", "B"), ("B", "A")):
-        each = [faces[side.lower()] for faces in generated]
-        rows.append((side, largest[side.lower()].real))
-        rows += [(f"{number}{side} as {side}", resize_crops(faces.reconstructed, size))
-                 for number, faces in zip(numbers, each)]
-        rows += [(f"{number}{side} as {other}", resize_crops(faces.swapped, size))
-                 for number, faces in zip(numbers, each)]
-        if largest[side.lower()].ground_truth is not None:
-            rows.append(("target", largest[side.lower()].ground_truth))
-    names = [number + str(run) for number, run in zip(numbers, runs)]
-    return _add_header(labeled_grid(rows, max(1, round(FACE_PIXELS / size))), names)
-
-
-def _add_header(pixels, names):
-    """Put lines of text above an image (H, W, 3) uint8."""
-    head = Image.new("RGB", (pixels.shape[1], _STRIP * len(names)), (24, 24, 28))
+    for side, other in ("ab", "ba"):
+        rows.append((side.upper(), largest[side].real))
+        for person, name in ((side, "reconstructed"), (other, "swapped")):
+            rows += [(f"{number}{side.upper()} as {person.upper()}", resize_crops(getattr(faces[side], name), size))
+                     for number, faces in zip(numbers, generated)]
+        if largest[side].ground_truth is not None:
+            rows.append(("target", largest[side].ground_truth))
+    grid = labeled_grid(rows, max(1, round(FACE_PIXELS / size)))
+    head = Image.new("RGB", (grid.shape[1], _STRIP * len(runs)), (24, 24, 28))
     draw, font = ImageDraw.Draw(head), ImageFont.load_default(size=16)
-    for k, name in enumerate(names):
-        draw.text((6, _STRIP * k + _STRIP // 2), printable(name), fill=(230, 230, 230), font=font, anchor="lm")
-    return np.concatenate([np.asarray(head), pixels])
-
-
-def resize_crops(crops, size):
-    """Resize crops (n, S, S, C) to (n, size, size, C)."""
-    if crops.shape[1] == size:
-        return crops
-    scale = size / crops.shape[1]
-    transform = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
-    return np.stack([warp(crop, transform, size) for crop in crops])
+    for k, (number, run) in enumerate(zip(numbers, runs)):
+        draw.text((6, _STRIP * k + _STRIP // 2), printable(f"{number}{run}"), fill=(230, 230, 230), font=font,
+                  anchor="lm")
+    return np.concatenate([np.asarray(head), grid])
 
 
 def comparison_table(runs, metrics):
@@ -139,6 +119,4 @@ def comparison_table(runs, metrics):
 def _mean(metrics, blocks, key):
     """Format the mean of a metric over blocks; "-" if the run has none."""
     values = [metrics[block][key] for block in blocks if metrics.get(block, {}).get(key) is not None]
-    if not values:
-        return "-"
-    return f"{sum(values) / len(values):{'.0%' if key == 'recognized' else '.2f' if key == 'psnr' else '.3f'}}"
+    return cell(key, sum(values) / len(values) if values else None)

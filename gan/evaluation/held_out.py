@@ -9,7 +9,7 @@
     real_a            A's held-out faces themselves: the best that the metrics can reach
     occluded_a        A's held-out faces with an occluder: the masks of their reconstructions
 
-and the same for B. The metrics are functions in gan/training/metrics.py, defined in
+and the same for B. The metrics are functions in gan/evaluation/metrics.py, defined in
 docs/metrics.md. All are computed at the network's size, except those of composites.
 """
 import math
@@ -21,11 +21,11 @@ from data.datasets.face_set import evenly_spaced
 from data.detection.embedding import CROP, FaceEmbedder
 from data.detection.face_analyzer import FaceAnalyzer
 from data.geometry.alignment import crop_transform, warp
+from data.geometry.face import Face
 from data.geometry.padded_crop import PADDED_CROP_DENSITY
-from gan.evaluation.comparison import resize_crops
 from gan.people.pair import HELD_OUT_FACES
 from gan.swapper import Swapper
-from gan.training.metrics import (color_error, expression_errors, frechet, hole_iou, masked_ssim, mean_embedding,
+from gan.evaluation.metrics import (color_error, expression_errors, frechet, hole_iou, masked_ssim, mean_embedding,
     ms_ssim, pose_errors, psnr, seam_error, sharpness, similarity, variety)
 
 GROUND_TRUTH_FACES = 64  # swaps with ground truth, for each direction
@@ -43,25 +43,23 @@ def measure(model, face_pair, ground_truth):
     ground_truth: gan.people.pair.GroundTruth, or None for photographs
     """
     a, b = _HeldOutFaces(face_pair.a), _HeldOutFaces(face_pair.b)
-    metrics = {}
-    for side, own, other in (("a", a, b), ("b", b, a)):
-        metrics[f"reconstruction_{side}"] = _reconstruction_metrics(model, side, own, other)
-    if ground_truth is not None:
-        truth = ground_truth
-        metrics["swap_ab"] = _image_metrics(model.generate(truth.a, "a", "b")[0], truth.b, truth.mask_b)
-        metrics["baseline_ab"] = _image_metrics(truth.a, truth.b, truth.mask_b)
-        metrics["swap_ba"] = _image_metrics(model.generate(truth.b, "b", "a")[0], truth.a, truth.mask_a)
-        metrics["baseline_ba"] = _image_metrics(truth.b, truth.a, truth.mask_a)
-    for direction, own, other in (("ab", a, b), ("ba", b, a)):
+    directions = (("ab", a, b), ("ba", b, a))
+    metrics = {f"reconstruction_{side}": _reconstruction_metrics(model, side, own, other)
+               for (side, _), own, other in directions}
+    for side, other in ("ab", "ba") if ground_truth is not None else ():
+        images, target, mask = (getattr(ground_truth, name) for name in (side, other, f"mask_{other}"))
+        metrics[f"swap_{side}{other}"] = _image_metrics(model.generate(images, side, other)[0], target, mask)
+        metrics[f"baseline_{side}{other}"] = _image_metrics(images, target, mask)
+    for direction, own, other in directions:
         metrics[f"generated_{direction}"] = _generated_metrics(model, direction, own, other)
         metrics[f"composite_{direction}"] = _composite_metrics(model, direction, own, other)
-    for side, own, other in (("a", a, b), ("b", b, a)):
+    for (side, _), own, other in directions:
         metrics[f"real_{side}"] = {"frechet": frechet(own.embeddings, own.train_embeddings[:len(own.embeddings)]),
                                    **_similarity_metrics(own.embeddings, own, other)}
     if model.mask:
-        metrics |= {f"occluded_{side}": _occlusion_metrics(model, side, own) for side, own in (("a", a), ("b", b))}
-    return {name: {key: _rounded(value, DIGITS[key]) for key, value in block.items()}
-            for name, block in metrics.items()}
+        metrics |= {f"occluded_{side}": _occlusion_metrics(model, side, own) for (side, _), own, _ in directions}
+    return {name: {key: None if math.isnan(value) else round(float(value), DIGITS[key])  # plain numbers for JSON
+                   for key, value in block.items()} for name, block in metrics.items()}
 
 
 class _HeldOutFaces:
@@ -75,7 +73,7 @@ class _HeldOutFaces:
         self.faces = faces
         self.indices = evenly_spaced(faces.held_out, HELD_OUT_FACES)
         self.crops, self.masks = faces.crops(self.indices)
-        self.landmarks = faces.arrays(self.indices)[1][self.indices].astype(np.float64)
+        self.landmarks = faces.landmarks[self.indices].astype(np.float64)
         self.embeddings = face_embeddings(self.crops, self.masks)
         self.train_embeddings = face_embeddings(*faces.crops(evenly_spaced(faces.train, REFERENCE_FACES)))
         self.mean_embedding = mean_embedding(self.train_embeddings)
@@ -93,7 +91,8 @@ def _reconstruction_metrics(model, side, own, other):
     embeddings = face_embeddings(generated, own.masks)
     # Keep the real background: the landmark network looks at it, too.
     mixed = own.crops + own.masks * (generated - own.crops)
-    detected, target = (_landmarks(_to_uint8(faces), own.landmarks) for faces in (mixed, own.crops))
+    detected, target = (_landmarks(np.rint(np.clip(faces, 0, 1) * 255).astype(np.uint8), own.landmarks)
+                        for faces in (mixed, own.crops))
     return {**_image_metrics(generated, own.crops, own.masks), "frechet": frechet(embeddings, own.embeddings),
             **_similarity_metrics(embeddings, own, other), **pose_errors(detected, target),
             **expression_errors(detected, target)}
@@ -110,7 +109,8 @@ def _generated_metrics(model, direction, own, other):
 def _composite_metrics(model, direction, own, other):
     """Return the metrics of own's images with other's face, as swap.py writes them."""
     images, landmarks = own.faces.images(own.indices)
-    swapped = Swapper(model).swap_many(images, [[points] for points in landmarks], direction, return_mask=True)
+    faces = [[Face(*each)] for each in zip(images, landmarks)]
+    swapped = Swapper(model).swap_many(images, faces, direction, return_mask=True)
     composite, changed = (np.stack(layers) for layers in zip(*swapped))
     seam = seam_error(composite / np.float32(255), images / np.float32(255), changed,
                       PADDED_CROP_DENSITY * own.faces.size)
@@ -137,6 +137,15 @@ def face_embeddings(faces, masks):
     return FaceEmbedder.load().embed_crops(resize_crops(masks * (faces - np.float32(0.5)) + np.float32(0.5), CROP))
 
 
+def resize_crops(crops, size):
+    """Resize crops (n, S, S, C) to (n, size, size, C)."""
+    if crops.shape[1] == size:
+        return crops
+    scale = size / crops.shape[1]
+    transform = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
+    return np.stack([warp(crop, transform, size) for crop in crops])
+
+
 def _similarity_metrics(embeddings, own, other):
     """Return the similarity of faces to the person they should show (own) and to the other."""
     to_own, to_other = similarity(embeddings, own.mean_embedding), similarity(embeddings, other.mean_embedding)
@@ -148,11 +157,3 @@ def _landmarks(images, landmarks):
     analyzer = FaceAnalyzer.load()
     return np.stack([analyzer.refine(image, points).landmarks for image, points in zip(images, landmarks)])
 
-
-def _to_uint8(faces):
-    return np.rint(np.clip(faces, 0, 1) * 255).astype(np.uint8)
-
-
-def _rounded(value, digits):
-    """Return a plain number for JSON, or None for NaN."""
-    return None if math.isnan(value) else round(float(value), digits)

@@ -3,7 +3,7 @@
 The real faces are held out. The run's autoencoder generates the fakes from them. The five kinds:
 
     real            real: unchanged
-    blurred         real: blurred to the spectrum of the fakes (gan/training/spectrum.py), so that
+    blurred         real: blurred to the spectrum of the fakes (gan/evaluation/spectrum.py), so that
                     blur alone does not give a fake away
     reconstruction  fake: reconstructed as the same person
     swap            fake: the other person's face, swapped to this person
@@ -22,11 +22,12 @@ import numpy as np
 import nn
 from data.datasets.face_set import evenly_spaced
 from data.geometry.alignment import apply, crop_transform, warp
+from data.geometry.face import Face
 from data.geometry.masks import face_mask
 from gan.evaluation import calibration
 from gan.networks.discriminator import face_score
 from gan.swapper import Swapper
-from gan.training.spectrum import SpectrumMatcher
+from gan.evaluation.spectrum import SpectrumMatcher
 
 FAKE = ("reconstruction", "swap", "composite")
 KINDS = ("real", "blurred", *FAKE)
@@ -127,7 +128,7 @@ def _composite_crops(model, faces, direction, first):
     half = dict(zip(chosen.tolist(), halves(faces.groups[chosen], first).tolist()))
     chosen = evenly_spaced(chosen, MAX_COMPOSITES)
     images, landmarks = faces.images(chosen)
-    swapped = Swapper(model).swap_many(images, [[points] for points in landmarks], direction)
+    swapped = Swapper(model).swap_many(images, [[Face(*each)] for each in zip(images, landmarks)], direction)
     crops = [crop_and_mask(image, points, faces.size) for image, points in zip(swapped, landmarks)]
     return *map(np.stack, zip(*crops)), np.array([half[k] for k in chosen.tolist()])
 

@@ -20,24 +20,23 @@ import csv
 import io
 import math
 
-import numpy as np
-
-from data.media.image_io import save_image, write_atomically
-from data.media.provenance import DigitalSource
+from data.media.image_io import write_atomically
 from gan.monitor import chart
 from gan.monitor.chart import BLUE, GRAY, ORANGE
+from gan.run.checkpoint import RunError
 
 # For each metric, its blocks in the result of gan.evaluation.held_out.measure and its name there.
 METRICS = {"swap_psnr": ("swap", "psnr"), "swap_ssim": ("swap", "ssim"),
            "reconstruction_psnr": ("reconstruction", "psnr"), "reconstruction_ssim": ("reconstruction", "ssim"),
            "sharpness": ("swap", "sharpness"), "similarity": ("composite", "similarity"),
            "recognized": ("composite", "recognized")}
-HEADINGS = {"swap_psnr": "swap dB", "swap_ssim": "SSIM", "reconstruction_psnr": "recon. dB",
-            "reconstruction_ssim": "SSIM", "sharpness": "sharpness", "similarity": "similarity",
-            "recognized": "recognized"}
-DIGITS = {"swap_psnr": 2, "reconstruction_psnr": 2, "recognized": 2}  # the others have 3
 NUMBERS = ("minutes", "steps", "parameters", *METRICS)
 COLUMNS = ("experiment", "hyperparameter", "value", "default", "people", "seed", *NUMBERS, "failed")
+# The columns of numbers in the tables: heading and format.
+SHOWN = {"pairs": ("pairs", "d"), "steps": ("steps", ",.0f"), "minutes": ("minutes", ".1f"),
+         "parameters": ("parameters", ",.0f"), "swap_psnr": ("swap dB", ".2f"), "swap_ssim": ("SSIM", ".3f"),
+         "reconstruction_psnr": ("recon. dB", ".2f"), "reconstruction_ssim": ("SSIM", ".3f"),
+         "sharpness": ("sharpness", ".3f"), "similarity": ("similarity", ".3f"), "recognized": ("recognized", ".2f")}
 SHARPNESS_RANGE = (0.8, 1.2)  # the desired sharpness
 DB_PER_OCTAVE = 1.0  # penalty in dB for each factor of two outside SHARPNESS_RANGE
 DEFAULT = "default"
@@ -50,41 +49,44 @@ def summarize(metrics):
         blocks = [block for key, block in metrics.items() if key.startswith(prefix + "_")]
         if not blocks and name == "sharpness":  # photographs
             blocks = [metrics["generated_ab"], metrics["generated_ba"]]
-        result[column] = _mean([block[name] for block in blocks])
+        result[column] = _mean(blocks, name)
     return result
 
 
 def read(file):
     """Read results.csv: a list of dictionaries of COLUMNS, empty if there is no such file.
 
-    Numbers are floats, None for empty cells. Raises OSError, or ValueError for another kind of
-    file.
+    Numbers are floats, None for empty cells. Raises RunError if the file cannot be used.
     """
     try:
         with open(file, newline="", encoding="utf-8", errors="surrogateescape") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)
-            columns = tuple(reader.fieldnames or ())
+            if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
+                raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+            return [row | {name: float(row[name]) if row[name] else None for name in NUMBERS} for row in rows]
     except FileNotFoundError:
         return []
-    except csv.Error as error:
-        raise ValueError(f"it is not a CSV table ({error})") from error
-    if columns != COLUMNS or any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-    return [row | {name: float(row[name]) if row[name] else None for name in NUMBERS} for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{file} cannot be read ({error}); restore it, or delete it: finished runs are then "
+                       "measured again, not trained again") from error
 
 
 def write(file, rows):
     """Write results.csv atomically. Raises ImageError if that fails."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([COLUMNS, *([_csv_cell(row[name]) for name in COLUMNS] for row in rows)])
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows({name: f"{value:.10g}" if isinstance(value, float) else value for name, value in row.items()}
+                     for row in rows)
     write_atomically(file, text.getvalue().encode(errors="surrogateescape"))  # file names may be undecodable
 
 
 def average_over_pairs(rows):
-    """Average the rows of each experiment over its pairs of people; `pairs` is their number.
+    """Average the rows of each experiment over its pairs of people.
 
-    If a run of an experiment failed, its metrics are None.
+    `runs` are the rows, and `pairs` is their number. If a run of an experiment failed, its metrics
+    are None.
     """
     grouped = {}
     for row in rows:
@@ -92,8 +94,8 @@ def average_over_pairs(rows):
     result = []
     for runs in grouped.values():
         failed = next((run["failed"] for run in runs if run["failed"]), "")
-        means = {name: None if name in METRICS and failed else _mean([run[name] for run in runs]) for name in NUMBERS}
-        result.append(runs[0] | {"pairs": len(runs), "failed": failed} | means)
+        means = {name: None if name in METRICS and failed else _mean(runs, name) for name in NUMBERS}
+        result.append(runs[0] | {"runs": runs, "pairs": len(runs), "failed": failed} | means)
     return result
 
 
@@ -114,12 +116,11 @@ def results_table(rows):
     """Format the experiments as lines of text, the best first."""
     chosen = sorted(average_over_pairs(rows), key=ranking_key)
     width = max([len("experiment"), *(len(row["experiment"]) for row in chosen)])
-    lines = [f"{'experiment':{width}}{'pairs':>7}{'steps':>7}{'minutes':>9}{'parameters':>12}"
-             + "".join(f"{head:>11}" for head in HEADINGS.values())]
+    widths = {name: max(9, len(heading) + 2) for name, (heading, _) in SHOWN.items()}
+    lines = [f"{'experiment':{width}}" + "".join(f"{SHOWN[name][0]:>{widths[name]}}" for name in SHOWN)]
     for row in chosen:
-        lines.append(f"{row['experiment']:{width}}{row['pairs']:>7}" + "".join(
-            f"{_formatted(row, name):>{space}}" for name, space in (("steps", 7), ("minutes", 9), ("parameters", 12)))
-            + ("  " + row["failed"] if row["failed"] else "".join(f"{_formatted(row, name):>11}" for name in METRICS)))
+        cells = [f"{_cell(row, name):>{widths[name]}}" for name in SHOWN if not (row["failed"] and name in METRICS)]
+        lines.append(f"{row['experiment']:{width}}{''.join(cells)}  {row['failed']}".rstrip())
     return lines
 
 
@@ -127,22 +128,24 @@ def summary_line(row):
     """Summarize a row of results.csv in one line."""
     if row["failed"]:
         return f"failed: {row['failed']}"
-    swap = f"swap {_formatted(row, 'swap_psnr')} dB, SSIM {_formatted(row, 'swap_ssim')}, "
-    return (f"{'' if row['swap_psnr'] is None else swap}reconstruction {_formatted(row, 'reconstruction_psnr')} dB, "
-            f"sharpness {_formatted(row, 'sharpness')}, {_formatted(row, 'steps')} steps")
+    swap = f"swap {_cell(row, 'swap_psnr')} dB, SSIM {_cell(row, 'swap_ssim')}, "
+    return (f"{'' if row['swap_psnr'] is None else swap}reconstruction {_cell(row, 'reconstruction_psnr')} dB, "
+            f"sharpness {_cell(row, 'sharpness')}, {_cell(row, 'steps')} steps")
 
 
 def markdown(rows):
     """Format a Markdown table: the default, then each hyperparameter's values, the best in bold."""
-    chosen = average_over_pairs(rows)
-    best = min(chosen, key=ranking_key)["experiment"] if chosen else None
-    lines = ["| hyperparameter | value | pairs | steps | parameters | " + " | ".join(HEADINGS.values()) + " |",
-             "| --- | --- |" + " ---: |" * (3 + len(METRICS))]
-    for _, name, row in _grouped_rows(chosen):
-        value = f"**{row['value'] or DEFAULT}**" if row["experiment"] == best else row["value"] or DEFAULT
-        cells = ["failed", *[""] * (len(METRICS) - 1)] if row["failed"] else [_formatted(row, key) for key in METRICS]
-        lines.append("| " + " | ".join([name, value, str(row["pairs"]), _formatted(row, "steps"),
-                                        _formatted(row, "parameters"), *cells]) + " |")
+    averages = average_over_pairs(rows)
+    best = min(averages, key=ranking_key, default=None)
+    names = [name for name in SHOWN if name != "minutes"]
+    lines = ["| hyperparameter | value | " + " | ".join(SHOWN[name][0] for name in names) + " |",
+             "| --- | --- |" + " ---: |" * len(names)]
+    order = ["", *(row["hyperparameter"] for row in averages)]  # the default has none
+    for row in sorted(averages, key=lambda row: order.index(row["hyperparameter"])):
+        name = row["hyperparameter"] and f"{row['hyperparameter']} (default {row['default']})"
+        value = f"**{row['value'] or DEFAULT}**" if row is best else row["value"] or DEFAULT
+        failed = dict.fromkeys(METRICS, "") | {"swap_psnr": "failed"} if row["failed"] else {}
+        lines.append("| " + " | ".join([name, value, *(failed.get(key, _cell(row, key)) for key in names)]) + " |")
     return lines
 
 
@@ -153,76 +156,54 @@ def plot(rows):
     the group of each hyperparameter; a dashed line continues it through all groups.
     """
     averages = average_over_pairs(rows)
-    lines = _plot_lines(averages)
+    default = next((row for row in averages if row["experiment"] == DEFAULT), None)
+    lines = _plot_lines(averages, default)
     height = max((y for y, _, _ in lines), default=0)
     figure = chart.figure(9, 1.4 + 0.22 * (height + 1))
     panels = figure.subplots(1, 2, sharey=True)
-    if any(row["swap_psnr"] is not None for row in averages):
-        names = [("swap_psnr", "PSNR of swaps, dB")]
-    else:
-        names = [("reconstruction_psnr", "PSNR of reconstructions, dB")]
-    names.append(("sharpness", "sharpness (1: as sharp as real faces)"))
-    for axes, (name, label) in zip(panels, names):
-        _plot_metric(axes, name, lines, rows)
-        axes.set_xlabel(label)
+    psnr, psnr_label = (("swap_psnr", "PSNR of swaps, dB") if any(row["swap_psnr"] is not None for row in averages) else
+                        ("reconstruction_psnr", "PSNR of reconstructions, dB"))
+    _plot_metric(panels[0], psnr, lines, default)
+    _plot_metric(panels[1], "sharpness", lines, default)
+    panels[0].set_xlabel(psnr_label)
+    panels[1].set_xlabel("sharpness (1: as sharp as real faces)")
     panels[1].axvspan(*SHARPNESS_RANGE, facecolor="#e9f5ec", zorder=0)
     panels[0].set_yticks([y for y, _, _ in lines], [label for _, label, _ in lines])
     panels[0].set_ylim(height + 0.8, -0.8)
     return chart.pixels(figure)
 
 
-def save_plot(file, rows):
-    """Write results.png. Raises ImageError."""
-    save_image(file, plot(rows), DigitalSource.ALGORITHMIC)
-
-
-def _plot_metric(axes, name, lines, rows):
-    by_experiment = {}
-    for row in rows:
-        if row[name] is not None:
-            by_experiment.setdefault(row["experiment"], []).append(row[name])
-    if DEFAULT in by_experiment:
-        axes.axvline(np.mean(by_experiment[DEFAULT]), color=GRAY, linewidth=1, linestyle="--", zorder=1)
+def _plot_metric(axes, name, lines, default):
+    if default is not None and default[name] is not None:
+        axes.axvline(default[name], color=GRAY, linewidth=1, linestyle="--", zorder=1)
     for y, _, row in lines:
-        values = by_experiment.get(row["experiment"], [])
-        color = ORANGE if row["experiment"] == DEFAULT else BLUE
+        color = ORANGE if row is default else BLUE
         if row["failed"]:
             axes.text(0.5, y, "failed", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GRAY)
-        elif values:
+        elif row[name] is not None:
+            values = [run[name] for run in row["runs"]]
             axes.plot(values, [y] * len(values), ".", color=color, alpha=0.4, markersize=5, zorder=2)
-            axes.plot(np.mean(values), y, "o", color=color, markersize=7, zorder=3)
+            axes.plot(row[name], y, "o", color=color, markersize=7, zorder=3)
     axes.grid(axis="x", alpha=0.3)
     axes.margins(x=0.08)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _grouped_rows(chosen):
-    """Group rows by hyperparameter, the default first: a list of (hyperparameter, label, row)."""
-    default_first = sorted(chosen, key=lambda row: row["experiment"] != DEFAULT)
-    hyperparameters = list(dict.fromkeys(row["hyperparameter"] for row in default_first))
-    return [(hyperparameter, f"{hyperparameter} (default {row['default']})" if hyperparameter else "", row)
-            for hyperparameter in hyperparameters for row in chosen if row["hyperparameter"] == hyperparameter]
-
-
-def _plot_lines(chosen):
+def _plot_lines(averages, default):
     """Arrange rows from top to bottom: a list of (y, label, row).
 
     Each hyperparameter is a group of its values and its default; there is a gap between groups.
     """
-    default = next((row for row in chosen if row["experiment"] == DEFAULT), None)
     lines, y = [], 0
-    for hyperparameter in dict.fromkeys(row["hyperparameter"] for row in chosen if row["hyperparameter"]):
-        group = [(row["value"], row) for row in chosen if row["hyperparameter"] == hyperparameter]
+    for hyperparameter in dict.fromkeys(row["hyperparameter"] for row in averages if row["hyperparameter"]):
+        group = [(row["value"], row) for row in averages if row["hyperparameter"] == hyperparameter]
         if default is not None:
             group.append((group[0][1]["default"], default))
         for value, row in sorted(group, key=_by_value):
             lines.append((y, f"{hyperparameter}  {value}" + "  (default)" * (row is default), row))
             y += 1
         y += 0.6
-    if not lines and default is not None:
-        lines = [(0, DEFAULT, default)]
-    return lines
+    return lines or [(0, DEFAULT, row) for row in averages]
 
 
 def _by_value(entry):
@@ -233,19 +214,12 @@ def _by_value(entry):
         return 1, 0.0, entry[0]
 
 
-def _mean(values):
-    values = [value for value in values if value is not None]
+def _mean(rows, name):
+    """Return the mean of a column over the rows that have a value, None if none has."""
+    values = [row[name] for row in rows if row[name] is not None]
     return sum(values) / len(values) if values else None
 
 
-def _csv_cell(value):
-    return "" if value is None else f"{value:.10g}" if isinstance(value, float) else value
-
-
-def _formatted(row, name):
-    value = row[name]
-    if value is None:
-        return "-"
-    if name in ("steps", "parameters"):
-        return f"{value:,.0f}"
-    return f"{value:.{1 if name == 'minutes' else DIGITS.get(name, 3)}f}"
+def _cell(row, name):
+    """Format a number of a row as the tables show it."""
+    return "-" if row[name] is None else format(row[name], SHOWN[name][1])

@@ -32,14 +32,13 @@ def metrics_table(metrics):
         lines.append(f"{heading:38}" + "".join(f"{COLUMN_LABELS[key]:>9}" for key in columns))
         for name, block in metrics.items():
             if name.startswith(prefixes):
-                lines.append(f"{ROW_LABELS[name]:38}" + "".join(f"{_cell(block, key):>9}" for key in columns))
+                lines.append(f"{ROW_LABELS[name]:38}" + "".join(
+                    f"{cell(key, block[key]) if key in block else '':>9}" for key in columns))
     return lines
 
 
-def _cell(block, key):
-    """Format a metric: "" if the block has none, "-" if there are too few faces."""
-    if key not in block:
-        return ""
-    if block[key] is None:
+def cell(name, value):
+    """Format the value of a metric; "-" for None: there are too few faces."""
+    if value is None:
         return "-"
-    return f"{block[key]:.0%}" if key == "recognized" else f"{block[key]:.{min(DIGITS[key], 3)}f}"
+    return f"{value:.0%}" if name == "recognized" else f"{value:.{min(DIGITS[name], 3)}f}"

@@ -9,31 +9,45 @@ import numpy as np
 
 from data.media.image_io import write_atomically
 from gan.run.checkpoint import RunError
-from gan.training.losses import TERMS
-from gan.training.schedule import STAGES
+from gan.run.schedule import STAGES
 
-COLUMNS = ["step", "stage", "loss", *TERMS, "held_out", "sharpness", "variety", "learning_rate",
-           "adversarial_loss", "discriminator_loss", "penalty", "score_real", "score_fake", "accuracy",
-           "discriminator_grad_norm", "fake_grad_norm", "adversarial_weight"]
 TIMES = ["step", "seconds"]  # the columns of timing.csv
+
+
+def columns(terms):
+    """Return the columns of metrics.csv.
+
+    terms: names of the terms of the reconstruction loss
+    Raises RunError if a term has the name of another column.
+    """
+    names = ["step", "stage", "loss", *terms, "held_out", "sharpness", "variety", "learning_rate", "grad_norm",
+             "adversarial_loss", "discriminator_loss", "penalty", "score_real", "score_fake", "accuracy",
+             "discriminator_grad_norm", "fake_grad_norm", "adversarial_weight"]
+    for term in terms:
+        if names.count(term) > 1:
+            raise RunError(f"the loss term {term!r} has the name of a column of metrics.csv; give it another name")
+    return names
 
 
 class Curves:
     """The metrics of a run as columns: curves["loss"] is float64 (n,), NaN for missing values.
 
-    The columns "step" and "stage" have no gaps; a stage is its index in STAGES. A step takes 152
+    The columns "step" and "stage" have no gaps; a stage is its index in STAGES. A step takes 160
     bytes: 15 MiB for 100,000 steps. The columns are views, valid until the next row is added.
+
+    terms: names of the terms of the reconstruction loss
     """
 
-    def __init__(self):
-        self._table = np.empty((len(COLUMNS), 1024))
+    def __init__(self, terms=()):
+        self.terms, self.columns = tuple(terms), columns(terms)
+        self._table = np.empty((len(self.columns), 1024))
         self._count = 0
 
     def __len__(self):
         return self._count
 
     def __getitem__(self, name):
-        return self._table[COLUMNS.index(name), :self._count]
+        return self._table[self.columns.index(name), :self._count]
 
     def recorded(self, name, rows=slice(None)):
         """Return (steps, values) of those rows, a slice, that have a value of a metric."""
@@ -49,13 +63,13 @@ class Curves:
 
     def add(self, row):
         """Append a row {column: value}. A value that is None or missing was not recorded."""
-        unknown = row.keys() - set(COLUMNS)
+        unknown = row.keys() - set(self.columns)
         if unknown:
-            raise ValueError(f"Curves.add: expected columns among {', '.join(COLUMNS)}, got "
+            raise ValueError(f"Curves.add: expected columns among {', '.join(self.columns)}, got "
                              f"{', '.join(sorted(unknown))}")
         if self._count == self._table.shape[1]:
             self._table = np.concatenate([self._table, np.empty_like(self._table)], axis=1)
-        values = [row["step"], STAGES.index(row["stage"]), *map(row.get, COLUMNS[2:])]
+        values = [row["step"], STAGES.index(row["stage"]), *map(row.get, self.columns[2:])]
         self._table[:, self._count] = [np.nan if value is None else value for value in values]
         self._count += 1
 
@@ -73,11 +87,13 @@ class Metrics:
 
         step                    steps of the run, all stages together
         stage                   autoencoder, discriminator (alone) or adversarial (both in turns)
-        loss                    reconstruction loss of a batch; its terms: mae, dssim, mask
+        loss                    reconstruction loss of a batch; then each of its terms before its
+                                weight: mae, dssim, mask, and those of plug-ins
         held_out                the same loss on held-out faces, measured from time to time
         sharpness               sharpness of generated held-out faces; 1: as sharp as the real ones
         variety                 variety of generated held-out faces; 1: as varied as the real ones
         learning_rate           of the autoencoder; in the discriminator stage of the discriminator
+        grad_norm               norm of the gradient of the autoencoder's weights
         adversarial_loss        the autoencoder's adversarial loss, before its weight
         discriminator_loss      the discriminator's loss
         penalty                 its gradient penalty, in the steps that have one
@@ -90,18 +106,19 @@ class Metrics:
 
     folder: the run folder
     step: the step to resume from; later rows and an incomplete last line are cut off
+    terms: names of the terms of the reconstruction loss
     seconds: time spent on the run so far; None: what timing.csv says at that step
     Raises RunError if a file is damaged before that step.
     """
 
-    def __init__(self, folder, step, seconds=None):
-        self.curves = Curves()
-        for row in _read_rows(folder / "metrics.csv", COLUMNS, step):
+    def __init__(self, folder, step, terms, seconds=None):
+        self.curves = Curves(terms)
+        for row in _read_rows(folder / "metrics.csv", self.curves.columns, step, self.curves.terms):
             self.curves.add(row)
-        times = list(_read_rows(folder / "timing.csv", TIMES, step))
+        times = _read_rows(folder / "timing.csv", TIMES, step)
         self.seconds = (times[-1]["seconds"] if times else 0.0) if seconds is None else seconds
         rows = [self.curves.cells(k) for k in range(len(self.curves))]
-        self._metrics = _rewrite(folder / "metrics.csv", COLUMNS, rows)
+        self._metrics = _rewrite(folder / "metrics.csv", self.curves.columns, rows)
         self._timing = _rewrite(folder / "timing.csv", TIMES, [(row["step"], f"{row['seconds']:.3f}") for row in times])
         self._began = time.monotonic()
 
@@ -153,57 +170,51 @@ def _read_notes(path):
     return [(int(step), text) for step, _, text in parts if step.isascii() and step.isdigit() and len(step) < 16]
 
 
-def _read_rows(path, columns, step):
-    """Yield the rows {column: value} of metrics.csv or timing.csv up to a step.
+def _read_rows(path, columns, step, optional=()):
+    """Return the rows {column: value} of metrics.csv or timing.csv up to a step.
 
+    optional: columns that the file may lack: a resumed run may have further terms of the loss
     Later rows are not read, nor is a last line without a line end: a power failure leaves one.
     Raises RunError for any other damage.
     """
-    last = 0
+    rows, last = [], 0
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file):
-                if last >= step or not line.endswith(b"\n"):
-                    return
-                cells = line.decode("ascii", "replace").rstrip("\r\n").split(",")
-                if number == 0:
-                    _check(cells == list(columns), "its columns are not those of this version")
-                    continue
-                row = _parse_row(cells, columns)
-                _check(row["step"] > last, f"step {row['step']} comes after step {last}")
-                last = row["step"]
-                if last <= step:
-                    yield row
+        for number, line in enumerate(path.read_bytes().decode("ascii", "replace").split("\n")[:-1], start=1):
+            if last >= step:
+                break
+            cells = line.rstrip("\r").split(",")
+            if number == 1:
+                header = cells
+                if len(set(cells)) < len(cells) or not set(columns) - set(optional) <= set(cells) <= set(columns):
+                    raise ValueError("its columns are not those of this version")
+                continue
+            if len(cells) != len(header):
+                raise ValueError(f"it has {len(cells)} columns, not {len(header)}")
+            row = {name: _parse(name, text) for name, text in zip(header, cells)}
+            if row["step"] <= last:
+                raise ValueError(f"step {row['step']} comes after step {last}")
+            last = row["step"]
+            rows.append(row)
+        return rows[:-1] if last > step else rows
     except FileNotFoundError:
-        return
+        return []
     except (ValueError, OSError) as error:
-        where = f" in line {number + 1}" if isinstance(error, ValueError) else ""
+        where = f" in line {number}" if isinstance(error, ValueError) else ""
         raise RunError(f"{path} is damaged{where} ({error}); restore it, or move it away to resume without the "
                        "metrics of earlier steps") from error
 
 
-def _parse_row(cells, columns):
-    """Parse a line into {column: value}, without empty cells. Raises ValueError if it is no row."""
-    _check(len(cells) == len(columns), f"it has {len(cells)} columns, not {len(columns)}")
-    row = dict(zip(columns, cells))
-    step, stage = row.pop("step"), {name: row.pop(name) for name in row.keys() & {"stage"}}
-    _check(step.isdigit() and len(step) < 16, f"its step is {step[:20]!r}")
-    _check(set(stage.values()) <= set(STAGES), "there is no such stage")
-    values = {name: _number(name, text) for name, text in row.items() if text}
-    _check(columns != TIMES or math.isfinite(values.get("seconds", math.nan)), "its seconds are not a number")
-    return {"step": int(step)} | stage | values
-
-
-def _number(name, text):
+def _parse(name, text):
+    """Return the value of a cell: a step, the name of a stage, or a number, NaN if it is empty."""
     try:
-        return float(text)
+        if name == "stage":
+            return STAGES[STAGES.index(text)]
+        value = int(text) if name == "step" else float(text or "nan")
+        if name == "seconds" and not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError:
         raise ValueError(f"its {name} is {text[:20]!r}") from None
-
-
-def _check(condition, message):
-    if not condition:
-        raise ValueError(message)
 
 
 def _rewrite(path, columns, rows):

@@ -32,31 +32,32 @@ def save_plots(run, curves, best_step):
 
 
 def loss_plot(curves, best_step):
-    """Plot the loss in training and on held-out faces: pixels (495, 880, 3) uint8."""
-    figure, (axes,) = _figure(1, 4.5)
+    """Plot the loss in training and on held-out faces, and below its terms: pixels (770, 880, 3) uint8."""
     spans = curves.spans()
-    _shade(axes, curves, spans)
+    figure, (axes, terms) = _figure(2, 7, curves["step"], spans)
     _curve(axes, curves, spans, "loss", BLUE, "training (warped faces), smoothed")
     step, held_out = curves.recorded("held_out")
-    axes.plot(step, held_out, "o-", color=ORANGE, markersize=4 if len(step) < 100 else 2, linewidth=1.2,
-              label="held-out (averaged weights)")
+    _held_out_curve(axes, step, held_out, ORANGE, "held-out (averaged weights)")
     best = held_out[step == best_step]
     if len(best):
         axes.plot(best_step, best[0], "*", color=GREEN, markersize=13, zorder=4, markeredgecolor="white", clip_on=False,
                   label=f"best held-out, step {best_step}")
-    axes.set(xlabel="step", ylabel="loss: masked MAE + DSSIM + mask")
+    axes.set_ylabel("reconstruction loss")
     _logarithmic(axes, np.concatenate([curves["loss"], held_out]))
-    return _finish(figure, axes)
+    for k, term in enumerate(curves.terms):
+        _curve(terms, curves, spans, term, f"C{k}", term)
+    terms.set(xlabel="step", ylabel="its terms, before their weights")
+    _logarithmic(terms, np.concatenate([curves[term] for term in curves.terms]))
+    _legend(terms)
+    return _finish(figure, spans, axes.get_legend_handles_labels()[0])
 
 
 def adversarial_plot(curves):
     """Plot scores, accuracy, gradients, and sharpness and variety: pixels (1045, 880, 3) uint8."""
-    figure, panels = _figure(4, 9.5)
     first = int(np.flatnonzero(np.isfinite(curves["discriminator_loss"]))[0])
     spans = [span for span in curves.spans() if span[1].stop > first]
+    figure, panels = _figure(4, 9.5, curves["step"], spans)
     scores, accuracy, gradients, faces = panels
-    for axes in panels:
-        _shade(axes, curves, spans)
     _curve(scores, curves, spans, "score_real", GREEN, "real faces")
     _curve(scores, curves, spans, "score_fake", ORANGE, "fake faces")
     scores.set_ylabel("mean score")
@@ -69,16 +70,21 @@ def adversarial_plot(curves):
     _logarithmic(gradients, np.concatenate([curves["discriminator_grad_norm"], curves["fake_grad_norm"]]))
     faces.axhline(1, color=GRAY, linewidth=1, linestyle="--", label="real faces")
     for name, color in (("sharpness", GREEN), ("variety", BLUE)):
-        _held_out_curve(faces, curves, first, name, color)
+        before = curves.recorded(name, slice(first))[1]
+        if len(before):
+            faces.axhline(before[-1], color=color, linewidth=1, linestyle=":", label=f"{name} before")
+        _held_out_curve(faces, *curves.recorded(name, slice(first, None)), color, name)
     faces.set(ylabel="fake / real, held-out", xlabel="step")
     for axes in panels:
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.98), ncols=5, columnspacing=1.2, frameon=False,
-                    fontsize=9)
-    return _finish(figure, panels[0], legend=False)
+        _legend(axes)
+    return _finish(figure, spans)
 
 
-def _figure(panels, height):
-    """Create a figure 8 inches wide, and its panels, one below the other."""
+def _figure(panels, height, step, spans):
+    """Create a figure 8 inches wide, and its panels, one below the other.
+
+    The background of each stage is shaded, with a thin line at its beginning.
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure = chart.figure(8, height)
@@ -87,16 +93,11 @@ def _figure(panels, height):
         axes.grid(alpha=0.3)
         axes.margins(x=0.01)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for stage, rows in spans if len(spans) > 1 else []:
+            axes.axvspan(step[rows.start], step[min(rows.stop, len(step) - 1)], facecolor=SHADES[stage], zorder=0)
+            if rows != spans[0][1]:
+                axes.axvline(step[rows.start], color=GRAY, linewidth=0.8, zorder=1)
     return figure, panels
-
-
-def _shade(axes, curves, spans):
-    """Shade the background of each stage, and draw a thin line at its beginning."""
-    step = curves["step"]
-    for stage, rows in spans if len(spans) > 1 else []:
-        axes.axvspan(step[rows.start], step[min(rows.stop, len(step) - 1)], facecolor=SHADES[stage], zorder=0)
-        if rows != spans[0][1]:
-            axes.axvline(step[rows.start], color=GRAY, linewidth=0.8, zorder=1)
 
 
 def _curve(axes, curves, spans, name, color, label, scale=1):
@@ -114,14 +115,10 @@ def _curve(axes, curves, spans, name, color, label, scale=1):
         label = None  # one legend entry for all stages
 
 
-def _held_out_curve(axes, curves, first, name, color):
-    """Draw a held-out metric from row `first` on, and a dotted line at its value before."""
-    before = curves.recorded(name, slice(first))[1]
-    if len(before):
-        axes.axhline(before[-1], color=color, linewidth=1, linestyle=":", label=f"{name} before")
-    step, values = curves.recorded(name, slice(first, None))
+def _held_out_curve(axes, step, values, color, label):
+    """Draw a metric of held-out faces, which is measured from time to time."""
     if len(step):
-        axes.plot(step, values, "o-", color=color, markersize=4 if len(step) < 100 else 2, linewidth=1.2, label=name)
+        axes.plot(step, values, "o-", color=color, markersize=4 if len(step) < 100 else 2, linewidth=1.2, label=label)
 
 
 def _envelope(step, values):
@@ -153,14 +150,21 @@ def _logarithmic(axes, values):
         axes.yaxis.set_major_formatter("{x:g}")
 
 
-def _finish(figure, axes, legend=True):
-    """Add the legend and the names of the stages above all panels, and return the pixels."""
+def _legend(axes):
+    """Add a legend of one line above a panel."""
+    if axes.lines:
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.98), ncols=5, columnspacing=1.2, frameon=False,
+                    fontsize=9)
+
+
+def _finish(figure, spans, handles=()):
+    """Add a legend of `handles` and of the stages above all panels, and return the pixels."""
     from matplotlib.patches import Patch
 
-    shown = {patch.get_facecolor(): patch for patch in axes.patches}
-    stages = [Patch(facecolor=SHADES[stage], edgecolor=GRAY, linewidth=0.6, label=STAGE_NAMES[stage])
-              for stage in SHADES if Patch(facecolor=SHADES[stage]).get_facecolor() in shown]
-    handles = axes.get_legend_handles_labels()[0] * legend + stages
+    if len(spans) > 1:
+        shown = {stage for stage, _ in spans}
+        handles = [*handles, *(Patch(facecolor=SHADES[stage], edgecolor=GRAY, linewidth=0.6, label=STAGE_NAMES[stage])
+                               for stage in SHADES if stage in shown)]
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     figure.align_ylabels()

@@ -6,11 +6,10 @@ import sys
 import time
 
 from data.support.progress import duration
-from gan.training.losses import TERMS
 
 # The metrics of the progress line in each stage.
 SHOWN = {
-    "autoencoder": "loss {loss:.4f} (" + ", ".join(f"{term} {{{term}:.4f}}" for term in TERMS) + ")",
+    "autoencoder": "loss {loss:.4f} ({terms})",
     "discriminator": "D loss {discriminator_loss:.4f} (real {score_real:.2f}, fake {score_fake:.2f}, "
                      "accuracy {accuracy:.0%})",
     "adversarial": "loss {loss:.4f} (adversarial {adversarial_loss:.3f}, D loss {discriminator_loss:.3f}, "
@@ -18,9 +17,13 @@ SHOWN = {
 
 
 class ProgressLine:
-    """One line that is rewritten on a terminal; elsewhere a new line every ten seconds."""
+    """One line that is rewritten on a terminal; elsewhere a new line every ten seconds.
 
-    def __init__(self, stream=None):
+    terms: names of the terms of the reconstruction loss
+    """
+
+    def __init__(self, terms, stream=None):
+        self._terms = terms
         self._stream = stream or sys.stderr
         self._tty = self._stream.isatty()
         self._shown = 0.0
@@ -34,7 +37,7 @@ class ProgressLine:
         """Update the line.
 
         total: number of steps of the run; None: not known yet
-        speed: steps per second; None: faces are still being rendered
+        speed: steps per second
         rows: metrics of the newest steps, as for Metrics.add
         force: print even if the last line is recent
         """
@@ -47,8 +50,9 @@ class ProgressLine:
         self._shown, row = time.monotonic(), rows[-1]
         step = row["step"]
         left = f"  {duration((total - step) / speed)} left" if total and speed else ""
-        pace = "rendering faces" if speed is None else f"{speed:.1f} steps/s"
-        line = f"step {step}/{total or '?'}  {pace}{left}  {SHOWN[row['stage']].format_map(self._smoothed)}"
+        terms = ", ".join(f"{term} {self._smoothed[term]:.4f}" for term in self._terms if term in self._smoothed)
+        shown = SHOWN[row["stage"]].format_map(self._smoothed | {"terms": terms})
+        line = f"step {step}/{total or '?'}  {speed:.1f} steps/s{left}  {shown}"
         with contextlib.suppress(OSError):  # training continues without a readable stream
             self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
             self._stream.flush()

@@ -19,7 +19,7 @@ from data.media.image_io import encode_image, read_image
 from data.media.provenance import DigitalSource
 from data.support.progress import duration
 from gan.monitor import latent_plot
-from gan.training import schedule
+from gan.run import schedule
 
 PAGE = pathlib.Path(__file__).with_name("report.html")
 _SLOWEST = 15  # layers in a table of times
@@ -50,7 +50,7 @@ def write_report(folder, curves, seconds, notes, layer_times, model, dataset):
     page = string.Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=html.escape(f"Run {folder.path.name}"), state=_state(config, curves, seconds),
         config=_config_table(config, model),
-        commands="".join(f"<code>{html.escape(line)}</code>" for line in config.get("commands", ())),
+        commands="".join(f"<code>{html.escape(line)}</code>" for line in config.commands),
         notes=_notes(notes), newest=max(0, len(previews) - 1),
         history="".join(_preview(file, file.stat().st_mtime_ns) for file in previews),
         steps="".join(f'<a href="#step-{int(file.stem)}">{int(file.stem)}</a>' for file in previews),
@@ -61,8 +61,8 @@ def write_report(folder, curves, seconds, notes, layer_times, model, dataset):
 
 
 def _state(config, curves, seconds):
-    step, total = len(curves), schedule.length(config["plan"])
-    here = schedule.position_at(config["plan"], step)
+    step, total = len(curves), schedule.length(config.plan)
+    here = schedule.position_at(config.plan, step)
     status = "finished" if here is None else f"in stage {here.stage}"
     written = time.strftime("%Y-%m-%d %H:%M")
     return html.escape(f"step {step}{f' of {total}' if total else ''}, {status}; {duration(seconds)} of training; "
@@ -72,19 +72,22 @@ def _state(config, curves, seconds):
 def _config_table(config, model):
     """Return the rows of a table: the config and the dataset of the run."""
     learned = "; ".join(f"{name.upper()}: {part['train']} training faces, {part['held_out']} held out"
-                        for name, part in config.get("learned_from", {}).items())
-    people = (f"{config['many_people']} people" if config["many_people"] is not None else
-              f"rendered people {config['people'][0]} and {config['people'][1]}" if config["people"] is not None else
-              f"A: {config['a']}, B: {config['b']}")
-    plan = ", ".join(f"{stage} {'open' if steps is None else f'{steps:,} steps'}" for stage, steps in config["plan"])
+                        for name, part in config.learned_from.items())
+    people = (f"{config.many_people} people" if config.many_people is not None else
+              f"rendered people {config.people[0]} and {config.people[1]}" if config.people is not None else
+              f"A: {config.a}, B: {config.b}")
+    plan = ", ".join(f"{stage} {'open' if steps is None else f'{steps:,} steps'}" for stage, steps in config.plan)
     rows = {"people": people, "faces": learned, "stages": plan,
-            "network": f"preset {config['preset']}: {config['size']} px, width {config['width']}, "
+            "network": f"preset {config.preset}: {config.size} px, width {config.width}, "
                        f"{sum(p.size for p in model.parameters()):,} parameters",
-            "pretrained": {None: "no", "shipped": "shipped model"}.get(config["pretrained"], config["pretrained"]),
-            "adversary": f"{config['discriminator']}, {config['objective']}, weight {config['adversarial_weight']:g}, "
-                         f"R1 {config['r1']:g}",
-            "batch, learning rate, seed": f"{config['batch']}, {config['learning_rate']:g}, {config['seed']}",
-            "versions": ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())}
+            "pretrained": {None: "no", "shipped": "shipped model"}.get(config.pretrained, config.pretrained),
+            "adversary": f"{config.discriminator}, {config.objective}, weight {config.adversarial_weight:g}, "
+                         f"R1 {config.r1:g}",
+            "batch, learning rate, seed": f"{config.batch}, {config.learning_rate:g}, {config.seed}",
+            "activation, optimizer": f"{config.activation}, {config.optimizer}",
+            "loss": " + ".join(f"{weight:g} {name}" for name, weight in config.loss_weights.items()),
+            "plug-ins": ", ".join(config.plugins),
+            "versions": ", ".join(f"{name} {version}" for name, version in config.versions.items())}
     return "".join(f"<tr><th>{name}</th><td>{html.escape(str(text))}</td></tr>" for name, text in rows.items() if text)
 
 
@@ -116,18 +119,15 @@ def _inline(content, kind, name):
 
 
 def _metrics_table(curves):
-    """Return the rows of a table: the newest value of each metric."""
-    rows = ['<tr><th>metric</th><th class="n">value</th><th class="n">step</th><th>meaning</th></tr>']
-    for name, meaning in _MEANINGS.items():
-        step, values = curves.recorded(name)
-        if len(values):
-            rows.append(f'<tr><td>{name}</td><td class="n">{values[-1]:.4g}</td><td class="n">{step[-1]:.0f}</td>'
-                        f'<td>{meaning}</td></tr>')
-    return "".join(rows)
+    """Return a table of the newest value of each metric."""
+    meanings = _MEANINGS | dict.fromkeys(curves.terms, "term of the reconstruction loss, before its weight")
+    newest = [(name, *curves.recorded(name), meaning) for name, meaning in meanings.items()]
+    return _table(("metric", "value", "step", "meaning"), [(name, f"{values[-1]:.4g}", f"{step[-1]:.0f}", meaning)
+                                                           for name, step, values, meaning in newest if len(values)])
 
 
 def _latent(model, dataset, config):
-    if config["many_people"] is not None:
+    if config.many_people is not None:
         return "<p>This plot is for two people only.</p>"
     pixels, accuracy = latent_plot.latent_map(model, dataset)
     text = "Each dot is the latent code of a face, projected onto the first two principal components."
@@ -143,19 +143,19 @@ def _times(layer_times):
         return "<p>No step has been timed yet.</p>"
     parts = []
     for stage, profile in layer_times.items():
-        slowest = profile.most_expensive()
-        rows = [(html.escape(name), cost.forward, cost.backward) for name, cost in slowest[:_SLOWEST]]
-        rest = [cost for _, cost in slowest[_SLOWEST:]]
-        if rest:
-            sums = sum(cost.forward for cost in rest), sum(cost.backward for cost in rest)
-            rows.append((f"{len(rest)} others", *sums))
+        costs = [(name, cost.forward, cost.backward) for name, cost in profile.most_expensive()]
+        if rest := costs[_SLOWEST:]:
+            _, forward, backward = zip(*rest)
+            costs[_SLOWEST:] = [(f"{len(rest)} others", sum(forward), sum(backward))]
         total = profile.total_seconds() or 1.0
-        head = "".join(f'<th class="n">{name}</th>' for name in ("forward, ms", "backward, ms", "share"))
-        parts.append(f'<p>One step of stage {stage}: {1000 * total:.0f} ms in the layers.</p><div class="wide"><table>'
-                     f'<tr><th>layer</th>{head}</tr>{"".join(_time_row(*row, total) for row in rows)}</table></div>')
+        rows = [(html.escape(name), f"{1000 * forward:.1f}", f"{1000 * backward:.1f}",
+                 f"{(forward + backward) / total:.0%}") for name, forward, backward in costs]
+        parts.append(f"<p>One step of stage {stage}: {1000 * total:.0f} ms in the layers.</p>"
+                     + _table(("layer", "forward, ms", "backward, ms", "share"), rows))
     return "".join(parts)
 
 
-def _time_row(name, forward, backward, total):
-    return (f'<tr><td>{name}</td><td class="n">{1000 * forward:.1f}</td><td class="n">{1000 * backward:.1f}</td>'
-            f'<td class="n">{(forward + backward) / total:.0%}</td></tr>')
+def _table(head, rows):
+    """Return a table whose second and third columns are numbers."""
+    lines = [f"<th>{'</th><th>'.join(head)}</th>", *(f"<td>{'</td><td>'.join(row)}</td>" for row in rows)]
+    return f'<div class="wide"><table><tr>{"</tr><tr>".join(lines)}</tr></table></div>'

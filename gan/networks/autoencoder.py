@@ -23,7 +23,13 @@ convolutions:
     decoder   Up(2W), Up(W), Up(W/2), 5 x 5 convolution to the image's channels, sigmoid
     Up(c)     3 x 3 convolution to 4c channels, leaky ReLU, pixel shuffle: side doubled, c channels
 
-Arguments of FaceAutoencoder change this architecture:
+Arguments of FaceAutoencoder change this architecture. The decoders mirror the encoder:
+
+    depth             number of the encoder's convolutions, 4 unless given. Channels double from
+                      one to the next, to at most 8W
+    kernel_size       of these convolutions, 5 unless given
+    upsampling        how Up doubles the side: pixel shuffle, or interpolation ("nearest",
+                      "bilinear") before a convolution to c channels
 
     mask              the decoders generate the face mask as a fourth channel. OcclusionBranch,
                       which bypasses the latent code, predicts the visibility of each pixel.
@@ -43,33 +49,41 @@ import numpy as np
 
 import nn
 import nn.functional as F
+from gan import register
 
 NEGATIVE_SLOPE = 0.1
 BATCH_LIMIT = 64  # faces; larger batches would take more memory and not be faster
-ACTIVATIONS = {"leaky_relu": nn.LeakyReLU(NEGATIVE_SLOPE), "relu": nn.ReLU(), "elu": nn.ELU(), "gelu": nn.GELU(),
-               "tanh": nn.Tanh()}
+register.ACTIVATIONS.update(leaky_relu=nn.LeakyReLU(NEGATIVE_SLOPE), relu=nn.ReLU(), elu=nn.ELU(), gelu=nn.GELU(),
+                            tanh=nn.Tanh())
 OCCLUSION_CHANNELS = 16
 INITIAL_VISIBILITY_LOGIT = 3.0  # sigmoid(3) = 0.95
 IDENTITY_COLORS = np.array([[0, 0, 0], [1, 1, 1]], np.float32)
 
 
 class Down(nn.Conv2d):
-    """5 x 5 convolution of stride 2 and activation: halves the side, o channels."""
+    """Convolution of stride 2 and activation: halves the side, o channels."""
 
-    def __init__(self, i, o, activation):
-        super().__init__(i, o, 5, stride=2, padding=2, activation=activation)
+    def __init__(self, i, o, kernel_size, activation):
+        super().__init__(i, o, kernel_size, stride=2, padding=(kernel_size - 1) // 2, activation=activation)
         _initialize(self)
 
 
 class Up(nn.Module):
-    """3 x 3 convolution to 4*o channels, activation, pixel shuffle: twice the side, o channels."""
+    """3 x 3 convolution and activation, and twice the side: o channels.
 
-    def __init__(self, i, o, activation):
-        self.conv = nn.Conv2d(i, 4 * o, 3, padding=1, activation=activation)
+    upsampling: "shuffle": convolution to 4*o channels, then pixel shuffle. "nearest" or "bilinear":
+        interpolation, then convolution to o channels
+    """
+
+    def __init__(self, i, o, activation, upsampling="shuffle"):
+        self.upsampling = upsampling
+        self.conv = nn.Conv2d(i, 4 * o if upsampling == "shuffle" else o, 3, padding=1, activation=activation)
         _initialize(self.conv)
 
     def forward(self, x):
-        return F.pixel_shuffle(self.conv(x), 2)
+        if self.upsampling == "shuffle":
+            return F.pixel_shuffle(self.conv(x), 2)
+        return self.conv(F.upsample(x, 2, self.upsampling))
 
 
 class Residual(nn.Module):
@@ -84,17 +98,26 @@ class Residual(nn.Module):
         return self.activation(x + self.second(self.first(x)))
 
 
-class Encoder(nn.Module):
-    """Images (N, S, S, 3) -> latent codes (N, latent) -> the decoders' input (N, S/8, S/8, 4W)."""
+def channels_of(width, depth):
+    """Return the channels after each of the encoder's convolutions: W, 2W, 4W, 8W, 8W, ..."""
+    return [width * min(2 ** k, 8) for k in range(depth)]
 
-    def __init__(self, size, width, latent, activation):
-        self.grid = (size // 16, size // 16, 8 * width)
+
+class Encoder(nn.Module):
+    """Images (N, S, S, 3) -> latent codes (N, latent) -> the decoders' input.
+
+    The decoders' input has the side and the channels of the last convolution but one: for a depth
+    of 4, (N, S/8, S/8, 4W).
+    """
+
+    def __init__(self, size, width, latent, activation, depth=4, kernel_size=5, upsampling="shuffle"):
+        channels = channels_of(width, depth)
+        self.grid = (size >> depth, size >> depth, channels[-1])
         features = self.grid[0] * self.grid[1] * self.grid[2]
-        self.convs = nn.Sequential(Down(3, width, activation), Down(width, 2 * width, activation),
-                                   Down(2 * width, 4 * width, activation), Down(4 * width, 8 * width, activation))
+        self.convs = nn.Sequential(*(Down(i, o, kernel_size, activation) for i, o in zip([3, *channels], channels)))
         self.squeeze = _initialize(nn.Linear(features, latent))
         self.expand = _initialize(nn.Linear(latent, features))
-        self.up = Up(8 * width, 4 * width, activation)
+        self.up = Up(channels[-1], channels[-2], activation, upsampling)
 
     def forward(self, x):
         return self.expand_latents(self.latents(x))
@@ -116,17 +139,17 @@ class Encoder(nn.Module):
         return self.convs.parameters() + self.squeeze.parameters()
 
     def expand_latents(self, latents):
-        """Return the decoders' input (N, S/8, S/8, 4W) for latent codes (N, latent)."""
+        """Return the decoders' input for latent codes (N, latent)."""
         return self.up(self.expand(latents).reshape(len(latents), *self.grid))
 
 
 class Decoder(nn.Module):
-    """Features (N, S/8, S/8, 4W) -> image (N, S, S, channels), 0..1."""
+    """The encoder's output -> image (N, S, S, channels), 0..1."""
 
-    def __init__(self, width, channels, residual, activation):
-        layers = []
-        for i, o in ((4 * width, 2 * width), (2 * width, width), (width, width // 2)):
-            layers += [Up(i, o, activation)] + ([Residual(o, activation)] if residual else [])
+    def __init__(self, width, channels, residual, activation, depth=4, upsampling="shuffle"):
+        layers, sides = [], [width // 2, *channels_of(width, depth - 1)][::-1]
+        for i, o in zip(sides, sides[1:]):
+            layers += [Up(i, o, activation, upsampling)] + ([Residual(o, activation)] if residual else [])
         self.ups = nn.Sequential(*layers)
         self.out = nn.Conv2d(width // 2, channels, 5, padding=2)
         self.out.weight.data = nn.init.glorot_uniform(self.out.weight.shape)
@@ -137,24 +160,23 @@ class Decoder(nn.Module):
 
 
 class OcclusionBranch(nn.Module):
-    """The encoder's features at 1/2 to 1/16 of the side -> visibility (N, S, S, 1), 0..1.
+    """The features of all of the encoder's convolutions -> visibility (N, S, S, 1), 0..1.
 
     The latent code is too small to encode the position of a finger. So this branch bypasses it,
     with skip connections from the encoder's convolutions (U-Net, Ronneberger 2015). Both people
     share it, because occluders such as hands do not depend on the person.
     """
 
-    def __init__(self, width, activation):
-        c = OCCLUSION_CHANNELS
-        self.deepest = Up(8 * width, c, activation)
-        self.skips = nn.Sequential(*(_initialize(nn.Conv2d(width << k, c, 1, activation=activation))
-                                     for k in (2, 1, 0)))
-        self.ups = nn.Sequential(Up(2 * c, c, activation), Up(2 * c, c, activation), Up(2 * c, 1, None))
+    def __init__(self, width, activation, depth=4):
+        c, channels = OCCLUSION_CHANNELS, channels_of(width, depth)
+        self.deepest = Up(channels[-1], c, activation)
+        self.skips = nn.Sequential(*(_initialize(nn.Conv2d(i, c, 1, activation=activation)) for i in channels[-2::-1]))
+        self.ups = nn.Sequential(*(Up(2 * c, c, activation) for _ in range(depth - 2)), Up(2 * c, 1, None))
         self.ups[-1].conv.bias.data += INITIAL_VISIBILITY_LOGIT  # at first all is visible
 
     def forward(self, features):
-        x = self.deepest(features[3])
-        for skip, feature, up in zip(self.skips, features[2::-1], self.ups):
+        x = self.deepest(features[-1])
+        for skip, feature, up in zip(self.skips, features[-2::-1], self.ups):
             x = up(F.concatenate([x, skip(feature)], axis=-1))
         return F.sigmoid(x)
 
@@ -162,21 +184,22 @@ class OcclusionBranch(nn.Module):
 class FaceAutoencoder(nn.Module):
     """One encoder and a decoder for each side, 'a' and 'b'.
 
-    size: side S of the faces in pixels, a multiple of 16
+    size: side S of the faces in pixels, a multiple of 2 ** depth
     width: channels W after the first convolution
-    mask, latent, person_embedding, residual, activation: see the top of this file
+    mask, latent, person_embedding, residual, activation, depth, kernel_size, upsampling: see the
+        top of this file
     """
 
-    def __init__(self, size, width, mask, latent=None, person_embedding=False, residual=False, activation="leaky_relu"):
-        if size < 16 or size % 16:
-            raise ValueError(f"the face size must be a multiple of 16, got {size}")
+    def __init__(self, size, width, mask, latent=None, person_embedding=False, residual=False, activation="leaky_relu",
+                 depth=4, kernel_size=5, upsampling="shuffle"):
+        check_size(size, depth)
         self.size, self.width, self.mask, self.residual = size, width, mask, residual
         self.latent = latent or 8 * width
-        act = ACTIVATIONS[activation]
-        self.encoder = Encoder(size, width, self.latent, act)
-        self.decoder_a = Decoder(width, 4 if mask else 3, residual, act)
-        self.decoder_b = Decoder(width, 4 if mask else 3, residual, act)
-        self.occlusion = OcclusionBranch(width, act) if mask else None
+        act = register.ACTIVATIONS[activation]
+        self.encoder = Encoder(size, width, self.latent, act, depth, kernel_size, upsampling)
+        self.decoder_a = Decoder(width, 4 if mask else 3, residual, act, depth, upsampling)
+        self.decoder_b = Decoder(width, 4 if mask else 3, residual, act, depth, upsampling)
+        self.occlusion = OcclusionBranch(width, act, depth) if mask else None
         self.person_embedding_a = nn.Parameter(np.zeros(self.latent, np.float32)) if person_embedding else None
         self.person_embedding_b = nn.Parameter(np.zeros(self.latent, np.float32)) if person_embedding else None
         self.colors_a = nn.Buffer(IDENTITY_COLORS)  # mean and standard deviation of red, green and blue
@@ -243,6 +266,12 @@ class FaceAutoencoder(nn.Module):
                 generated.append(self.generate_as(batch, person, side).numpy())
         generated = np.concatenate(generated)
         return generated[..., :3], generated[..., 3:] if self.mask else None
+
+
+def check_size(size, depth):
+    """Raise ValueError if faces of that size cannot be halved `depth` times."""
+    if size < 16 or size % 2 ** depth:
+        raise ValueError(f"the face size must be a multiple of {2 ** depth} for a depth of {depth}, got {size}")
 
 
 def apply_visibility(generated, visibility):

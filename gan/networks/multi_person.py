@@ -2,7 +2,9 @@
 import numpy as np
 
 import nn
-from gan.networks.autoencoder import ACTIVATIONS, Decoder, Encoder, OcclusionBranch, apply_visibility, normalize_colors
+from gan import register
+from gan.networks.autoencoder import (Decoder, Encoder, OcclusionBranch, apply_visibility, check_size,
+    normalize_colors)
 
 
 class MultiPersonAutoencoder(nn.Module):
@@ -12,12 +14,15 @@ class MultiPersonAutoencoder(nn.Module):
     The other arguments are those of FaceAutoencoder.
     """
 
-    def __init__(self, size, width, mask, people, latent=None, residual=False, activation="leaky_relu"):
+    def __init__(self, size, width, mask, people, latent=None, residual=False, activation="leaky_relu", depth=4,
+                 kernel_size=5, upsampling="shuffle"):
+        check_size(size, depth)
+        act = register.ACTIVATIONS[activation]
         self.size, self.width, self.mask, self.residual = size, width, mask, residual
         self.latent = latent or 8 * width
-        self.encoder = Encoder(size, width, self.latent, ACTIVATIONS[activation])
-        self.decoder = Decoder(width, 4 if mask else 3, residual, ACTIVATIONS[activation])
-        self.occlusion = OcclusionBranch(width, ACTIVATIONS[activation]) if mask else None
+        self.encoder = Encoder(size, width, self.latent, act, depth, kernel_size, upsampling)
+        self.decoder = Decoder(width, 4 if mask else 3, residual, act, depth, upsampling)
+        self.occlusion = OcclusionBranch(width, act, depth) if mask else None
         self.person_embeddings = nn.Parameter(np.zeros((people, self.latent), np.float32))
 
     def forward(self, faces, colors, target_person):

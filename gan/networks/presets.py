@@ -1,21 +1,25 @@
 """Presets: named sizes of the networks."""
+import dataclasses
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The shape of a FaceAutoencoder (its arguments have these names) and its discriminator."""
+    """The shape of a FaceAutoencoder and its discriminator, as fields of gan.run.config.Config."""
 
     name: str
-    size: int  # side of the faces in pixels, a multiple of 16
+    size: int  # side of the faces in pixels
     width: int  # channels W after the first convolution
     mask: bool  # whether the decoders also generate a face mask
-    learning_rate: float  # peak of Adam's; wide layers sum over more inputs, so they need smaller steps
+    learning_rate: float  # peak learning rate; wide layers sum over more inputs, so they need smaller steps
     person_embedding: bool = True
     residual: bool = False
-    activation: str = "leaky_relu"
     discriminator: str = "patch"  # key of gan.networks.discriminator.DISCRIMINATORS
     discriminator_width: int = 32  # channels of the discriminator's first layer
+
+    def fields(self):
+        """Return the values {name: value} of the config's fields, without `preset`."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "name"}
 
 
 PRESETS = {preset.name: preset for preset in (

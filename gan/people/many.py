@@ -20,14 +20,14 @@ import numpy as np
 
 import nn
 from data.datasets.augmentation import make_batch
-from data.datasets.face_set import evenly_spaced, from_renders, join_face_sets
+from data.datasets.face_set import evenly_spaced, join_face_sets
 from data.datasets.person import load_person
+from data.datasets.rendered import render_sets
 from data.support.errors import FaceSetError
 from data.synthetic import Person, random_pose
-from data.synthetic.renderer import render_each
 from gan.networks.autoencoder import mean_colors
 from gan.people import preview_sheet
-from gan.people.pair import HELD_OUT_FACES, RENDER_SCALE
+from gan.people.pair import HELD_OUT_FACES, RENDER_SCALE, rendered_file
 
 FIRST_PERSON = 1_000_000  # seed of the first rendered person, far from those of pairs
 POSES_PER_PERSON = 15  # number of rendered poses divided by the number of people
@@ -83,20 +83,20 @@ class MultiPersonDataset:
         return preview_sheet.labeled_grid([("real", batch.target), ("generated", _generate(model, batch)[..., :3]),
                                            ("as first", _generate(model, first)[..., :3])])
 
-    def batches(self, hparams, k, warp, substep=0, device="cpu"):
-        """Return batch k: a list of one MultiPersonBatch of 2 * hparams.batch faces.
+    def batches(self, config, k, warp, substep=0, device="cpu"):
+        """Return batch k: a list of one MultiPersonBatch of 2 * config.batch faces.
 
         That is the same number of faces as in a step with a pair. The arguments are those of
         gan.people.pair.FacePair.batches.
         """
-        rng = np.random.default_rng([hparams.seed, _PURPOSE_CHOICE, substep, k])
-        inputs = rng.choice(self.train, 2 * hparams.batch)
+        rng = np.random.default_rng([config.seed, _PURPOSE_CHOICE, substep, k])
+        inputs = rng.choice(self.train, 2 * config.batch)
         targets = self._partners(inputs, rng) if self.partners else inputs
-        options = {"flip": hparams.flip, "warp": warp, "color_jitter": hparams.color_jitter,
-                   "occlusion_prob": hparams.occlusion_prob, "device": device}
+        options = {"flip": config.flip, "warp": warp, "color_jitter": config.color_jitter,
+                   "occlusion_prob": config.occlusion_prob, "device": device}
         # Both have the same random numbers and differ only in the person. An occluder of the input
         # face covers the same part of the target face.
-        source, target = (make_batch(self.faces, len(rows), hparams.seed, substep, k, indices=rows, in_order=True,
+        source, target = (make_batch(self.faces, len(rows), config.seed, substep, k, indices=rows, in_order=True,
                                      occlude_like=inputs, **options) for rows in (inputs, targets))
         return [self._batch(source.warped, inputs, targets, target.target, target.mask)]
 
@@ -149,9 +149,9 @@ def load_people(config, folder, say=None):
     say: takes messages for the user
     Raises FaceSetError if too few people can be used.
     """
-    if isinstance(config["many_people"], int):
-        return rendered_people(config["many_people"], config["size"], config["seed"])
-    return photographed_people(config["many_people"], config["landmarks"], config["size"], config["seed"], folder.faces,
+    if isinstance(config.many_people, int):
+        return rendered_people(config.many_people, config.size, config.seed, folder, say)
+    return photographed_people(config.many_people, config.landmarks, config.size, config.seed, folder.faces,
                                say)
 
 
@@ -182,10 +182,15 @@ def photographed_people(given, landmarks, size, seed, faces_folder, say=None):
     return MultiPersonDataset(faces, person, faces.groups, seed, partners=False)
 
 
-def rendered_people(count, size, seed):
+def rendered_people(count, size, seed, folder=None, say=None):
     """Return a MultiPersonDataset of `count` rendered people.
 
     There are POSES_PER_PERSON * PEOPLE_PER_POSE faces of each.
+
+    size: side of the crops in pixels
+    seed: of the poses and of the held-out split
+    folder: RunFolder that keeps the rendered faces, so that they are rendered only once
+    say: takes messages for the user
     """
     rng, shared = np.random.default_rng([seed, _PURPOSE_POSES]), min(PEOPLE_PER_POSE, count)
     # Permutations, so that each person is in the same number of poses.
@@ -194,5 +199,7 @@ def rendered_people(count, size, seed):
     pose = np.repeat(np.arange(len(person) // shared), shared)
     poses = [random_pose(np.random.default_rng([seed, _PURPOSE_POSES, k])) for k in range(pose[-1] + 1)]
     people = [Person(FIRST_PERSON + number) for number in range(count)]
-    renders = render_each([people[number] for number in person], [poses[k] for k in pose], round(size * RENDER_SCALE))
-    return MultiPersonDataset(from_renders("rendered people", renders, size, seed), person, pose, seed)
+    items = [(people[number], poses[k]) for number, k in zip(person, pose)]
+    (faces,) = render_sets([("rendered people", items)], size, round(size * RENDER_SCALE),
+                           rendered_file(folder, f"{count}_people", seed, size), say)
+    return MultiPersonDataset(faces, person, pose, seed)

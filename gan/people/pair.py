@@ -10,16 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import nn
 from data.datasets.augmentation import make_batch
 from data.datasets.face_set import FaceSet, evenly_spaced
 from data.datasets.person import load_person
-from data.datasets.rendered import render_on_demand
+from data.datasets.rendered import render_sets
+from data.detection.embedding import FaceEmbedder, mean_similarity
+from data.geometry.face import Face
 from data.synthetic import Person, random_pose
+from data.synthetic.renderer import RENDERER_VERSION
 from gan.people import preview_sheet
 
 HELD_OUT_FACES = 64
-COLOR_FACES = 48  # faces of a rendered person from which the color statistics are measured
+COMPARED_FACES = 24  # faces of each person that are compared to see whether A and B are the same
+SAME_PERSON = 0.7  # similarity of the mean embeddings above which they are
 _PURPOSE_POSES = 11  # part of the random seed, so that each purpose has its own random numbers
 _PURPOSE_GROUND_TRUTH = 12
 # Side of a render relative to a crop. A crop covers about 3/4 of a render's side, so the render has
@@ -48,7 +51,6 @@ class FacePair:
     b: FaceSet
     people: tuple | None = None  # seeds of the rendered people, or None
     seed: int = 0  # seed of the rendered people's poses
-    color_faces: tuple | None = None  # for each set, indices for the color statistics; None: the training part
 
     names = ("a", "b")
 
@@ -58,8 +60,8 @@ class FacePair:
 
     def fit_colors(self, model):
         """Measure each person's color statistics and store them in a FaceAutoencoder."""
-        for side, faces, indices in zip(self.names, self.sets(), self.color_faces or (self.a.train, self.b.train)):
-            model.fit_colors(*faces.crops(indices), side)
+        for side, faces in zip(self.names, self.sets()):
+            model.fit_colors(*faces.crops(faces.train), side)
 
     def preview(self, model):
         """Return an image grid of held-out faces, reconstructions and swaps."""
@@ -69,16 +71,16 @@ class FacePair:
     def _preview_ground_truth(self):
         return self.ground_truth(preview_sheet.PREVIEW_FACES)
 
-    def batches(self, hparams, k, warp, substep=0, device="cpu"):
+    def batches(self, config, k, warp, substep=0, device="cpu"):
         """Return batch k: a data.datasets.augmentation.Batch for each person.
 
-        hparams: gan.training.steps.Hyperparameters
+        config: gan.run.config.Config
         warp: strength of the random warp
         substep: 0 for the step's batch; 1, 2, ... for further ones with other random numbers
         device: where the images are computed
         """
-        return [make_batch(faces, hparams.batch, hparams.seed, side + 2 * substep, k, flip=hparams.flip, warp=warp,
-                           color_jitter=hparams.color_jitter, occlusion_prob=hparams.occlusion_prob, device=device)
+        return [make_batch(faces, config.batch, config.seed, side + 2 * substep, k, flip=config.flip, warp=warp,
+                           color_jitter=config.color_jitter, occlusion_prob=config.occlusion_prob, device=device)
                 for side, faces in enumerate((self.a, self.b))]
 
     def reconstructions(self, model):
@@ -100,40 +102,34 @@ def _reconstructions(model, faces, side):
     return face if generated_mask is None else np.concatenate([face, generated_mask], axis=-1), target, mask
 
 
-def rendered_pair(people, count, size, seed):
-    """Return a FacePair of two rendered people, whose faces are rendered on demand.
+def rendered_pair(people, count, size, seed, folder=None, say=None):
+    """Return a FacePair of two rendered people.
 
     people: the two people's seeds
     count: faces of each
     size: side of the crops in pixels
     seed: of the poses
+    folder: RunFolder that keeps the rendered faces, so that they are rendered only once
+    say: takes messages for the user
 
-    The last pair and its ground truth are cached, because all runs of a sweep train on the same
-    two.
+    The last pair and its ground truth stay in memory, because all runs of a sweep train on the
+    same two.
     """
-    return _rendered_pair(tuple(people), count, size, seed)
+    key = tuple(people), count, size, seed
+    if key not in _last_pair:
+        poses = [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)]
+        cache = rendered_file(folder, f"people_{people[0]}_{people[1]}", seed, size)
+        _last_pair.clear()
+        _last_pair[key] = FacePair(*_rendered_sets(people, poses, size, cache, say), people=key[0], seed=seed)
+    return _last_pair[key]
 
 
-@functools.lru_cache(maxsize=1)
-def _rendered_pair(people, count, size, seed):
-    poses = [_poses(seed, _PURPOSE_POSES, side, count) for side in (0, 1)]
-    sets = _rendered_sets(people, poses, size)
-    color_faces = [_evenly_lit(faces.train, own_poses) for faces, own_poses in zip(sets, poses)]
-    for faces, indices in zip(sets, color_faces):
-        faces.request(indices)
-    return FacePair(*sets, people=people, seed=seed, color_faces=tuple(color_faces))
+_last_pair = {}  # the arguments of the last rendered pair: the FacePair
 
 
-def _evenly_lit(indices, poses):
-    """Return COLOR_FACES of the indices, evenly spaced over the brightness of their light.
-
-    The light that falls on a face explains five sixths of its image's brightness. So these few
-    faces give about the same color statistics as all, and the first step need not wait for all of
-    them.
-    """
-    light = [pose.ambient + 0.6 * pose.strength * np.cos(pose.light_side) * np.cos(pose.light_height)
-             for pose in poses]
-    return evenly_spaced(indices[np.argsort(np.array(light)[indices], kind="stable")], COLOR_FACES)
+def rendered_file(folder, people, seed, size):
+    """Return the file of a RunFolder that keeps its rendered faces; None without a folder."""
+    return folder and folder.path / f"rendered_v{RENDERER_VERSION}_{people}_seed_{seed}_size_{size}.npz"
 
 
 @functools.lru_cache(maxsize=2)  # a run needs two: for its previews and for its metrics
@@ -158,17 +154,27 @@ def photographed_pair(given_a, given_b, landmarks, size, seed, faces_folder, say
     """
     a, b = (load_person(given, landmarks, size, seed, faces_folder / side, say)
             for side, given in (("a", given_a), ("b", given_b)))
+    if say is not None and mean_similarity(*map(_embeddings, (a, b))) > SAME_PERSON:
+        say(f"  warning: {given_a} and {given_b} seem to show the same person; the swap would change nothing. "
+            "Check --a and --b")
     return FacePair(a, b, seed=seed)
+
+
+def _embeddings(faces):
+    """Return the embeddings of some faces of a FaceSet, as a list."""
+    images, landmarks = faces.images(evenly_spaced(faces.train, COMPARED_FACES))
+    return [FaceEmbedder.load().embed(Face(*each)) for each in zip(images, landmarks)]
 
 
 def _poses(seed, purpose, side, count):
     return [random_pose(np.random.default_rng([seed, purpose, side, k])) for k in range(count)]
 
 
-def _rendered_sets(people, poses, size):
+def _rendered_sets(people, poses, size, cache=None, say=None):
     """Return a face set of each of two people, in that person's list of poses."""
-    return render_on_demand([Person(person) for person in people], poses, size, round(size * RENDER_SCALE),
-                            nn.thread_count())
+    sets = [(f"rendered person {seed}", [(Person(seed), pose) for pose in listed])
+            for seed, listed in zip(people, poses)]
+    return render_sets(sets, size, round(size * RENDER_SCALE), cache, say)
 
 
 def load_pair(config, folder, say=None):
@@ -178,7 +184,7 @@ def load_pair(config, folder, say=None):
     say: takes messages for the user; None: the run's extracted faces are used without a check
     Raises FaceSetError if images are missing.
     """
-    if config["people"] is not None:
-        return rendered_pair(config["people"], config["faces"], config["size"], config["seed"])
-    return photographed_pair(config["a"], config["b"], config["landmarks"], config["size"], config["seed"],
+    if config.people is not None:
+        return rendered_pair(config.people, config.faces, config.size, config.seed, folder, say)
+    return photographed_pair(config.a, config.b, config.landmarks, config.size, config.seed,
                              folder.faces, say)

@@ -7,6 +7,7 @@
     timing.csv          seconds of each step
     faces/              a, b: faces extracted from photos or videos (data/extract/face_folder.py);
                         missing if landmarks were given
+    rendered_*.npz      the faces of rendered people (gan/people/pair.py); missing for photos
     preview.png         the newest preview; history/: earlier ones
     loss.png            loss curves
     players.png         curves of the autoencoder and the discriminator against each other
@@ -21,7 +22,9 @@ load_discriminator to judge, load_pretrained to start training two people from a
 Every failure is a RunError with a message of one line.
 """
 import contextlib
+import dataclasses
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -33,13 +36,16 @@ import nn
 from data.geometry.alignment import ALIGNMENT_VERSION
 from data.media.image_io import write_atomically
 from data.support.cli import defer_signals
+from gan import register
 from gan.networks import multi_person, pretrained
-from gan.networks.autoencoder import ACTIVATIONS, FaceAutoencoder
+from gan.networks.autoencoder import FaceAutoencoder
 from gan.networks.discriminator import DISCRIMINATORS
-from gan.run import config_schema
+from gan.run import config as configs
 from nn.serialize import subset
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+
+log = logging.getLogger(__name__)
 
 
 class RunError(Exception):
@@ -75,41 +81,44 @@ class RunFolder:
                     file.unlink(missing_ok=True)
 
     def read_config(self):
-        """Return the config as a dictionary, or None if there is none.
+        """Return the gan.run.config.Config, or None if there is none.
 
-        Raises RunError if config.json is damaged or of another format.
+        Raises RunError if config.json is damaged or of another format, or if the run needs a
+        plug-in that is not loaded.
         """
         file = self.path / "config.json"
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))
+            values = json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{file} cannot be read ({error}); restore it or choose another --run") from error
-        if not isinstance(config, dict) or type(config.get("format")) is not int:
+        if not isinstance(values, dict) or type(values.get("format")) is not int:
             raise RunError(f"{file} is not the config of a run; restore it or choose another --run")
-        if config["format"] < FORMAT_VERSION:
-            raise RunError(f"{self.path} was trained by an older version of this program (format "
-                           f"{config['format']!r:.40}, now {FORMAT_VERSION}); train again in a new --run folder, or "
-                           "use the older version of the program")
-        if config["format"] > FORMAT_VERSION:
-            raise RunError(f"{self.path} was trained by a newer version of this program (format "
-                           f"{config['format']!r:.40}, here {FORMAT_VERSION}); update the program, or choose another "
-                           "--run")
-        if config.get("alignment_version") != ALIGNMENT_VERSION:
+        age, advice = (("older", "train again in a new --run folder, or use the older version of the program")
+                       if values["format"] < FORMAT_VERSION else
+                       ("newer", "update the program, or choose another --run"))
+        if values["format"] != FORMAT_VERSION:
+            raise RunError(f"{self.path} was trained by a version of this program that is {age} (format "
+                           f"{values['format']!r:.40}, here {FORMAT_VERSION}); {advice}")
+        if values.get("alignment_version") != ALIGNMENT_VERSION:
             raise RunError(f"{self.path} was trained on faces with another alignment (version "
-                           f"{config.get('alignment_version')!r:.40}, now {ALIGNMENT_VERSION}); train again in a new "
+                           f"{values.get('alignment_version')!r:.40}, now {ALIGNMENT_VERSION}); train again in a new "
                            "--run folder")
-        invalid = config_schema.invalid_fields(config)
+        del values["format"], values["alignment_version"]
+        config, invalid = configs.from_values(values)
         if invalid:
             raise RunError(f"{file} has no valid value for {', '.join(invalid)}; restore it or choose another --run")
+        missing = sorted(config.plugins.keys() - register.PLUGINS.keys())
+        if missing:
+            raise RunError(f"{self.path} was trained with the plug-in {missing[0]}; give --plugin {missing[0]}")
         return config
 
     def write_config(self, config):
         """Write config.json, with the format and the versions of the libraries added."""
-        versions = {"python": platform.python_version(), "numpy": numpy.__version__, "pillow": PIL.__version__}
-        config = {"format": FORMAT_VERSION, "alignment_version": ALIGNMENT_VERSION, **config, "versions": versions}
-        self.write("config.json", json.dumps(config, indent=2).encode())
+        config.versions = {"python": platform.python_version(), "numpy": numpy.__version__, "pillow": PIL.__version__}
+        values = {"format": FORMAT_VERSION, "alignment_version": ALIGNMENT_VERSION, **dataclasses.asdict(config)}
+        self.write("config.json", json.dumps(values, indent=2).encode())
 
     def write(self, name, content):
         """Write a small file (bytes). If that fails, raises RunError and keeps the old file."""
@@ -195,17 +204,21 @@ class RunFolder:
         return None
 
 
+# The fields of the config that are arguments of the networks.
+SHAPE = ("size", "width", "mask", "latent", "depth", "kernel_size", "upsampling", "residual", "activation")
+
+
 def build_model(config):
     """Build the untrained network of a config: a FaceAutoencoder or a MultiPersonAutoencoder.
 
     Raises ValueError for impossible shapes.
     """
-    shape = {name: config[name] for name in ("size", "width", "mask", "latent", "residual", "activation")}
-    if config["activation"] not in ACTIVATIONS:
-        raise ValueError(f"there is no activation {config['activation']!r}; choose {', '.join(ACTIVATIONS)}")
-    if config["many_people"] is not None:
-        return multi_person.MultiPersonAutoencoder(people=config["people_count"], **shape)
-    return FaceAutoencoder(person_embedding=config["person_embedding"], **shape)
+    shape = {name: getattr(config, name) for name in SHAPE}
+    if config.activation not in register.ACTIVATIONS:
+        raise ValueError(f"there is no activation {config.activation!r}; choose {', '.join(register.ACTIVATIONS)}")
+    if config.many_people is not None:
+        return multi_person.MultiPersonAutoencoder(people=config.people_count, **shape)
+    return FaceAutoencoder(person_embedding=config.person_embedding, **shape)
 
 
 CHECKPOINT_KINDS = ("best", "last")
@@ -218,7 +231,7 @@ def load_autoencoder(run, which="best"):
     Raises RunError if the folder is missing, unfinished or damaged.
     """
     config, state = _load(run)
-    if config["many_people"] is not None:
+    if config.many_people is not None:
         raise RunError(f"{run} holds a multi-person model, which cannot swap; train two people with --pretrained {run}")
     averages = {"best": "best", "last": "average"}[which]
     model = _load_weights(run, build_model, config, subset(state, "model") | subset(state, averages))
@@ -267,7 +280,7 @@ def load_pretrained(run):
             raise RunError(f"the shipped pretrained model cannot be read ({error}); restore it, or give --pretrained "
                            "none") from error
     config, state = _load(run)
-    if config["many_people"] is None:
+    if config.many_people is None:
         raise RunError(f"{run} was trained on two people; train a model to start from with train.py --people N or "
                        "--people FOLDER")
     weights = subset(state, "model") | subset(state, "best")
@@ -277,7 +290,7 @@ def load_pretrained(run):
         if array.dtype not in (numpy.float16, numpy.float32):
             raise RunError(f"{run}: the checkpoint is damaged ({name} is of {array.dtype}); restore it, or choose "
                            "another --pretrained")
-    return pretrained.add_discriminator(pretrained.extract_weights(weights, config["activation"]),
+    return pretrained.add_discriminator(pretrained.extract_weights(weights, config.activation),
                                         subset(state, "adversary.network"))
 
 
@@ -287,14 +300,21 @@ def _load(run):
     config = folder.read_config()
     if config is None:
         raise RunError(f"{run} is not a run folder (no config.json); give the folder that train.py wrote")
+    for name in changed_plugins(config):
+        log.warning("the plug-in %s has changed since %s was trained with it", name, run)
     state = folder.load()
     if state is None:
         raise RunError(f"{run} has no checkpoint yet; let train.py save one first")
     return config, state
 
 
+def changed_plugins(config):
+    """Return the names of a config's plug-ins that were loaded with another content."""
+    return [name for name, digest in config.plugins.items() if register.PLUGINS.get(name, digest) != digest]
+
+
 def build_discriminator(config):
     """Build the untrained discriminator of a config. Raises ValueError for impossible shapes."""
-    if config["discriminator"] not in DISCRIMINATORS:
-        raise ValueError(f"there is no discriminator {config['discriminator']!r}; choose {', '.join(DISCRIMINATORS)}")
-    return DISCRIMINATORS[config["discriminator"]](config["size"], config["discriminator_width"], config["spectral"])
+    if config.discriminator not in DISCRIMINATORS:
+        raise ValueError(f"there is no discriminator {config.discriminator!r}; choose {', '.join(DISCRIMINATORS)}")
+    return DISCRIMINATORS[config.discriminator](config.size, config.discriminator_width, config.spectral)

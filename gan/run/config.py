@@ -1,230 +1,261 @@
-"""The options of a run and its config, which is stored in config.json.
+"""The config of a run: every field with its default, its range and its option of train.py.
 
-A new run takes its options and defaults for the rest. A resumed run keeps its people and networks.
-Its discriminator can be chosen until one exists. The hyperparameters of training can change at any
-time, and the plan of stages (gan/training/schedule.py) grows.
+The option's help and check, the check of config.json, what a resumed run may change, and the values
+that gan.sweep tries are all read off these fields. So a new option is one field here and the place
+that uses it.
 """
+import argparse
 import dataclasses
+import math
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from data.support.cli import number
+from gan import register
+from gan.networks.discriminator import DISCRIMINATORS
 from gan.networks.presets import PRESETS
-from gan.networks.pretrained import SHIPPED
-from gan.run.checkpoint import RunError
-from gan.training import schedule
-from gan.training.steps import Hyperparameters
+from gan.run import schedule
+from nn.kernels import PRECISIONS
 
-STEPS_RENDERED = 1000  # under five minutes on two cores
-STEPS_PHOTOS = 20_000
-STEPS_MANY_PEOPLE = 10_000
-STEPS_DISCRIMINATOR = 1000  # when --stage discriminator extends a run
-COLOR_JITTER_PHOTOS = 2.5
-FACES_RENDERED = 300  # for each person
-OCCLUSION_PROB = 0.2
+# When a field may change.
+FIXED = "fixed"  # never
+FIXED_WITH_ADVERSARY = "fixed once the run has a discriminator"
+TUNABLE = "tunable"  # whenever the run is resumed
+RECORD = "record"  # by the program alone
 
-
-@dataclasses.dataclass
-class RunOptions:
-    """The options of train.py. None: not given, so the resumed run's value or the default holds."""
-
-    run: str  # the run folder
-    command: str | None = None  # the command line, recorded in config.json
-    a: str | None = None  # folder or video of person A
-    b: str | None = None
-    landmarks: str | None = None  # CSV file
-    people: tuple | None = None  # the numbers of two rendered people
-    many_people: int | str | None = None  # number of rendered people, or a folder of people (from --people)
-    faces: int | None = None  # rendered faces of each person
-    pretrained: str | None = None  # run folder, "shipped" or "none"
-    preset: str | None = None
-    size: int | None = None  # pixels
-    width: int | None = None  # channels of the first convolution
-    latent: int | None = None  # size of the latent code
-    residual: bool | None = None
-    activation: str | None = None
-    discriminator: str | None = None  # architecture
-    spectral: bool | None = None
-    batch: int | None = None  # faces of each person
-    learning_rate: float | None = None
-    seed: int | None = None
-    stage: str | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    objective: str | None = None
-    adversarial_weight: float | None = None
-    adversarial_learning_rate: float | None = None
-    discriminator_learning_rate: float | None = None
-    discriminator_steps: int | None = None
-    r1: float | None = None
-    noise: float | None = None
-    adversarial_warmup: int | None = None  # steps
-    warp: float | None = None
-    freeze_encoder: float | None = None  # fraction of the first stage
-    occlusion_prob: float | None = None
-    precision: str | None = None  # GPU convolutions, one of nn.kernels.PRECISIONS
-    keep_checkpoints: int = 1  # in addition to the newest one
-    device: str = "auto"
+GROUPS = {"people": ("whose faces", None), "run": ("the run", None), "model": ("network and training", None),
+          "compute": ("how to compute", None),
+          "adversary": ("the adversary", "the discriminator, and the adversarial loss that it gives the autoencoder")}
 
 
-# Fixed for the whole run.
-FIXED = ("a", "b", "landmarks", "people", "many_people", "faces", "pretrained", "preset", "size", "width", "latent",
-         "residual", "activation", "batch", "learning_rate", "seed")
-# Fixed once the run has a discriminator.
-FIXED_WITH_ADVERSARY = ("discriminator", "spectral")
-# Hyperparameters that may change whenever the run is resumed.
-TUNABLE = ("objective", "adversarial_weight", "adversarial_learning_rate", "discriminator_learning_rate",
-           "discriminator_steps", "r1", "noise", "adversarial_warmup", "warp", "freeze_encoder", "occlusion_prob")
-# How a GPU computes: may change with each session. Runs from before this option have none: float32.
-PER_SESSION = ("precision",)
+@dataclass(frozen=True)
+class Option:
+    """What is known about a field beside its name and default."""
+
+    valid: Callable  # whether config.json may have this value
+    kind: type | None
+    low: float
+    high: float
+    change: str  # FIXED, FIXED_WITH_ADVERSARY, TUNABLE or RECORD
+    group: str | None = None  # None: no option of train.py
+    help: str | None = None
+    choices: object = None  # a container of names, also of those that plug-ins register
+    metavar: str | None = None
+    sweep: tuple = ()  # values for gan.sweep
 
 
-def configure(run_options, folder, step, has_adversary=False):
-    """Return the config of a run, a dictionary: its folder's updated by the options, or a new one.
+def _field(default, kind, change, group=None, help=None, *, low=-math.inf, high=math.inf, sweep=(), metavar=None,
+           choices=None, valid=None):
+    """Return a dataclass field. kind: bool, int, float or str; None as default: the field may be None."""
+    def is_valid(value):
+        if kind is float or kind is int:  # a bool is no number; NaN is in no range
+            return type(value) in (int, kind) and low <= value <= high
+        return isinstance(value, kind) and (not isinstance(choices, tuple) or value in choices)
 
-    folder: the RunFolder
-    step: number of steps that the run has taken
-    has_adversary: whether it has a discriminator yet
-    Raises RunError if the options contradict the run.
-    """
-    fixed, free = FIXED, TUNABLE + PER_SESSION
-    fixed, free = (fixed + FIXED_WITH_ADVERSARY, free) if has_adversary else (fixed, free + FIXED_WITH_ADVERSARY)
-    asked = {name: getattr(run_options, name) for name in fixed + free if getattr(run_options, name) is not None}
-    config = folder.read_config()
-    if config is not None and asked.get("pretrained") == "none":
-        del asked["pretrained"]
-        if config["pretrained"] is not None:
-            raise RunError(f"{folder.path} was trained from pretrained weights, not with --pretrained none; leave the "
-                           "option out, or choose another --run")
-    if config is None:
-        if step:
-            raise RunError(f"{folder.path} has a checkpoint but no config.json; choose another --run")
-        return _new(run_options, asked)
-    for name in fixed:
-        current = tuple(config[name]) if isinstance(config[name], list) else config[name]
-        if name in asked and asked[name] != current:
-            difference = _describe_difference(name, current, asked[name], config)
-            raise RunError(f"{folder.path} was trained {difference}; leave the option out, or choose another --run")
-    changes = {name: asked[name] for name in free if name in asked}
-    return config | changes | _resumed_plan(run_options, config, folder, step)
+    checks = valid or is_valid
+    option = Option(lambda value: value is None and default is None or checks(value), kind, low, high, change, group,
+                    help, choices, metavar, sweep)
+    return dataclasses.field(default=default, metadata={"option": option})
 
 
-def hyperparameters_of(config):
-    """Return the Hyperparameters of a config."""
-    hparams = Hyperparameters(batch=config["batch"], learning_rate=config["learning_rate"], seed=config["seed"],
-                              **{name: config[name] for name in TUNABLE})
-    # Photos are few and show few kinds of light, so the network overfits without color jitter. A
-    # multi-person model gets it too, even on rendered people: runs on photos start from it.
-    if config["people"] is None:
-        hparams = dataclasses.replace(hparams, color_jitter=COLOR_JITTER_PHOTOS, fading_warp=False)
-    return hparams
+def _record(default, valid):
+    """Return a field without an option. default: a value, or a function that makes a new one."""
+    option = Option(valid, None, -math.inf, math.inf, RECORD)
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata={"option": option})
+    return dataclasses.field(default=default, metadata={"option": option})
 
 
-def precision_of(config):
-    """Return the precision of a run on a GPU, a name for nn.kernels.use_precision."""
-    return config.get("precision", "float32")
+def _list_of(valid, length=None):
+    return lambda value: (isinstance(value, (list, tuple)) and length in (None, len(value))
+                          and all(valid(each) for each in value))
 
 
-def _describe_difference(name, current, asked, config):
-    """Say in words how an option differs from the run's: "with --batch 2, not 3"."""
-    has_photos = config["a"] is not None
-    if current is None and name == "landmarks" and has_photos:
-        return f"without --landmarks, not with {asked}"
-    is_multi_person = config["many_people"] is not None
-    if name == "many_people" and current is None or is_multi_person and name in ("a", "b", "people", "pretrained"):
-        return "on many people, not on two" if is_multi_person else "on two people, not on many"
-    if current is None and name == "pretrained":
-        return "from random weights, not from a pretrained model"
-    if current is None and name != "latent":
-        return ("on photos, not on rendered people" if name in ("people", "faces") else
-                "on rendered people, not on photos")
-    option = "--people" if name == "many_people" else f"--{name.replace('_', '-')}"
-    values = [" ".join(map(str, value)) if isinstance(value, tuple) else value for value in (current, asked)]
-    if current is None:
-        return f"with the default {option}, not {values[1]}"
-    return f"with {option} {values[0]}, not {values[1]}"
+def _is_int(value, low=0, high=10**12):
+    return type(value) is int and low <= value <= high
 
 
-def _new(run_options, asked):
-    """Return the config of a new run."""
-    preset = PRESETS[run_options.preset or "small"]
-    has_photos, many_people = run_options.a is not None, run_options.many_people is not None
-    seed = run_options.seed or 0
-    rendered_pair = not has_photos and not many_people
-    hparams = Hyperparameters()
-    if run_options.stage not in (None, "autoencoder"):
-        raise RunError(f"the run folder {run_options.run} has no autoencoder yet, which --stage {run_options.stage} "
-                       "needs; leave --stage out, or train --stage autoencoder first")
-    config = {"preset": preset.name, "size": preset.size, "width": preset.width, "mask": preset.mask, "latent": None,
-              "person_embedding": preset.person_embedding, "residual": preset.residual, "activation": preset.activation,
-              "discriminator": preset.discriminator, "discriminator_width": preset.discriminator_width,
-              "spectral": False,
-              "batch": hparams.batch, "learning_rate": preset.learning_rate, "seed": seed,
-              "a": None, "b": None, "landmarks": None, "many_people": None, "pretrained": None,
-              "people": (2 * seed, 2 * seed + 1) if rendered_pair else None,
-              "faces": FACES_RENDERED if rendered_pair else None,
-              "occlusion_prob": OCCLUSION_PROB, "precision": "float32",
-              **{name: getattr(hparams, name) for name in TUNABLE if name != "occlusion_prob"}}
-    steps = run_options.steps
-    if steps is None and run_options.minutes is None:
-        steps = STEPS_MANY_PEOPLE if many_people else STEPS_PHOTOS if has_photos else STEPS_RENDERED
-    plan = [["autoencoder", steps]] if run_options.stage else schedule.three_stage_plan(steps)
-    config |= asked
-    if run_options.adversarial_learning_rate is None:  # a rate too high for one stage is too high for the other
-        config["adversarial_learning_rate"] = config["learning_rate"]
-    config["pretrained"] = None if asked.get("pretrained") == "none" else asked.get("pretrained") or _shipped(config)
-    # A multi-person encoder is trained explicitly to discard the identity, so it needs no warp for
-    # that. Two decoders that start equal would soon teach it to separate the two people again, so a
-    # pretrained one is frozen.
-    is_pretrained = rendered_pair and config["pretrained"] is not None
-    if run_options.warp is None and (is_pretrained or isinstance(config["many_people"], int)):
-        config["warp"] = 0.0
-    if run_options.freeze_encoder is None and is_pretrained:
-        config["freeze_encoder"] = 1.0
-    return config | {"plan": plan, "minutes": run_options.minutes, "timed_from": 0}
+def _is_number(value, low, high):
+    return type(value) in (int, float) and low <= value <= high
 
 
-def _shipped(config):
-    """Return "shipped" if a run of two people has the network of the shipped model, else None."""
-    small = PRESETS["small"]
-    fits = config["many_people"] is None and config["latent"] is None and all(
-        config[name] == getattr(small, name) for name in ("size", "width", "mask", "residual", "activation"))
-    return "shipped" if fits and SHIPPED.exists() else None
+def _is_text(value):
+    return isinstance(value, str)
 
 
-def _resumed_plan(run_options, config, folder, step):
-    """Return what the options change in the plan of a resumed run, to update its config with."""
-    plan, here = config["plan"], schedule.position_at(config["plan"], step)
-    number = len(plan) - 1 if here is None else here.number
-    if run_options.stage is not None:
-        if plan[number][0] != run_options.stage:
-            return _add_stage(run_options, config, folder, step)
-        plan = plan[:number + 1]  # this stage is the last one
-    if run_options.steps is not None:
-        if here is None and run_options.stage is None and run_options.steps <= step:
-            return {"plan": plan}  # the run stays finished
-        return {"plan": _set_steps(plan, run_options, folder), "minutes": None}
-    if run_options.minutes is not None and run_options.minutes != config["minutes"]:  # for the unfinished stages
-        plan = [*plan[:number], *([stage, None] for stage, _ in plan[number:])]
-        return {"plan": plan, "minutes": run_options.minutes, "timed_from": number}
-    return {"plan": plan}
+def _is_stage(value):
+    """Check an entry [stage, steps] of a plan (gan.run.schedule)."""
+    return (isinstance(value, list) and len(value) == 2 and value[0] in list(schedule.STAGES)
+            and (value[1] is None or _is_int(value[1], 1)))
 
 
-def _set_steps(plan, run_options, folder):
-    """Return the plan with --steps steps: in its last stage if --stage was given, else in total."""
-    if schedule.length(plan) is None:
-        return [[stage, max(1, round(schedule.stage_fraction(stage) * run_options.steps)) if steps is None else steps]
-                for stage, steps in plan]
-    before = 0 if run_options.stage else sum(steps for _, steps in plan[:-1])
-    if run_options.steps <= before:
-        raise RunError(f"{folder.path} plans {before} steps before its last stage; give --steps above that, or "
-                       "a --stage")
-    return [*plan[:-1], [plan[-1][0], run_options.steps - before]]
+def _is_weights(value):
+    """Check a dictionary {name: weight} of loss terms."""
+    return isinstance(value, dict) and all(_is_number(weight, 0, 1e6) for weight in value.values())
 
 
-def _add_stage(run_options, config, folder, step):
-    """Return the plan cut at the steps taken so far, with the stage of --stage appended."""
-    if step == 0:
-        raise RunError(f"{folder.path} has taken no step yet; train it first, then give another --stage")
-    steps = run_options.steps
-    if steps is None and run_options.minutes is None:
-        steps = STEPS_DISCRIMINATOR if run_options.stage == "discriminator" else step
-    done = schedule.completed_part(config["plan"], step)
-    return {"plan": [*done, [run_options.stage, steps]], "minutes": run_options.minutes, "timed_from": len(done)}
+def _is_texts(value):
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+_BETAS = _list_of(lambda beta: _is_number(beta, 0, 1) and beta < 1, 2)
+
+
+@dataclass
+class Config:
+    """Everything that determines a run, as config.json stores it."""
+
+    # Whose faces
+    a: str | None = _field(None, str, FIXED, "people", "person A: a folder of photos, a folder of extracted faces, or "
+                           "a video (default: two rendered people instead of --a and --b)", metavar="DIR|VIDEO")
+    b: str | None = _field(None, str, FIXED, "people", "person B, likewise", metavar="DIR|VIDEO")
+    landmarks: str | None = _field(None, str, FIXED, "people", "68 facial landmarks of each photo, if you have them "
+                                   "(columns: file,width,height,x0,y0,...,x67,y67); without it faces are detected",
+                                   metavar="CSV")
+    faces: int | None = _field(None, int, FIXED, "people", "number of faces to render of each of the two rendered "
+                               "people (default: 300)", low=4, high=10**6, metavar="N")
+    people: tuple | None = _field(None, tuple, FIXED, valid=_list_of(_is_int, 2))  # numbers of two rendered people
+    # Number of rendered people, or a folder of people.
+    many_people: int | str | None = _field(None, None, FIXED, valid=lambda value: _is_text(value)
+                                           or _is_int(value, 1, 10**6))
+    seed: int = _field(0, int, FIXED, "run", "seed of all random numbers", low=0, metavar="N")
+
+    # The networks
+    preset: str = _field("small", str, FIXED, "model", "network size", choices=PRESETS)
+    size: int = _field(64, int, FIXED, "model", "resolution of the faces in pixels, a multiple of 16 (default: the "
+                       "preset's)", low=16, high=1024, metavar="PX")
+    width: int = _field(32, int, FIXED, "model", "channels of the first convolution, an even number (default: the "
+                        "preset's)", low=2, high=1024, metavar="W", sweep=(16, 24, 32, 48))
+    mask: bool = _field(True, bool, FIXED)  # whether the decoders also generate a face mask
+    latent: int | None = _field(None, int, FIXED, "model", "size of the latent code (default: 8 times the width)",
+                                low=1, high=65536, metavar="N", sweep=(64, 128, 256, 512))
+    depth: int = _field(4, int, FIXED, "model", "number of convolutions from the image to the latent code; each halves "
+                        "the side", low=2, high=8, metavar="N", sweep=(3, 4, 5))
+    kernel_size: int = _field(5, int, FIXED, "model", "kernel size of these convolutions", low=2, high=9, metavar="K",
+                              sweep=(3, 4, 5))
+    upsampling: str = _field("shuffle", str, FIXED, "model", "how decoders double the side: pixel shuffle, or "
+                             "interpolation before the convolution", choices=("shuffle", "nearest", "bilinear"),
+                             sweep=("shuffle", "nearest", "bilinear"))
+    person_embedding: bool = _field(True, bool, FIXED)  # whether a learned vector is added to the latent code
+    residual: bool = _field(False, bool, FIXED, "model", "residual blocks in the decoders (default: the preset's)",
+                            sweep=(False, True))
+    activation: str = _field("leaky_relu", str, FIXED, "model", "activation function", choices=register.ACTIVATIONS,
+                             sweep=register.ACTIVATIONS)
+    pretrained: str | None = _field(None, str, FIXED, "model", "start from the multi-person model of this run folder; "
+                                    "shipped: from the one that comes with the program (the default if the network has "
+                                    "its shape); none: from random weights", metavar="RUN|shipped|none")
+    discriminator: str = _field("patch", str, FIXED_WITH_ADVERSARY, "adversary", "discriminator architecture "
+                                "(default: the preset's)", choices=DISCRIMINATORS, sweep=tuple(DISCRIMINATORS))
+    discriminator_width: int = _field(32, int, FIXED, low=1, high=1024)  # channels of its first convolution
+    spectral: bool = _field(False, bool, FIXED_WITH_ADVERSARY, "adversary", "use spectral normalization in the "
+                            "discriminator", sweep=(False, True))
+
+    # Training
+    batch: int = _field(16, int, FIXED, "model", "batch size: faces of each person in a step", low=1, high=4096,
+                        metavar="N", sweep=(8, 16, 32))
+    optimizer: str = _field("adam", str, FIXED, "model", "optimizer of the autoencoder", choices=register.OPTIMIZERS,
+                            sweep=register.OPTIMIZERS)
+    learning_rate: float = _field(2e-3, float, FIXED, "model", "peak learning rate (default: the preset's)", low=1e-9,
+                                  high=10, metavar="LR", sweep=(1e-3, 2e-3, 4e-3))
+    betas: tuple = _field((0.9, 0.99), tuple, FIXED, valid=_BETAS)  # Adam's
+    decay: float = _field(0.995, float, FIXED, low=0, high=1)  # of the weights' moving average (EMA)
+    flip: bool = _field(True, bool, FIXED)  # whether faces are mirrored at random
+    color_jitter: float = _field(1.0, float, FIXED, low=0, high=10)  # strength, 0: none
+    warp: float = _field(1.0, float, TUNABLE, "model", "strength of the random warp of the input faces; 0: none "
+                         "(default: 1; 0 for two rendered people from pretrained weights, and for pretraining on "
+                         "rendered people)", low=0, high=3, metavar="X", sweep=(0.0, 0.5, 1.0))
+    fading_warp: bool = _field(True, bool, FIXED)  # whether the warp fades out in the second half of the first stage
+    freeze_encoder: float = _field(0.0, float, TUNABLE, "model", "fraction of the first stage during which the encoder "
+                                   "keeps its pretrained weights; 1: in all stages (default: 0; 1 for two rendered "
+                                   "people from pretrained weights)", low=0, high=1, metavar="FRACTION")
+    occlusion_prob: float = _field(0.2, float, TUNABLE, "model", "probability that a hand, glasses, hair or an object "
+                                   "covers a part of a training face, so that the mask learns to leave such occluders "
+                                   "out", low=0, high=1, metavar="P", sweep=(0.0, 0.2))
+    loss_weights: dict = _record(dict, _is_weights)  # weights of the terms of the reconstruction loss; option --loss
+
+    # The adversary
+    objective: str = _field("non-saturating", str, TUNABLE, "adversary", "adversarial loss",
+                            choices=register.OBJECTIVES, sweep=register.OBJECTIVES)
+    adversarial_weight: float = _field(0.1, float, TUNABLE, "adversary", "weight of the adversarial loss relative to "
+                                       "the reconstruction loss, which is about 0.1", low=0, high=1e6, metavar="X",
+                                       sweep=(0.0, 0.005, 0.02, 0.05, 0.1, 0.2))
+    adversarial_warmup: int | None = _field(None, int, TUNABLE, "adversary", "steps of the adversarial stage without "
+                                            "the adversarial loss; its weight then rises for four times as long "
+                                            "(default: a twentieth of the stage)", low=0, high=10**12, metavar="N")
+    adversarial_learning_rate: float = _field(2e-3, float, TUNABLE, "adversary", "peak learning rate of the "
+                                              "autoencoder in the adversarial stage (default: that of "
+                                              "--learning-rate)", low=1e-9, high=10, metavar="LR",
+                                              sweep=(5e-4, 1e-3, 2e-3))
+    discriminator_learning_rate: float = _field(1e-3, float, TUNABLE, "adversary", "peak learning rate of the "
+                                                "discriminator", low=1e-9, high=10, metavar="LR")
+    discriminator_betas: tuple = _field((0.5, 0.9), tuple, FIXED, valid=_BETAS)  # of its Adam
+    discriminator_steps: int = _field(1, int, TUNABLE, "adversary", "discriminator steps for each step of the "
+                                      "autoencoder, n_critic in WGAN", low=1, high=100, metavar="N")
+    r1: float = _field(0.0, float, TUNABLE, "adversary", "weight of the R1 gradient penalty on the discriminator",
+                       low=0, high=1e6, metavar="X", sweep=(0.0, 1.0, 10.0))
+    r1_every: int = _field(8, int, FIXED, low=1, high=10**6)  # it is computed in every r1_every-th step
+    noise: float = _field(0.0, float, TUNABLE, "adversary", "standard deviation of the Gaussian noise on the "
+                          "discriminator's input; it fades out over the stage", low=0, high=10, metavar="X",
+                          sweep=(0.0, 0.1))
+
+    # How a GPU computes
+    precision: str = _field("float32", str, TUNABLE, "compute", "precision of convolutions on the GPU: tf32 and bf16 "
+                            "are faster and round the factors to 11 and 8 binary digits", choices=PRECISIONS)
+
+    # What the program records
+    plan: list = _record(list, lambda value: value != [] and _list_of(_is_stage)(value))  # gan.run.schedule
+    minutes: float | None = _record(None, lambda value: value is None or _is_number(value, 0, 1e9))
+    timed_from: int = _record(0, lambda value: _is_int(value, 0, 10**6))  # index of the first stage of --minutes
+    people_count: int | None = _record(None, lambda value: value is None or _is_int(value, 1, 10**6))
+    learned_from: dict = _record(dict, lambda value: isinstance(value, dict))  # counts and hashes of the images
+    commands: list = _record(list, _list_of(_is_text))
+    plugins: dict = _record(dict, _is_texts)  # {name of the file: SHA-256}
+    versions: dict = _record(dict, _is_texts)  # of Python and the libraries
+    code: str | None = _record(None, lambda value: value is None or _is_text(value))  # hash of the program's sources
+
+    def set_loss_weights(self, weights):
+        """Give each registered term of the loss a weight: of `weights`, else the present one, else its default."""
+        defaults = {name: weight for name, (_, weight) in register.LOSSES.items()}
+        self.loss_weights = defaults | self.loss_weights | weights
+
+
+FIELDS = types.MappingProxyType({field.name: field.metadata["option"] for field in dataclasses.fields(Config)})
+
+
+def fields_that(change):
+    """Return the names of the fields that may change at this time: FIXED, TUNABLE, ..."""
+    return tuple(name for name, option in FIELDS.items() if option.change == change)
+
+
+def from_values(values):
+    """Return (Config, names of the fields that are missing, unknown or invalid) of config.json's values."""
+    invalid = [name for name, option in FIELDS.items() if name not in values or not option.valid(values[name])]
+    invalid += sorted(values.keys() - FIELDS.keys())
+    if invalid:
+        return None, invalid
+    return Config(**{name: tuple(value) if isinstance(value, list) and FIELDS[name].change != RECORD else value
+                     for name, value in values.items()}), []
+
+
+def add_options(parser):
+    """Add an option for each field to an ArgumentParser. What is not given is missing in its namespace."""
+    groups = {name: parser.add_argument_group(*texts) for name, texts in GROUPS.items()}
+    for name, option in FIELDS.items():
+        if option.group is not None:
+            add_option(groups[option.group], name)
+    return groups
+
+
+def add_option(group, name):
+    """Add the option of a field to an ArgumentParser or a group of one."""
+    option, default = FIELDS[name], getattr(Config(), name)
+    text = option.help
+    if "(default:" not in text and default is not None:
+        text += f" (default: {'off' if default is False else default})"
+    what = {"action": argparse.BooleanOptionalAction} if option.kind is bool else {"metavar": option.metavar}
+    if option.choices is not None:
+        what["choices"] = option.choices
+    elif option.kind in (int, float):
+        what["type"] = number(option.kind, option.low, option.high)
+    group.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=text.replace("%", "%%"), **what)

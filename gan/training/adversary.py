@@ -4,7 +4,7 @@ Trained alone, it learns to distinguish real faces from those that a frozen auto
 reconstructions and swaps. There are two uses of it:
 
     judge        no adversarial stage follows. Half of the real faces are blurred to the spectrum of
-                 the fakes (gan/training/spectrum.py), so that softness alone does not give fakes
+                 the fakes (gan/evaluation/spectrum.py), so that softness alone does not give fakes
                  away. And half of the fakes are shown as they look when blended into an image,
                  because a judge is asked about such images.
     adversary    it trains the autoencoder afterwards. All faces stay unchanged, because then it
@@ -13,8 +13,8 @@ reconstructions and swaps. There are two uses of it:
 import nn
 import nn.functional as F
 from data.geometry.color import GAIN_LIMIT
-from gan.training.spectrum import SpectrumMatcher
-from gan.training.steps import (IMMEDIATE, DiscriminatorBatch, fake_batch, joint_batch, person_labels, real_batch,
+from gan.evaluation.spectrum import SpectrumMatcher
+from gan.training.steps import (DiscriminatorBatch, fake_batch, joint_batch, person_labels, real_batch,
     train_discriminator, with_noise)
 from nn.serialize import subset
 
@@ -25,14 +25,14 @@ class Adversary:
     """A discriminator, its optimizer, and the spectra of the faces it has seen.
 
     network: a gan.networks.discriminator.Discriminator
-    hparams: gan.training.steps.Hyperparameters
+    config: gan.run.config.Config
     """
 
-    def __init__(self, network, hparams):
+    def __init__(self, network, config):
         device = network.parameters()[0].device
-        self.network, self.hparams = network, hparams
-        self.optimizer = nn.optim.Adam(network.parameters(), hparams.discriminator_learning_rate,
-                                       betas=hparams.discriminator_betas)
+        self.network, self.config = network, config
+        self.optimizer = nn.optim.Adam(network.parameters(), config.discriminator_learning_rate,
+                                       betas=config.discriminator_betas)
         self.spectra = SpectrumMatcher(network.size, device)
 
     def load_pretrained(self, weights):
@@ -41,36 +41,35 @@ class Adversary:
         if {name: array.shape for name, array in weights.items()} == {name: array.shape for name, array in own.items()}:
             self.network.load_state_dict(weights)
 
-    def train_on_frozen_model(self, model, batches, lr, noise, k, as_judge=True, reader=IMMEDIATE):
-        """Take one step on faces that a frozen model generates, and return DiscriminatorMetrics.
+    def train_on_frozen_model(self, model, batches, lr, noise, k, as_judge=True):
+        """Take one step on faces that a frozen model generates, and return its metrics.
 
         lr: learning rate
         noise: standard deviation of the instance noise
         k: number of the step, part of the random seeds
         as_judge: whether to blur half of the real faces and to blend half of the fakes into images
-        reader: a gan.training.deferred.MetricReader
         """
         real, (fake, images) = real_batch(*batches), mixed_fake_batch(model, *batches)
         self.spectra.observe(real.faces, fake.faces, real.mask, fake.mask)
         if as_judge:
             real.faces[::2] = self.spectra.apply(real.faces[::2])
             fake.faces[1::2] = composite_batch(fake.faces[1::2], images[1::2], fake.mask[1::2])
-        return self._train_step(real, fake, lr, noise, k, reader)
+        return self._train_step(real, fake, lr, noise, k)
 
-    def train_on_reconstructions(self, reconstructions, lr, noise, k, reader=IMMEDIATE):
-        """Take one step on reconstructions of a model in training; return DiscriminatorMetrics.
+    def train_on_reconstructions(self, reconstructions, lr, noise, k):
+        """Take one step on reconstructions of a model in training; return its metrics.
 
         reconstructions: [(generated, target, mask)] of A and B, or of many people as one item
         The other arguments are those of train_on_frozen_model.
         """
         real = joint_batch([(target, mask) for _, target, mask in reconstructions])
-        return self._train_step(real, fake_batch(reconstructions), lr, noise, k, reader)
+        return self._train_step(real, fake_batch(reconstructions), lr, noise, k)
 
-    def _train_step(self, real, fake, lr, noise, k, reader):
+    def _train_step(self, real, fake, lr, noise, k):
         self.optimizer.lr = lr
-        seed = self.hparams.seed
-        return train_discriminator(self.network, self.optimizer, self.hparams, with_noise(real, noise, seed, k, 0),
-                                   with_noise(fake, noise, seed, k, 1), k, reader)
+        seed = self.config.seed
+        return train_discriminator(self.network, self.optimizer, self.config, with_noise(real, noise, seed, k, 0),
+                                   with_noise(fake, noise, seed, k, 1), k)
 
     def state_dict(self):
         """Return the whole training state as a flat dictionary of arrays: copies in host memory."""

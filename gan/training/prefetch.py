@@ -1,60 +1,50 @@
 """Batches are prefetched in a thread, so that a step need not wait for them."""
-import collections
 import concurrent.futures
 
 import nn
 from data.support.threads import result
+from gan.run import schedule
 
 BATCHES_AHEAD = 3
 
 
 class BatchPrefetcher:
-    """The batches of a run, one list for each step.
+    """The batches of a run: for each step a list with one item for each step of the discriminator.
 
-    The batches of step k depend on the dataset, the hyperparameters, k and the warp strength alone.
+    Each item is what dataset.batches returns, a list of named tuples of arrays. The autoencoder is
+    trained on the first item. The batches of step k depend on the dataset, the config and k alone.
 
-    dataset: has .batches(hparams, k, warp, substep, device) that returns a list of named
-        tuples of arrays (gan.people.pair.FacePair, gan.people.many.MultiPersonDataset)
-    hparams: gan.training.steps.Hyperparameters
-    warp: function from k to the warp strength
+    dataset: gan.people.pair.FacePair or gan.people.many.MultiPersonDataset
+    config: gan.run.config.Config
     device: where the arrays should be, 'cpu' or 'cuda'
     """
 
-    def __init__(self, dataset, hparams, warp, device):
-        self._dataset, self._hparams, self._warp, self._device = dataset, hparams, warp, device
+    def __init__(self, dataset, config, device):
+        self._dataset, self._config, self._device = dataset, config, device
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._futures = collections.OrderedDict()
+        self._futures = {}
 
     def __call__(self, k):
-        """Return the batches of step k, on the device.
-
-        Steps must be requested in order. Batches of skipped steps are discarded.
-        """
-        self.prefetch(k)
-        for step in [step for step in self._futures if step < k]:
-            self._futures.pop(step).cancel()
-        return self._on_device(result(self._futures.pop(k)))
-
-    def prefetch(self, k):
-        """Start on the batches of step k and the next BATCHES_AHEAD steps."""
+        """Return the batches of step k, on the device, and start on those of the next steps."""
         for step in range(k, k + 1 + BATCHES_AHEAD):
             if step not in self._futures:
-                self._futures[step] = self._submit(step, 0)
+                self._futures[step] = self._thread.submit(self._make, step)
+        for step in [step for step in self._futures if step < k]:
+            self._futures.pop(step).cancel()
+        return [[type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in batches]
+                for batches in result(self._futures.pop(k))]
+
+    def _make(self, k):
+        position = schedule.position_at(self._config.plan, k)
+        is_adversarial = position is not None and position.stage == "adversarial"
+        warp = schedule.warp_strength(self._config, position)
+        return [self._dataset.batches(self._config, k, warp, substep, self._device)
+                for substep in range(self._config.discriminator_steps if is_adversarial else 1)]
 
     def discard(self):
-        """Discard prefetched batches, because the warp strength has changed."""
+        """Discard prefetched batches, because the plan has changed."""
         while self._futures:
             self._futures.popitem()[1].cancel()
-
-    def extra(self, k, substep):
-        """Return further batches for step k with other random numbers. substep: 1, 2, ..."""
-        return self._on_device(result(self._submit(k, substep)))
-
-    def _submit(self, k, substep):
-        return self._thread.submit(self._dataset.batches, self._hparams, k, self._warp(k), substep, self._device)
-
-    def _on_device(self, batches):
-        return [type(batch)(*(nn.backend.to_device(array, self._device) for array in batch)) for batch in batches]
 
     def close(self):
         """End the thread and discard its work."""

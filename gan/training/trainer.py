@@ -1,4 +1,4 @@
-"""The training state (networks, averages, optimizers, step), and one step of each stage.
+"""The training state (networks, averages, optimizers, step number), and one step of each stage.
 
 Images are generated with a moving average (EMA) of the weights, not with the weights themselves.
 Trained for too long on few faces, a network overfits: it reconstructs these and fails on all
@@ -10,70 +10,61 @@ little worse. So in the adversarial stage a penalty for too little or too much s
 (HeldOut.selection_score).
 """
 import contextlib
+import inspect
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 import nn
-from gan.training import deferred, metrics, steps
+from gan import register
+from gan.evaluation import metrics
+from gan.run import schedule
+from gan.training import steps
 from nn.serialize import subset
 
-WARMUP_SHARE = 0.05  # fraction of the adversarial stage during which the adversarial loss is off
-RAMP_FACTOR = 4  # after the warmup, the adversarial weight rises linearly for this many times its length
-OPEN_STAGE = 1000  # assumed number of steps for the warmup while a stage's length is open
 SHARPNESS_WEIGHT = 0.02  # penalty for sharpness off by a factor of 2, relative to a held-out loss of about 0.1
 COLLAPSE_FACTOR = 2.0  # losses above this many times the best held-out loss of the stage are a collapse
 LATEST_STEPS = 20  # number of training losses that are averaged for the detection of a collapse
+
+
+class DivergenceError(ArithmeticError):
+    """Training went wrong: a metric is infinite or NaN, or the held-out faces collapsed."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Metrics of the held-out faces, reconstructed with the averaged weights."""
 
-    losses: steps.Losses
-    sharpness: float  # gan.training.metrics.sharpness, mean over the people
-    variety: float  # gan.training.metrics.variety, mean over the people
+    loss: float  # the reconstruction loss
+    sharpness: float  # gan.evaluation.metrics.sharpness, mean over the people
+    variety: float  # gan.evaluation.metrics.variety, mean over the people
 
     def selection_score(self, stage):
         """Return the score that selects the best averages of a stage; lower is better."""
         if stage != "adversarial" or not self.sharpness > 0:
-            return self.losses.loss
-        return self.losses.loss + SHARPNESS_WEIGHT * abs(math.log2(self.sharpness))
-
-
-@dataclass(frozen=True)
-class Step:
-    """Metrics of one step; on a GPU DeferredMetrics until they are read back."""
-
-    number: int  # from 1
-    stage: str
-    learning_rate: float
-    losses: steps.Losses | None = None  # if the autoencoder was trained
-    discriminator_metrics: steps.DiscriminatorMetrics | None = None  # if the discriminator was trained
-    fake_grad_norm: float | None = None  # norm of the adversarial loss's gradient with respect to a face
-    adversarial_weight: float | None = None
+            return self.loss
+        return self.loss + SHARPNESS_WEIGHT * abs(math.log2(self.sharpness))
 
 
 class Trainer:
     """A model in training, and its adversary as soon as a stage needs one.
 
     model: FaceAutoencoder or MultiPersonAutoencoder
-    hparams: gan.training.steps.Hyperparameters
+    config: gan.run.config.Config
     new_adversary: function that returns an untrained gan.training.adversary.Adversary
     pretrained_discriminator: weights {name: array} from which the adversary starts. One that is
         trained only as a judge starts from random weights: it would soon overfit to few faces
     """
 
-    def __init__(self, model, hparams, new_adversary=None, pretrained_discriminator=None):
-        self.model, self.hparams, self._new_adversary = model, hparams, new_adversary
+    def __init__(self, model, config, new_adversary=None, pretrained_discriminator=None):
+        self.model, self.config, self._new_adversary = model, config, new_adversary
         self.pretrained_discriminator = pretrained_discriminator or {}
-        self.optimizer = nn.optim.Adam(model.parameters(), hparams.learning_rate, betas=hparams.betas)
-        self.average = nn.optim.ExponentialMovingAverage(model.parameters(), hparams.decay)
+        self.optimizer = new_optimizer(config, model)
+        self.average = nn.optim.ExponentialMovingAverage(model.parameters(), config.decay)
         self.adversary = None
-        self.metric_reader, self._pending = self._new_reader(), []  # pending: [(Step, result of end_step)]
         self.step = 0
-        self.lr_scale = 1.0  # factor of all learning rates; gan.session.session lowers it at each rollback
+        self.lr_scale = 1.0  # factor of all learning rates; gan.training.fit lowers it at each rollback
         self.best = [array.copy() for array in self.average.averages]
         self.best_score, self.best_loss, self.best_step = math.inf, math.inf, 0
         self.stage_number = 0  # the stage of the plan that `best` belongs to
@@ -81,7 +72,7 @@ class Trainer:
     def enter_stage(self, position):
         """Prepare for the next step; call it before each one. Return whether a new stage begins.
 
-        position: gan.training.schedule.StagePosition of the next step
+        position: gan.run.schedule.StagePosition of the next step
         """
         if position.stage != "autoencoder" and self.adversary is None:
             self.adversary = self._new_adversary()
@@ -98,89 +89,51 @@ class Trainer:
         return True
 
     def train_step(self, position, batches):
-        """Take the next step and return a Step. On a GPU `fetch_metrics` reads its metrics back.
+        """Take the next step and return its row of metrics.csv, {column: number or array of one}.
 
-        position: gan.training.schedule.StagePosition of the step
-        batches: gan.training.prefetch.BatchPrefetcher
+        position: gan.run.schedule.StagePosition of the step
+        batches: of the step, from gan.training.prefetch.BatchPrefetcher
         """
-        # In the autoencoder stage the encoder is frozen for a fraction of it; later, only if that
-        # fraction is 1.
-        frozen = (self.hparams.freeze_encoder > position.progress() if position.stage == "autoencoder"
-                  else self.hparams.freeze_encoder >= 1)
         for parameter in self.model.encoder.encoding_parameters():
-            parameter.requires_grad = not frozen
+            parameter.requires_grad = not schedule.is_encoder_frozen(self.config, position)
         take_step = {"autoencoder": self._autoencoder_step, "discriminator": self._discriminator_step,
                      "adversarial": self._adversarial_step}[position.stage]
-        step = take_step(position, batches)
+        row = take_step(position, batches)
         if position.stage != "discriminator":
-            self.average.update(self.metric_reader.skip)
+            self.average.update()
         self.step += 1
-        self._pending.append((step, self.metric_reader.end_step()))
-        return step
-
-    def fetch_metrics(self):
-        """Return the Steps since the last call, as numbers.
-
-        On a GPU one copy reads them back, which waits until all these steps are done.
-
-        Raises NotFiniteError if one of the steps was not finite. Then the weights and `step` are
-        those before that step. But the optimizers have counted later steps, so training can only
-        continue from a state_dict.
-        """
-        steps_taken, pending = zip(*self._pending) if self._pending else ((), ())
-        self._pending = []
-        if not steps_taken or pending[0] is None:
-            return list(steps_taken)
-        rows = deferred.read_back(pending)
-        if isinstance(rows[-1], str):
-            self.step = steps_taken[len(rows) - 1].number - 1
-            raise deferred.NotFiniteError(rows[-1])
-        return [deferred.fill_metrics(step, row) for step, row in zip(steps_taken, rows)]
-
-    def reads_immediately(self):
-        """Return whether a step's metrics are available as soon as it is taken: on the CPU."""
-        return self.metric_reader.skip is None
-
-    def _new_reader(self):
-        return deferred.reader_for(self.model.parameters()[0].device)
+        return {"step": self.step, "stage": position.stage} | row
 
     def _autoencoder_step(self, position, batches):
-        lr = self._learning_rate(self.hparams.learning_rate, position)
-        self.optimizer.lr = lr
-        losses = steps.train_autoencoder(self.model, self.optimizer, batches(self.step), self.metric_reader)
-        return Step(self.step + 1, position.stage, lr, losses)
+        self.optimizer.lr = self._learning_rate(self.config.learning_rate, position)
+        return {"learning_rate": self.optimizer.lr} | steps.train_autoencoder(self.model, self.optimizer, self.config,
+                                                                              batches[0])
 
     def _discriminator_step(self, position, batches):
-        lr = self._learning_rate(self.hparams.discriminator_learning_rate, position)
+        lr = self._learning_rate(self.config.discriminator_learning_rate, position)
         with self.best_weights():
-            discriminator_metrics = self.adversary.train_on_frozen_model(
-                self.model, batches(self.step), lr, self._noise_strength(position), self.step,
-                not position.leads_to_adversarial(), self.metric_reader)
-        return Step(self.step + 1, position.stage, lr, discriminator_metrics=discriminator_metrics)
+            return {"learning_rate": lr} | self.adversary.train_on_frozen_model(
+                self.model, batches[0], lr, schedule.noise_strength(self.config, position), self.step,
+                not position.leads_to_adversarial())
 
     def _adversarial_step(self, position, batches):
-        lr = self._learning_rate(self.hparams.adversarial_learning_rate, position)
-        discriminator_lr = self._learning_rate(self.hparams.discriminator_learning_rate, position)
-        noise = self._noise_strength(position)
-        first = self.step * self.hparams.discriminator_steps  # the discriminator's steps are numbered separately
-        for substep in range(1, self.hparams.discriminator_steps):
+        self.optimizer.lr = self._learning_rate(self.config.adversarial_learning_rate, position)
+        discriminator_lr = self._learning_rate(self.config.discriminator_learning_rate, position)
+        noise, weight = (value(self.config, position) for value in (schedule.noise_strength,
+                                                                    schedule.adversarial_weight))
+        first = self.step * self.config.discriminator_steps  # the discriminator's steps are numbered separately
+        for substep, batch in enumerate(batches[1:], 1):
             with nn.no_grad():
-                reconstructions = self.model.reconstruct(*batches.extra(self.step, substep))
-            self.adversary.train_on_reconstructions(reconstructions, discriminator_lr, noise, first + substep,
-                                                    self.metric_reader)
-        reconstructions = self.model.reconstruct(*batches(self.step))
-        discriminator_metrics = self.adversary.train_on_reconstructions(reconstructions, discriminator_lr, noise, first,
-                                                                        self.metric_reader)
-        self.optimizer.lr, weight = lr, adversarial_weight(self.hparams, position)
-        losses, fake_grad_norm = steps.train_generator(self.model, self.optimizer, self.hparams, reconstructions,
-                                                       self.adversary.network, weight, self.metric_reader)
-        return Step(self.step + 1, position.stage, lr, losses, discriminator_metrics, fake_grad_norm, weight)
+                reconstructions = self.model.reconstruct(*batch)
+            self.adversary.train_on_reconstructions(reconstructions, discriminator_lr, noise, first + substep)
+        reconstructions = self.model.reconstruct(*batches[0])
+        row = {"learning_rate": self.optimizer.lr, "adversarial_weight": weight}
+        row |= self.adversary.train_on_reconstructions(reconstructions, discriminator_lr, noise, first)
+        return row | steps.train_generator(self.model, self.optimizer, self.config, reconstructions,
+                                           self.adversary.network, weight)
 
     def _learning_rate(self, peak, position):
-        return self.lr_scale * steps.learning_rate(peak, position.step, position.progress())
-
-    def _noise_strength(self, position):
-        return self.hparams.noise * (1 - position.progress())
+        return self.lr_scale * schedule.learning_rate(peak, position)
 
     def measure(self, dataset):
         """Return HeldOut metrics of the averaged weights.
@@ -189,31 +142,41 @@ class Trainer:
         """
         with self.average_weights():
             reconstructions = dataset.reconstructions(self.model)
-        _, losses = steps.reconstruction(reconstructions)
+        _, losses = steps.reconstruction_loss(reconstructions, self.config.loss_weights)
         values = [[metric(generated[..., :3], target, mask) for generated, target, mask in reconstructions]
                   for metric in (metrics.sharpness, metrics.variety)]
-        return HeldOut(losses, *(float(np.mean(each)) for each in values))
+        return HeldOut(float(losses["loss"]), *(float(np.mean(each)) for each in values))
 
     def keep_if_best(self, held_out, stage):
         """Keep a copy of the averages if their HeldOut metrics are the best of the stage."""
-        self.best_loss = min(self.best_loss, held_out.losses.loss)
+        self.best_loss = min(self.best_loss, held_out.loss)
         if held_out.selection_score(stage) < self.best_score:
             self.best = [array.copy() for array in self.average.averages]
             self.best_score, self.best_step = held_out.selection_score(stage), self.step
 
-    def has_collapsed(self, held_out, training_losses):
-        """Return whether held-out and latest training losses are far above the best held-out loss.
+    def validate(self, dataset, stage):
+        """Measure held-out faces, keep the averages if they are the best of the stage.
 
-        held_out: HeldOut metrics of now
+        Return the metrics, {column of metrics.csv: number}.
+        """
+        held_out = self.measure(dataset)
+        self.keep_if_best(held_out, stage)
+        return {"held_out": held_out.loss, "sharpness": held_out.sharpness, "variety": held_out.variety}
+
+    def check_collapse(self, dataset, stage, training_losses):
+        """Raise DivergenceError if held-out and latest training losses are far above the best.
+
         training_losses: (n,), the loss of each step, NaN where there is none
 
-        If only the held-out loss is worse, the network overfits, which is no collapse.
+        If only the held-out loss is worse, the network overfits, which is no collapse. In the
+        discriminator stage the autoencoder is frozen, so nothing is checked.
         """
         latest = training_losses[-LATEST_STEPS:]
         latest = latest[~np.isnan(latest)]
-        if not len(latest) or not math.isfinite(self.best_loss):
-            return False
-        return not min(held_out.losses.loss, latest.mean()) <= COLLAPSE_FACTOR * self.best_loss
+        if stage == "discriminator" or not len(latest) or not math.isfinite(self.best_loss):
+            return
+        if not min(self.measure(dataset).loss, latest.mean()) <= COLLAPSE_FACTOR * self.best_loss:
+            raise DivergenceError("the reconstruction of held-out faces collapsed")
 
     def average_weights(self):
         """Return a context manager within which the model has the averaged weights."""
@@ -224,13 +187,7 @@ class Trainer:
         return _temporary_weights(self.model, self.best)
 
     def state_dict(self):
-        """Return the whole training state as a flat dictionary of arrays: copies in host memory.
-
-        Raises RuntimeError if a GPU's steps are not read back, because they may not be finite.
-        """
-        if self._pending and not self.reads_immediately():
-            raise RuntimeError(f"state_dict: the metrics of {len(self._pending)} steps are pending; "
-                               "call fetch_metrics() first")
+        """Return the whole training state as a flat dictionary of arrays: copies in host memory."""
         names = [name for name, _ in self.model.named_parameters()]
         copies = {f"{kind}.{name}": nn.backend.to_numpy(array).copy()
                   for kind, arrays in (("average", self.average.averages), ("best", self.best))
@@ -249,7 +206,6 @@ class Trainer:
         if missing:
             raise ValueError(f"load_state_dict: missing in the file: {', '.join(sorted(missing))}")
         average, best = self._checked_arrays(state, "average"), self._checked_arrays(state, "best")
-        self.metric_reader, self._pending = self._new_reader(), []
         self.model.load_state_dict(subset(state, "model"))
         self.optimizer.load_state_dict(subset(state, "optimizer"))
         adversary = subset(state, "adversary")
@@ -278,15 +234,26 @@ _SCALARS = {"step": int, "lr_scale": float, "best_score": float, "best_loss": fl
             "stage_number": int}
 
 
-def adversarial_weight(hparams, position):
-    """Return the weight of the adversarial loss: 0 in the warmup, a linear ramp, then constant.
+def new_optimizer(config, model):
+    """Return the optimizer of an autoencoder that a config names."""
+    kind = register.OPTIMIZERS[config.optimizer]
+    options = {"betas": config.betas} if "betas" in inspect.signature(kind).parameters else {}
+    return kind(model.parameters(), lr=config.learning_rate, **options)
 
-    position: gan.training.schedule.StagePosition
+
+def read_metrics(rows):
+    """Replace the arrays in rows of metrics by plain numbers, and return the rows.
+
+    From a GPU all come in a single copy, which waits until the steps are done. Raises
+    DivergenceError if a number is infinite or NaN.
     """
-    warmup = hparams.adversarial_warmup
-    if warmup is None:
-        warmup = WARMUP_SHARE * (position.total or OPEN_STAGE)
-    return hparams.adversarial_weight * min(1.0, max(0.0, (position.step - warmup) / (RAMP_FACTOR * warmup or 1)))
+    places = [(row, name) for row in rows for name, value in row.items() if not isinstance(value, (str, int, float))]
+    for (row, name), number in zip(places, nn.backend.read_back(*(row[name] for row, name in places))):
+        row[name] = number
+    for row, name in places:
+        if not math.isfinite(row[name]):
+            raise DivergenceError(f"{name} is {row[name]} at step {row['step']}")
+    return rows
 
 
 @contextlib.contextmanager

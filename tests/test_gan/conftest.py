@@ -22,7 +22,7 @@ from data.synthetic.folder import write_people
 from gan.evaluation import held_out
 from gan.monitor import latent_plot, plots
 from gan.people import many, pair, preview_sheet
-from gan.session import session
+from gan.training import checkpoints, fit, memory
 from gan.training.trainer import Trainer
 from tests.helpers.programs import call
 
@@ -34,6 +34,7 @@ SMALL = ("--preset", "tiny", "--width", "4", "--faces", "12", "--batch", "2")
 def _rendered_once():
     """Render the same people only once for all tests: it is most of a small run's time."""
     rendered, ground_truths, ground_truth = functools.cache(pair.rendered_pair), {}, pair.FacePair.ground_truth
+    many_rendered = functools.cache(many.rendered_people)
 
     def truth_once(self, count):
         key = self.people, self.seed, self.a.size, count
@@ -43,9 +44,17 @@ def _rendered_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pair, "rendered_pair",
-                      lambda people, count, size, seed: rendered(tuple(people), count, size, seed))
+                      lambda people, count, size, seed, *_: rendered(tuple(people), count, size, seed))
         patch.setattr(pair.FacePair, "ground_truth", truth_once)
-        patch.setattr(many, "rendered_people", functools.cache(many.rendered_people))
+        patch.setattr(many, "rendered_people", lambda count, size, seed, *_: many_rendered(count, size, seed))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_not_measured():
+    """Estimate the memory of small runs at 100 MiB. Measuring takes steps, which tests count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "measure", lambda config: memory.Estimate(100 << 20, 0, 0, 0))
         yield
 
 
@@ -73,11 +82,9 @@ def _few_images():
 
     draw_map = latent_plot.latent_map
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "plots", types.SimpleNamespace(save_plots=save_plots))
+        patch.setattr(fit, "plots", types.SimpleNamespace(save_plots=save_plots))
         patch.setattr(latent_plot, "latent_map", latent_map)
         patch.setattr(many, "POSES_PER_PERSON", 1)
-        patch.setattr(many, "render_each",
-                      functools.partial(many.render_each, workers=1))  # so few need no process pool
         patch.setattr(held_out, "GROUND_TRUTH_FACES", 8)
         patch.setattr(preview_sheet, "PREVIEW_FACES", 4)
         yield
@@ -182,5 +189,5 @@ def at_step(monkeypatch):
 @pytest.fixture
 def save_each_step(monkeypatch):
     """Save a checkpoint after each step instead of once a minute."""
-    monkeypatch.setattr(session, "SAVE_SECONDS", -1)
-    monkeypatch.setattr(session, "SAVE_FRACTION", math.inf)
+    monkeypatch.setattr(checkpoints, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(checkpoints, "SAVE_FRACTION", math.inf)

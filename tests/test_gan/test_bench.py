@@ -2,7 +2,7 @@
 import importlib.util
 import json
 import pathlib
-import shutil
+import re
 import sys
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 import nn
 from gan.networks.autoencoder import FaceAutoencoder
-from tests.helpers import bench_runs
+from tests.helpers import bench_ops, bench_runs
 
 pytestmark = pytest.mark.slow
 
@@ -75,11 +75,13 @@ def test_face_detection_benchmark(bench, program):
 def test_layers_benchmark(bench, program):
     outcome = program(bench.main, "layers", *SMALL[1:])
     assert outcome.code == 0
-    shares = [float(line.split()[-1].rstrip("%")) for line in outcome.out[2:-1]]
+    *layers, summary = outcome.out[2:outcome.out.index("")]
+    shares = [float(line.split()[-1].rstrip("%")) for line in layers]
     assert shares == sorted(shares, reverse=True) and abs(sum(shares) - 100) < 1
-    calls = {line.split()[0]: int(line.split()[1]) for line in outcome.out[2:-1]}
+    calls = {line.split()[0]: int(line.split()[1]) for line in layers}
     assert calls["encoder.convs.0"] == 1 and calls["encoder.squeeze"] == 2  # matrix product and bias
-    assert "the step as a whole" in outcome.out[-1]
+    assert "the step as a whole" in summary
+    assert any(line.startswith("conv2d_weight") and "im2col" in line for line in outcome.out)
 
 
 def test_comparison_in_turns(bench, program, tmp_path):
@@ -169,6 +171,39 @@ def test_growth_runs_the_step(bench, program):
     assert float(cells[4]) > 0 and float(cells[5]) > 0 and int(cells[7]) > 10
 
 
+PEER = """
+import json, sys
+for line in sys.stdin:
+    print("null" if line == "relu\\n" else json.dumps({"forward": 1e-6, "both": 1e6}), flush=True)
+"""
+
+
+def test_table_of_ops_with_a_peer(bench, program, tmp_path, monkeypatch):
+    """The peer reads names and answers with times, or null for an op that it does not have."""
+    monkeypatch.setattr(bench.bench_ops, "SECONDS", 0.001)
+    (tmp_path / "peer.py").write_text(PEER)
+    command = f"{sys.executable} {tmp_path / 'peer.py'}"
+    outcome = program(bench.main, "ops", "--only", "relu", "--rounds", 1, "--peer", command)
+    assert outcome.code == 0, outcome.err
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in outcome.out]
+    assert rows[0][-1] == "ratio both" and [row[:2] for row in rows[2:]] == [
+        ["relu", "1000x1000"], ["leaky_relu", "1000x1000"]]
+    assert rows[2][5:] == ["", ""] and float(rows[3][5]) > 1e3 and float(rows[3][6]) == 0
+    assert all(0 < float(row[2]) <= float(row[3]) and 0.9 < float(row[4]) < 4 for row in rows[2:])
+    assert len(program(bench.main, "ops", "--only", "concatenate 64", "--rounds", 1).out[2].split("|")) == 7
+    for broken, message in (("import sys; [print('no', flush=True) for line in sys.stdin]", "should print a JSON line"),
+                            ("", "ended early|should print a JSON line")):
+        (tmp_path / "peer.py").write_text(broken)
+        outcome = program(bench.main, "ops", "--only", "relu", "--rounds", 1, "--peer", command)
+        assert outcome.code == 1 and len(outcome.err) == 1 and re.search(message, outcome.err[0])
+
+
+@pytest.mark.parametrize("name", bench_ops.ROWS)
+def test_no_op_takes_more_than_four_times_the_memory_of_its_inputs_and_output(name):
+    """But for small convolutions, whose chunks have a fixed size for each thread."""
+    assert bench_ops.measure(name, seconds=0)["memory"] < (8 if "conv" in name else 4)
+
+
 def test_training_run_against_its_steps_alone(bench, program, small_options):
     outcome = program(bench.main, "train", *small_options, "--steps", 12, "--threads", 1)
     assert outcome.code == 0, outcome.err
@@ -178,19 +213,14 @@ def test_training_run_against_its_steps_alone(bench, program, small_options):
 
 
 def test_steps_on_ready_batches_of_each_stage(bench, program, small_run, monkeypatch):
-    taken, steps, gathered, gather = [], bench_runs.Trainer.train_step, [], bench_runs.pair.load_pair
-
-    def load_pair(config, folder):  # with faces that are not rendered yet
-        gathered.append(gather(config | {"seed": config["seed"] + 1}, folder))
-        return gathered[0]
+    taken, steps = [], bench_runs.Trainer.train_step
 
     def train_step(self, place, batches):
-        assert gathered[0].a.complete() and batches(0) is batches(1) is batches.extra(0, 1)
+        assert [batch.target.shape for batch in batches[0]] == [(2, 32, 32, 3)] * 2 and len(batches) == 1
         taken.append((place.stage, place.step))
         return steps(self, place, batches)
 
     times = iter(np.cumsum([0] + [5, 5] * 1000))
-    monkeypatch.setattr(bench_runs.pair, "load_pair", load_pair)
     monkeypatch.setattr(bench_runs.Trainer, "train_step", train_step)
     monkeypatch.setattr(bench_runs.time, "perf_counter", lambda: float(next(times)))
     outcome = program(bench.main, "ready", small_run[0])
@@ -200,22 +230,9 @@ def test_steps_on_ready_batches_of_each_stage(bench, program, small_run, monkeyp
     assert {step for stage, step in taken if stage == "autoencoder"} == set(range(7))
 
 
-@pytest.mark.parametrize("step, seconds", [(1, 2.75), (2, 2.25)])
-def test_time_of_a_run_after_a_step(tmp_path, step, seconds):
+def test_time_of_a_run_after_its_first_step(tmp_path):
     (tmp_path / "timing.csv").write_text("step,seconds\r\n1,1.500\r\n2,2.000\r\n3,4.250\r\n")
-    assert bench_runs._seconds_after(tmp_path / "timing.csv", step) == seconds
-
-
-@pytest.mark.parametrize("words, step", [("", 1), ("all faces are rendered, after 5 steps", 5),
-                                         ("all faces are rendered, after 7 steps", 1)])
-def test_step_after_which_all_faces_were_rendered_is_read_from_the_output(small_run, tmp_path, monkeypatch, words,
-                                                                          step):
-    """The first stage of the small run has 7 steps."""
-    program = tmp_path / "train.py"
-    program.write_text(f"import sys; print('rendering'); print({words!r}); print('step 1/12', file=sys.stderr)")
-    monkeypatch.setattr(bench_runs, "ROOT", tmp_path)
-    shutil.copytree(small_run[0], tmp_path / "run")
-    assert bench_runs._run_training(tmp_path / "run", [])[1] == step
+    assert bench_runs._seconds_after_the_first_step(tmp_path / "timing.csv") == 2.75
 
 
 def test_failing_run(bench, program):

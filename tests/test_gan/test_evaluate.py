@@ -18,6 +18,7 @@ from gan.evaluation import comparison, held_out, table
 from gan.networks.autoencoder import FaceAutoencoder
 from gan.people import pair
 from gan.run.checkpoint import RunError, RunFolder, load_autoencoder
+from gan.run.config import Config
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
@@ -281,11 +282,11 @@ def test_runs_of_different_people_are_not_compared(two_runs, program):
 
 def test_photographs_are_compared_by_the_hashes_of_their_images():
     learned = {"a": {"sha256": "1"}, "b": {"sha256": "2"}}
-    first = {"people": None, "seed": 0, "learned_from": learned, "a": "here"}
-    comparison.check_same_people(["x", "y"], [first, first | {"a": "moved", "size": 32}])
+    first = Config(learned_from=learned, a="here")
+    comparison.check_same_people(["x", "y"], [first, dataclasses.replace(first, a="moved", size=32)])
     for change in ({"learned_from": learned | {"b": {"sha256": "3"}}}, {"seed": 1}):
         with pytest.raises(RunError, match="x and y were not trained on the same people"):
-            comparison.check_same_people(["x", "y"], [first, first | change])
+            comparison.check_same_people(["x", "y"], [first, dataclasses.replace(first, **change)])
 
 
 def test_invalid_contact_sheet_is_refused_before_measuring(program, small_run, tmp_path, monkeypatch):

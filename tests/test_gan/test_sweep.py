@@ -1,21 +1,22 @@
 """Test the sweep: which runs it trains, what it writes, and its tables."""
 import csv
+import os
+import signal
 
 import numpy as np
 import pytest
 
 from data.media.image_io import read_image, read_label
 from data.media.provenance import DigitalSource
-from gan import sweep
+from gan import sources, sweep
 from gan.evaluation import sweep_results
 from gan.networks.presets import PRESETS
-from gan.run import config
+from gan.register import OBJECTIVES
+from gan.run import configure
 from gan.run.checkpoint import RunFolder
-from gan.session import session
-from gan.training import trainer
-from gan.training.deferred import NotFiniteError
-from gan.training.losses import OBJECTIVES
-from gan.training.steps import Hyperparameters
+from gan.run.config import Config
+from gan.training import fit, trainer
+from gan.training.trainer import DivergenceError
 
 pytestmark = pytest.mark.slow
 
@@ -32,15 +33,15 @@ r1-10,r1,10,0,31 32,0,1,50,1000,,,,,,,,the loss is nan
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Replace training and measuring. Returns the RunOptions that session.train received."""
+    """Replace training and measuring. Returns the RunOptions that fit.train received."""
     requested = []
 
-    def train(request, say, stopped):
+    def train(request, **options):
         requested.append(request)
         RunFolder(request.run).create()
         return True
 
-    monkeypatch.setattr(session, "train", train)
+    monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(sweep, "_training_cost", lambda run: {"minutes": 2.0, "steps": 300.0, "parameters": 1000.0})
     monkeypatch.setattr(sweep, "_measure", lambda run: dict.fromkeys(sweep_results.METRICS, 0.5))
     return requested
@@ -66,8 +67,8 @@ def test_run_and_its_row_in_results_csv(program, tmp_path):
     assert outcome.code == 0, outcome.err
     (row,) = rows(tmp_path / "s")
     config = RunFolder(tmp_path / "s/latent-64").read_config()
-    assert (config["latent"], config["people"], config["pretrained"]) == (64, [31, 32], None)
-    assert sum(n for _, n in config["plan"]) == 3
+    assert (config.latent, config.people, config.pretrained) == (64, (31, 32), None)
+    assert sum(n for _, n in config.plan) == 3
     label = tuple(row[name] for name in ("experiment", "hyperparameter", "value", "default"))
     assert label == ("latent-64", "latent", "64", "128")
     assert (row["people"], row["steps"], row["failed"]) == ("31 32", "3", "")
@@ -96,19 +97,20 @@ def test_run_with_a_deleted_folder_is_repeated(program, trained, tmp_path):
 
 
 def test_interrupted_run_is_resumed(program, trained, tmp_path, monkeypatch):
-    whole = session.train
+    whole = fit.train
 
-    def interrupted(request, say, stopped):
+    def interrupted(request, stopped, **options):
         if request.run.endswith("r1-10"):
-            sweep.signal.raise_signal(sweep.signal.SIGINT)
+            assert not stopped()  # it is training
+            signal.raise_signal(signal.SIGINT)
             return not stopped()
-        return whole(request, say, stopped)
+        return whole(request)
 
-    monkeypatch.setattr(session, "train", interrupted)
+    monkeypatch.setattr(fit, "train", interrupted)
     outcome = program(sweep.main, tmp_path, *TINY, "--only", "default,r1-10,noise-0.1")
     assert outcome.code == 130 and "run the same command again" in outcome.err[-1]
     assert [row["experiment"] for row in rows(tmp_path)] == ["default"]
-    monkeypatch.setattr(session, "train", whole)
+    monkeypatch.setattr(fit, "train", whole)
     assert program(sweep.main, tmp_path, *TINY, "--only", "default,r1-10,noise-0.1").code == 0
     assert names(trained) == ["default", "r1-10", "noise-0.1"]
 
@@ -119,7 +121,7 @@ def test_resumed_run_repeats_no_step(program, tmp_path, monkeypatch):
     def watched(self, *arguments):
         taken.append(self.step)
         if len(taken) == 2:
-            sweep.signal.raise_signal(sweep.signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return take(self, *arguments)
 
     monkeypatch.setattr(trainer.Trainer, "train_step", watched)
@@ -130,15 +132,38 @@ def test_resumed_run_repeats_no_step(program, tmp_path, monkeypatch):
     assert [row["steps"] for row in rows(tmp_path)] == ["4"]
 
 
+def test_interrupted_workers_save_their_runs(start, tmp_path):
+    """Ctrl-C reaches the whole process group."""
+    arguments = ("--preset", "tiny", "--faces", "12", "--steps", "1000000", "--only", "default,batch-8")
+    runs = [tmp_path / "default", tmp_path / "batch-8"]
+    with start("-m", "gan.sweep", tmp_path, *arguments, "--workers", "2") as process:
+        while process.poll() is None and not all((run / "preview.png").exists() for run in runs):
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and out == "" and len(err.splitlines()) == 1 and "all progress is saved" in err
+    assert all(int(RunFolder(run).load()["step"]) > 0 for run in runs)
+
+
+def test_interruption_while_faces_are_rendered(start, tmp_path):
+    arguments = ("--preset", "tiny", "--faces", "5000", "--steps", "9", "--only", "default")
+    with start("-m", "gan.sweep", tmp_path, *arguments) as process:
+        while process.poll() is None and not (tmp_path / "default" / "run.lock").exists():
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and len(err.splitlines()) == 1 and "run the same command again" in err
+
+
 def test_diverged_run_is_a_result(program, trained, tmp_path, monkeypatch):
-    whole = session.train
+    whole = fit.train
 
-    def breaking(request, say, stopped):
-        if request.r1 == 10:
-            raise NotFiniteError("the loss is nan")
-        return whole(request, say, stopped)
+    def breaking(request, **options):
+        if request.given.get("r1") == 10:
+            raise DivergenceError("the loss is nan")
+        return whole(request)
 
-    monkeypatch.setattr(session, "train", breaking)
+    monkeypatch.setattr(fit, "train", breaking)
     outcome = program(sweep.main, tmp_path, *TINY, "--only", "r1-10,default")
     assert outcome.code == 0
     assert [(row["experiment"], row["swap_psnr"], row["failed"]) for row in rows(tmp_path)] == \
@@ -146,38 +171,46 @@ def test_diverged_run_is_a_result(program, trained, tmp_path, monkeypatch):
 
 
 def test_default_values_are_run_once(program, trained, tmp_path):
-    width, objective = PRESETS["small"].width, Hyperparameters().objective
+    width, objective = PRESETS["small"].width, Config().objective
     same = f"default,width-{width},latent-{8 * width},objective-{objective},warp-1"
     program(sweep.main, tmp_path, "--only", same + ",latent-64")
     assert names(trained) == ["default", "latent-64"]
 
 
 def test_each_experiment_changes_one_hyperparameter(tmp_path):
+    def asked(request):
+        weights = {f"loss-{name}": weight for name, weight in request.loss_weights.items()}
+        return request.given | weights | {"stage": request.stage, "minutes": request.minutes, "steps": request.steps}
+
     nothing, *others = (trial.run_options for trial in sweep.trials(sweep.parse([str(tmp_path), "--minutes", "3"])))
     for request in others:
-        changed = {name for name in vars(request) if getattr(request, name) != getattr(nothing, name)}
-        assert len(changed) == 2 and "run" in changed
+        changed = {name for name, value in asked(request).items() if value != asked(nothing).get(name)}
+        assert len(changed) == 1 and asked(nothing).keys() <= asked(request).keys()
     requested = [nothing, *others]
-    common = {(each.minutes, each.steps, each.people, each.pretrained) for each in requested}
+    common = {(each.minutes, each.steps, each.given["people"], each.given["pretrained"]) for each in requested}
     assert common == {(3, None, (31, 32), "none")}
     assert len(set(names(requested))) == len(requested)
-    assert {request.objective for request in requested} == {None, *OBJECTIVES} - {Hyperparameters().objective}
+    tried = {request.given.get("objective") for request in requested}
+    assert tried == {None, *OBJECTIVES} - {Config().objective}
+    weights = [request.loss_weights for request in requested if request.loss_weights]
+    assert weights == [{name: weight} for name in ("mae", "dssim", "mask") for weight in (0.0, 0.5, 2.0)]
 
 
 def test_further_pairs_are_other_people_and_run_last(program, trained, tmp_path):
     program(sweep.main, tmp_path, "--pairs", "2", "--people", "40", "41", "--only", "default,r1-10")
-    assert [request.people for request in trained] == [(40, 41), (40, 41), (42, 43), (42, 43)]
+    assert [request.given["people"] for request in trained] == [(40, 41), (40, 41), (42, 43), (42, 43)]
     assert names(trained) == ["default", "r1-10", "default.2", "r1-10.2"]
 
 
 def test_pretrained_weights_skip_shape_hyperparameters(program, trained, tmp_path):
     program(sweep.main, tmp_path, "--pretrained", "shipped", "--only", "default,width-16,latent-64,r1-10")
-    assert names(trained) == ["default", "r1-10"] and {request.pretrained for request in trained} == {"shipped"}
+    assert names(trained) == ["default", "r1-10"]
+    assert {request.given["pretrained"] for request in trained} == {"shipped"}
 
 
 def test_sweep_of_photographs(program, trained, tmp_path):
     program(sweep.main, tmp_path, "--a", "x", "--b", "y", "--only", "default")
-    assert (trained[0].a, trained[0].b, trained[0].people) == ("x", "y", None)
+    assert (trained[0].given["a"], trained[0].given["b"]) == ("x", "y") and "people" not in trained[0].given
     assert rows(tmp_path)[0]["people"] == "x y"
 
 
@@ -190,12 +223,26 @@ def test_runs_of_another_sweep_are_refused(program, trained, tmp_path, other, wh
     folder.create()
     options = sweep.parse([str(tmp_path), "--minutes", "3", "--only", "default"])
     (trial,) = sweep.trials(options)
-    folder.write_config(config.configure(trial.run_options, sweep.NO_RUN, 0))
+    config = configure.configure(trial.run_options, sweep.NO_RUN, 0)
+    config.code = sources.digest()
+    folder.write_config(config)
     assert [each.run_options for each in sweep.trials(options)] == [trial.run_options]
     outcome = program(sweep.main, tmp_path, "--only", "default", *other)
     assert outcome.code == 1 and not trained
     assert outcome.err == [f"sweep: {tmp_path}/default is of another sweep, with {what}; "
                            "give the same options, or another FOLDER"]
+
+
+def test_runs_of_other_source_code_are_refused(program, trained, tmp_path):
+    folder = RunFolder(tmp_path / "default")
+    folder.create()
+    (trial,) = sweep.trials(sweep.parse([str(tmp_path), "--minutes", "3", "--only", "default"]))
+    config = configure.configure(trial.run_options, sweep.NO_RUN, 0)
+    config.code = "0" * 64
+    folder.write_config(config)
+    outcome = program(sweep.main, tmp_path, "--minutes", "3", "--only", "default")
+    assert outcome.code == 1 and len(outcome.err) == 1 and not trained
+    assert f"{tmp_path}/default was trained with other source code or plug-ins" in outcome.err[0]
 
 
 def test_workers_give_the_same_results_as_one_process(program, people, tmp_path):
@@ -212,8 +259,8 @@ def test_workers_give_the_same_results_as_one_process(program, people, tmp_path)
 
 def test_list_of_experiments(program):
     outcome = program(sweep.main, "--list")
-    assert outcome.code == 0 and [line.split()[0] for line in outcome.out] == list(sweep.EXPERIMENTS)
-    assert {"default", "width-16", "residual-on", "learning-rate-0.001", "objective-hinge"} <= set(sweep.EXPERIMENTS)
+    assert outcome.code == 0 and [line.split()[0] for line in outcome.out] == list(sweep.experiments())
+    assert {"default", "width-16", "residual-on", "learning-rate-0.001", "objective-hinge"} <= set(sweep.experiments())
 
 
 @pytest.mark.parametrize("arguments, says", [

@@ -59,7 +59,7 @@ def test_wrong_arguments_exit_with_2_and_one_line(program, tmp_path, arguments, 
 def test_help_and_the_default_run(program):
     outcome = program(train.main, "--help")
     assert outcome.code == 0 and "--landmarks" in "\n".join(outcome.out)
-    assert train.parse([]).run == "runs/demo"
+    assert train.parse([])[0].run == "runs/demo"
 
 
 def without_cupy(patch):
@@ -339,8 +339,8 @@ def test_photos_without_landmarks_are_extracted_once(program, raw, known, tmp_pa
     assert any("extracting the faces of" in line and "anna" in line for line in first.out)
     assert {"faces.png", "faces.csv"} < {p.name for p in (run / "faces" / "b").iterdir()}
     config = RunFolder(run).read_config()
-    assert (config["a"], config["b"], config["landmarks"]) == (str(raw[-3]), str(raw[-1]), None)
-    assert config["learned_from"]["a"]["train"] + config["learned_from"]["a"]["held_out"] == 5
+    assert (config.a, config.b, config.landmarks) == (str(raw[-3]), str(raw[-1]), None)
+    assert config.learned_from["a"]["train"] + config.learned_from["a"]["held_out"] == 5
     again = program(train.main, "--run", run, "--steps", 4)
     assert (again.code, known.looked) == (0, 10), again
     assert any("using the faces extracted from" in line for line in again.out)
@@ -395,3 +395,34 @@ def test_landmarks_option_is_fixed_within_a_run(program, raw, photographs, tmp_p
     table = photographs[0] / "landmarks.csv"
     outcome = program(train.main, *raw, "--landmarks", table, "--run", tmp_path / "run", "--steps", 2)
     one_error(outcome, 1, "without --landmarks", "--run")
+
+
+@pytest.mark.slow
+def test_moved_photos_are_found_by_their_hash_and_others_refused(program, raw, known, tmp_path):
+    """The faces that were extracted are not lost to a wrong folder."""
+    run, anna = tmp_path / "run", raw[-3]
+    assert program(train.main, *raw, "--run", run, "--steps", 3).code == 0
+    moved = anna.rename(tmp_path / "moved")
+    before = (run / "faces" / "a" / "faces.csv").read_bytes()
+    refused = program(train.main, "--run", run, "--steps", 4, "--a", raw[-1], "--b", raw[-1])
+    assert refused.code == 1 and refused.err == [
+        f"train: {run} was trained on other images than those of --a {raw[-1]}; leave the option out, or choose "
+        "another --run"]
+    assert (run / "faces" / "a" / "faces.csv").read_bytes() == before
+    resumed = program(train.main, "--run", run, "--steps", 4, "--a", moved, "--b", raw[-1])
+    assert (resumed.code, known.looked) == (0, 10), resumed
+    assert RunFolder(run).read_config().a == str(moved)
+
+
+@pytest.mark.slow
+def test_moved_aligned_faces_are_found_by_their_hash(program, photographs, tmp_path):
+    folder, options = photographs
+    run = tmp_path / "run"
+    assert program(train.main, *options, "--run", run, "--stage", "autoencoder", "--steps", 2).code == 0
+    moved = folder.rename(tmp_path / "moved")
+    paths = ("--a", moved / "person_000", "--b", moved / "person_001", "--landmarks", moved / "landmarks.csv")
+    exchanged = ("--a", paths[3], "--b", paths[1], *paths[4:])
+    refused = program(train.main, "--run", run, "--stage", "autoencoder", "--steps", 3, *exchanged)
+    assert refused.code == 1 and "was trained on other images than those of --a" in refused.err[-1]
+    assert program(train.main, "--run", run, "--stage", "autoencoder", "--steps", 3, *paths).code == 0
+    assert RunFolder(run).read_config().landmarks == str(moved / "landmarks.csv")

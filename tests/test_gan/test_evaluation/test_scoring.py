@@ -10,7 +10,7 @@ from gan.evaluation import scoring
 from gan.evaluation.scoring import (KINDS, ScoredFaces, accuracy, crop_and_mask, halves, probabilities, score_faces,
     score_held_out)
 from gan.people.pair import FacePair
-from gan.training.spectrum import radial_power
+from gan.evaluation.spectrum import radial_power
 
 
 class Network:

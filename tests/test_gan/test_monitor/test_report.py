@@ -1,5 +1,6 @@
 """report.html: a run on one self-contained page, whatever the names of its folders."""
 import base64
+import dataclasses
 import html.parser
 import io
 import re
@@ -65,9 +66,9 @@ def written(folder, notes=(), costs=None, changed=None):
     run = RunFolder(folder)
     model, config = load_autoencoder(folder)
     if changed:
-        run.write_config(run.read_config() | changed)
-    source = pair.rendered_pair(tuple(config["people"]), config["faces"], config["size"], config["seed"])
-    metrics = metrics_log.Metrics(folder, 12)
+        run.write_config(dataclasses.replace(run.read_config(), **changed))
+    source = pair.rendered_pair(config.people, config.faces, config.size, config.seed)
+    metrics = metrics_log.Metrics(folder, 12, config.loss_weights)
     metrics.close()
     report.write_report(run, metrics.curves, 61.0, list(notes), costs or {}, model, source)
     return Page((folder / "report.html").read_text(encoding="utf-8"))
@@ -123,7 +124,7 @@ def test_resuming_adds_a_command_and_updates_the_page(run_copy, program, small_o
     words = Page((run_copy / "report.html").read_text(encoding="utf-8")).words
     assert words.count("python train.py") == 2 and "step 14 of 14, finished" in words
     assert program(train.main, *options, "--steps", 14).code == 0  # the run is finished
-    assert len(RunFolder(run_copy).read_config()["commands"]) == 2
+    assert len(RunFolder(run_copy).read_config().commands) == 2
 
 
 def test_warnings_are_listed_with_their_step(run_copy):

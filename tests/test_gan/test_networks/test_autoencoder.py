@@ -4,6 +4,7 @@ import pytest
 
 import nn
 from gan.networks.autoencoder import FaceAutoencoder
+from gan.networks.multi_person import MultiPersonAutoencoder
 from gan.networks.presets import PRESETS
 
 
@@ -29,6 +30,18 @@ def small(mask=True, size=32, width=4):
     return FaceAutoencoder(size, width, mask)
 
 
+def count_by_table(size, width, depth, kernel_size, upsampling):
+    """Return the parameters without masks, layer by layer: channels double up to 8W, the side halves."""
+    channels = [min(2 ** k, 8) * width for k in range(depth)]
+    features, factor = (size // 2 ** depth) ** 2 * channels[-1], 4 if upsampling == "shuffle" else 1
+    encoder = sum(conv(i, o, kernel_size) for i, o in zip([3, *channels], channels))
+    encoder += features * 8 * width + 8 * width + 8 * width * features + features
+    encoder += conv(channels[-1], factor * channels[-2], 3)
+    inputs = channels[-2::-1]  # of the decoder's layers that double the side
+    decoder = sum(conv(i, factor * o, 3) for i, o in zip(inputs, [*inputs[1:], width // 2])) + conv(width // 2, 3, 5)
+    return encoder + 2 * decoder
+
+
 def images(n, size, seed=0):
     return np.random.default_rng(seed).random((n, size, size, 3), dtype=np.float32)
 
@@ -43,6 +56,35 @@ def test_classic_has_the_published_number_of_parameters():
 @pytest.mark.parametrize("size, width", [(16, 2), (32, 4), (48, 6)])
 def test_parameter_count_at_any_size(size, width):
     assert count(FaceAutoencoder(size, width, False)) == published_count(size, width)
+
+
+@pytest.mark.parametrize("size, depth, kernel_size, upsampling", [
+    (32, 4, 5, "shuffle"), (32, 2, 3, "shuffle"), (32, 3, 4, "nearest"), (64, 6, 5, "bilinear"), (32, 5, 2, "shuffle"),
+    (16, 4, 9, "nearest"), (48, 3, 3, "bilinear"), (256, 8, 2, "shuffle")])
+@pytest.mark.parametrize("mask, residual", [(False, False), (True, True)])
+def test_depth_kernel_size_and_upsampling(size, depth, kernel_size, upsampling, mask, residual):
+    shape = {"depth": depth, "kernel_size": kernel_size, "upsampling": upsampling}
+    model = FaceAutoencoder(size, 4, mask, residual=residual, **shape)
+    a, b = images(1, size), images(2, size)
+    generated_a, generated_b = model(a, b)
+    assert [face.shape for face in (generated_a, generated_b)] == [(n, size, size, 3 + mask) for n in (1, 2)]
+    latents, features = model.encoder.encode(nn.Tensor(a))
+    channels = [4 * min(2 ** k, 8) for k in range(depth)]
+    assert latents.shape == (1, 32)
+    assert [each.shape for each in features] == [(1, size >> k, size >> k, c) for k, c in enumerate(channels, 1)]
+    (generated_a.sum() + generated_b.sum()).backward()
+    assert all(np.abs(p.grad).sum() > 0 for name, p in model.named_parameters() if name.endswith("weight"))
+    assert mask or count(model) == count_by_table(size, 4, **shape)
+    many = MultiPersonAutoencoder(size, 4, mask, 3, residual=residual, **shape)
+    batch = np.zeros((2, 2, 1, 1, 3), np.float32) + np.float32([[[[0.5]]], [[[0.25]]]])
+    assert many(b, batch, np.eye(3, dtype=np.float32)[:2]).shape == (2, size, size, 3 + mask)
+
+
+@pytest.mark.parametrize("size, depth", [(40, 4), (32, 6), (8, 2)])
+def test_size_that_cannot_be_halved_as_often_as_the_depth_is_refused(size, depth):
+    for build in (FaceAutoencoder, lambda *shape, **more: MultiPersonAutoencoder(*shape, 3, **more)):
+        with pytest.raises(ValueError, match=f"multiple of {2 ** depth} for a depth of {depth}, got {size}"):
+            build(size, 4, False, depth=depth)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -178,5 +220,5 @@ def test_one_side_has_no_gradient_in_the_other_sides_decoder():
 
 @pytest.mark.parametrize("size", [0, 8, 40])
 def test_sizes_that_are_no_multiple_of_16_are_refused(size):
-    with pytest.raises(ValueError, match=f"multiple of 16, got {size}"):
+    with pytest.raises(ValueError, match=f"multiple of 16 for a depth of 4, got {size}"):
         FaceAutoencoder(size, 4, True)

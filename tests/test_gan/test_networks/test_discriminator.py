@@ -5,7 +5,8 @@ import pytest
 import nn
 import nn.functional as F
 from gan.networks import discriminator as d
-from gan.training.losses import OBJECTIVES, r1_penalty
+from gan.register import OBJECTIVES
+from gan.training.objectives import discriminator_loss, generator_loss, r1_penalty
 from nn import backend
 from tests.helpers.fake_cupy import FakeArray, FakeCupy
 
@@ -238,14 +239,14 @@ def steps(kind, device):
     generated = nn.Tensor(nn.backend.to_device(1 - faces, device), requires_grad=True)
     optimizer, objective = nn.optim.Adam(model.parameters(), 1e-2), OBJECTIVES["non-saturating"]
     random = np.random.default_rng(5)
-    loss = objective.discriminator(model(d.add_instance_noise(real, 0.1, random), mask, person),
-                                   model(generated.detach(), mask, person))
+    loss = discriminator_loss(objective, model(d.add_instance_noise(real, 0.1, random), mask, person),
+                              model(generated.detach(), mask, person))
     (loss + r1_penalty(lambda x: model(x, mask, person), real)).backward()
     optimizer.step()
     trained = model.state_dict()
     model.eval()
     scores = model(generated, mask, person)
-    (objective.generator(scores) + F.mean(d.face_score(scores, mask))).backward()
+    (generator_loss(objective, scores) + F.mean(d.face_score(scores, mask))).backward()
     return trained, model.state_dict(), generated.grad
 
 

@@ -17,8 +17,10 @@ from gan.networks.multi_person import MultiPersonAutoencoder
 from gan.networks.presets import PRESETS
 from gan.networks.pretrained import discriminator_weights, extract_weights, load_into, mismatch
 from gan.run import export_pretrained
-from gan.run.checkpoint import RunError, RunFolder, build_discriminator, load_autoencoder, load_pretrained
-from gan.training import schedule
+from gan.run.checkpoint import (RunError, RunFolder, build_discriminator, build_model, load_autoencoder,
+    load_pretrained)
+from gan.run.config import Config
+from gan.run import schedule
 from gan.training.trainer import Trainer
 from nn.serialize import subset
 
@@ -291,15 +293,12 @@ def test_export_errors(multi_person_run, small_run, program, tmp_path):
 
 
 def test_shipped_weights_fit_the_default_preset_and_are_small():
-    small = PRESETS["small"]
-    pair = FaceAutoencoder(small.size, small.width, small.mask, person_embedding=small.person_embedding,
-                           residual=small.residual,
-                           activation=small.activation)
+    config = Config(**PRESETS["small"].fields())
+    pair = build_model(config)
     weights = load_pretrained("shipped")
-    assert str(weights.pop("activation", small.activation)) == small.activation
+    assert str(weights.pop("activation", config.activation)) == config.activation
     assert mismatch(weights, pair) is None and {array.dtype for array in weights.values()} == {np.dtype(np.float16)}
     assert all(np.isfinite(array).all() for array in weights.values())
     assert pretrained.SHIPPED.stat().st_size < 12e6
-    network = build_discriminator({"size": small.size, "discriminator": small.discriminator, "spectral": False,
-                                   "discriminator_width": small.discriminator_width})
+    network = build_discriminator(config)
     network.load_state_dict(discriminator_weights(weights))

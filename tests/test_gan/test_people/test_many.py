@@ -4,17 +4,17 @@ import shutil
 import numpy as np
 import pytest
 
-from data.datasets.face_set import FaceSet
+from data.datasets.face_set import FaceSet, from_renders
 from data.support.errors import FaceSetError
 from data.synthetic import Person, random_pose, render
 from data.synthetic.folder import write_people
 from gan.networks.multi_person import MultiPersonAutoencoder
 from gan.people import many, preview_sheet
 from gan.people.many import FIRST_PERSON, MultiPersonDataset, photographed_people, rendered_people
-from gan.training.steps import Hyperparameters
+from tests.helpers.configs import new_config
 
 PEOPLE, POSES = 5, 20
-PLAIN = Hyperparameters(batch=8, seed=4, flip=False, color_jitter=0.0)
+PLAIN = new_config(batch=8, seed=4, flip=False, color_jitter=0.0)
 
 
 def painted(person, pose):
@@ -44,8 +44,8 @@ def people():
     return MultiPersonDataset(painted(person, pose), person, pose, seed=3)
 
 
-def batches(people, count, hparams=PLAIN):
-    return [people.batches(hparams, k, 0.0)[0] for k in range(count)]
+def batches(people, count, config=PLAIN):
+    return [people.batches(config, k, 0.0)[0] for k in range(count)]
 
 
 def test_person_pose_and_colors_of_each_face_are_correct(people):
@@ -63,15 +63,15 @@ def test_person_pose_and_colors_of_each_face_are_correct(people):
         assert all(array.dtype == np.float32 for array in batch)
 
 
-@pytest.mark.parametrize("hparams", [PLAIN, Hyperparameters(batch=8, seed=4)])
-def test_input_and_target_have_the_same_augmentation(people, hparams):
-    for batch in batches(people, 3, hparams):
+@pytest.mark.parametrize("config", [PLAIN, new_config(batch=8, seed=4)])
+def test_input_and_target_have_the_same_augmentation(people, config):
+    for batch in batches(people, 3, config):
         same = (batch.target_person @ np.arange(PEOPLE)) == [np.argmin(np.abs(people.colors - each[:, 0,
                                                                                                    0]).sum(axis=(1, 2)))
                                                         for each in batch.colors]
         assert same.any() and not same.all()
         np.testing.assert_allclose(batch.warped[same], batch.target[same], atol=1e-6)  # the same person
-        if hparams is PLAIN:
+        if config is PLAIN:
             np.testing.assert_allclose(batch.warped[..., 2], batch.target[..., 2], atol=1e-6)
             assert batch.warped[0, ..., 2].std() > 0.05  # the pattern is there and moved with the face
             assert np.abs(batch.warped[0, ..., 2] - batch.warped[1, ..., 2]).max() > 0.1
@@ -114,12 +114,12 @@ def test_held_out_poses_are_never_trained_on(people):
 
 
 def test_a_batch_depends_only_on_seed_number_and_substep(people):
-    def first(hparams=PLAIN, k=5, substep=0):
-        return people.batches(hparams, k, 0.0, substep)[0]
+    def first(config=PLAIN, k=5, substep=0):
+        return people.batches(config, k, 0.0, substep)[0]
 
     for array, again in zip(first(), first()):
         np.testing.assert_array_equal(array, again)
-    for other in (first(k=6), first(substep=1), first(Hyperparameters(batch=8, seed=5, flip=False, color_jitter=0.0))):
+    for other in (first(k=6), first(substep=1), first(new_config(batch=8, seed=5, flip=False, color_jitter=0.0))):
         assert not np.array_equal(first().warped, other.warped)
 
 
@@ -147,7 +147,12 @@ def test_reconstructions_of_held_out_faces(people):
 def test_rendered_people_share_their_poses(monkeypatch):
     """As requested from the renderer: each face has its person, each pose is one for its people."""
     asked, one = [], render(Person(0), random_pose(np.random.default_rng(0)), 48)
-    monkeypatch.setattr(many, "render_each", lambda *request: asked.append(request) or [one] * len(request[0]))
+
+    def render_sets(sets, size, side, *_):
+        asked.append((*zip(*sets[0][1]), side))
+        return [from_renders(sets[0][0], [one] * len(sets[0][1]), size)]
+
+    monkeypatch.setattr(many, "render_sets", render_sets)
     dataset = rendered_people(5, 32, seed=1)
     ((people, poses, size),) = asked
     assert size == 48 and len(dataset.faces) == len(people) == 5 * many.POSES_PER_PERSON * 4

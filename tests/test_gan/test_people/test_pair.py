@@ -1,35 +1,38 @@
-"""FacePair: the faces from which the color statistics are measured."""
+"""FacePair: rendered people and photographs."""
 from types import SimpleNamespace
 
 import numpy as np
 
-from data.synthetic import random_pose
 from gan.people import pair
+from gan.run.checkpoint import RunFolder
+from gan.run.config import Config
+
+RENDERED_PAIR = pair.rendered_pair  # before conftest.py replaces it
 
 
-def light_of(pose):
-    """Return the light that falls on a face from ahead and from all around."""
-    return pose.ambient + 0.6 * pose.strength * np.cos(pose.light_side) * np.cos(pose.light_height)
-
-
-def test_color_faces_are_evenly_lit():
-    poses = [random_pose(np.random.default_rng(k)) for k in range(200)]
-    indices = np.arange(10, 200)
-    chosen = pair._evenly_lit(indices, poses)
-    assert len(set(chosen)) == pair.COLOR_FACES and set(chosen) <= set(indices)
-    ranks = np.searchsorted(np.sort([light_of(poses[k]) for k in indices]), [light_of(poses[k]) for k in chosen])
-    assert ranks[0] == 0 and ranks[-1] == len(indices) - 1 and set(np.diff(ranks)) == {4, 5}  # 190 faces, 47 steps
-
-
-def test_all_of_few_faces_are_color_faces():
-    poses = [random_pose(np.random.default_rng(k)) for k in range(12)]
-    assert sorted(pair._evenly_lit(np.arange(2, 12), poses)) == list(range(2, 12))
-
-
-def test_fit_colors_uses_all_training_photographs(faces):
+def test_fit_colors_uses_all_training_faces(faces):
     measured = []
     model = SimpleNamespace(fit_colors=lambda crops, masks, side: measured.append((side, crops)))
     pair.FacePair(faces.a, faces.b).fit_colors(model)
     for (side, crops), expected, name in zip(measured, faces.sets(), "ab"):
         assert side == name
         np.testing.assert_array_equal(crops, expected.crops(expected.train)[0])
+
+
+def test_rendered_faces_are_kept_in_the_run_folder(tmp_path, monkeypatch):
+    """A second program reads them; within one program all runs share the last pair."""
+    monkeypatch.setattr(pair, "rendered_pair", RENDERED_PAIR)
+    config, said = Config(people=(5, 5), faces=4, size=16, seed=3), []
+
+    def load():
+        pair._last_pair.clear()
+        return pair.load_pair(config, RunFolder(tmp_path), said.append)
+
+    first, again = load(), load()
+    (file,) = tmp_path.iterdir()
+    assert file.name == f"rendered_v{pair.RENDERER_VERSION}_people_5_5_seed_3_size_16.npz"
+    assert said == [f"  using the faces rendered before: {file}"]
+    for one, other in zip(first.sets(), again.sets()):
+        np.testing.assert_array_equal(one.padded_crops, other.padded_crops)
+        assert one.digests == other.digests
+    assert pair.load_pair(config, RunFolder(tmp_path / "other")) is again and not (tmp_path / "other").exists()

@@ -10,10 +10,12 @@ import pytest
 import nn
 import train
 from gan import evaluate
+from gan.networks.autoencoder import Up
 from gan.networks.discriminator import PatchDiscriminator, UNetDiscriminator
 from gan.networks.multi_person import MultiPersonAutoencoder
 from gan.run.checkpoint import (FORMAT_VERSION, RunError, RunFolder, build_discriminator, build_model, load_autoencoder,
     load_discriminator, load_pretrained)
+from gan.run.config import Config
 from nn.serialize import subset
 
 STATES = [{"step": np.array(k), "model.w": np.full(3, k, np.float32)} for k in range(4)]
@@ -174,14 +176,14 @@ def test_folder_that_cannot_be_created(tmp_path, monkeypatch):
 
 
 def test_run_of_an_older_format_is_refused_in_one_line(run_copy, program):
-    """Format 2 had other names for several fields."""
+    """Format 3 had fewer fields."""
     config = json.loads((run_copy / "config.json").read_text())
-    assert config["format"] == FORMAT_VERSION == 3
-    for name in ("many_people", "pretrained", "freeze_encoder"):
+    assert config["format"] == FORMAT_VERSION == 4
+    for name in ("depth", "kernel_size", "upsampling", "optimizer", "loss_weights", "plugins", "code"):
         del config[name]
-    (run_copy / "config.json").write_text(json.dumps(config | {"format": 2}))
-    message = (f"{run_copy} was trained by an older version of this program (format 2, now 3); train again in a new "
-               "--run folder, or use the older version of the program")
+    (run_copy / "config.json").write_text(json.dumps(config | {"format": 3}))
+    message = (f"{run_copy} was trained by a version of this program that is older (format 3, here 4); train again in "
+               "a new --run folder, or use the older version of the program")
     with pytest.raises(RunError) as error:
         RunFolder(run_copy).read_config()
     assert str(error.value) == message
@@ -193,8 +195,8 @@ def test_run_of_an_older_format_is_refused_in_one_line(run_copy, program):
 def test_config_round_trip(run_copy):
     folder = RunFolder(run_copy)
     config = folder.read_config()
-    assert config["format"] == FORMAT_VERSION and config["preset"] == "tiny" and config["width"] == 4
-    assert {"python", "numpy", "pillow"} == config["versions"].keys()
+    assert config.preset == "tiny" and config.width == 4
+    assert {"python", "numpy", "pillow"} == config.versions.keys()
     folder.write_config(config)
     assert folder.read_config() == config
 
@@ -206,8 +208,8 @@ def changed(run, **values):
 
 
 @pytest.mark.parametrize("values, word", [
-    ({"format": FORMAT_VERSION + 1}, "newer version of this program .format 4, here 3.; update the program"),
-    ({"format": 1, "steps": 12, "plan": "gone"}, "older version of this program .format 1, now 3."),
+    ({"format": FORMAT_VERSION + 1}, "version of this program that is newer .format 5, here 4.; update the program"),
+    ({"format": 1, "steps": 12, "plan": "gone"}, "version of this program that is older .format 1, here 4."),
     ({"format": "gone"}, "not the config of a run"), ({"format": "2"}, "not the config of a run"),
     ({"plan": []}, "plan"), ({"plan": [["autoencoder"]]}, "plan"), ({"plan": [["autoencoder", 0]]}, "plan"),
     ({"plan": [["autoencoder", "4"]]}, "plan"), ({"plan": [["critic", 4]]}, "plan"), ({"plan": "gone"}, "plan"),
@@ -217,7 +219,7 @@ def changed(run, **values):
     ({"size": 1 << 40}, "size"), ({"width": 0}, "width"), ({"warp": float("nan")}, "warp"),
     ({"r1": float("inf")}, "r1"), ({"latent": 1 << 20}, "latent"),
     ({"discriminator_width": -1}, "discriminator_width"), ({"many_people": 3, "people_count": 0}, "people_count"),
-    ({"objective": "war"}, "objective"), ({"plan": []}, "plan"), ({"plan": [["autoencoder", 0]]}, "plan"),
+    ({"upsampling": "cubic"}, "upsampling"), ({"depth": 1}, "depth"),
     ({"plan": [[["autoencoder"], 5]]}, "plan"), ({"people": [1, -2]}, "people"), ({"people": [1, 2, 3]}, "people"),
     ({"seed": -1}, "seed"), ({"seed": True}, "seed"), ({"mask": 1}, "mask"), ({"faces": 3}, "faces"),
     ({"commands": "train.py"}, "commands"), ({"learned_from": []}, "learned_from"),
@@ -253,7 +255,7 @@ def test_loaded_autoencoder_has_averaged_weights(run_copy, options, averages):
     for other in {"best", "average", "model"} - {averages}:
         assert any(not np.array_equal(state[f"{averages}.{name}"], state[f"{other}.{name}"])
                    for name in subset(state, "average"))
-    assert config["size"] == model.size == 32 and not model.training
+    assert config.size == model.size == 32 and not model.training
 
 
 def test_loaded_discriminator_has_the_newest_weights(small_run):
@@ -301,22 +303,25 @@ def test_run_of_two_people_is_not_a_pretrained_model(small_run):
     assert str(small_run[0]) in one_line(error)
 
 
-SHAPE = {"size": 48, "width": 2, "mask": False, "latent": 5, "residual": True, "activation": "elu"}
+SHAPE = {"size": 48, "width": 2, "mask": False, "latent": 5, "residual": True, "activation": "elu", "depth": 3,
+         "kernel_size": 4, "upsampling": "nearest"}
 
 
 def test_build_model_follows_the_config():
-    model = build_model({**SHAPE, "many_people": None, "person_embedding": True})
+    model = build_model(Config(**SHAPE, person_embedding=True))
     assert (model.size, model.width, model.mask, model.latent, model.residual) == (48, 2, False, 5, True)
     assert model.person_embedding_a.shape == (5,)
-    assert build_model({**SHAPE, "many_people": None, "person_embedding": False,
-                        "latent": None}).person_embedding_a is None
-    many = build_model({**SHAPE, "many_people": "people", "people_count": 7, "person_embedding": True})
+    assert build_model(Config(**SHAPE | {"latent": None}, person_embedding=False)).person_embedding_a is None
+    many = build_model(Config(**SHAPE, many_people="people", people_count=7))
     assert type(many) is MultiPersonAutoencoder and many.person_embeddings.shape == (7, 5)
+    for each in (model, many):
+        assert len(each.encoder.convs) == 3 and each.encoder.convs[0].weight.shape == (4, 4, 3, 2)
+        assert {up.upsampling for up in each.modules() if type(up) is Up} == {"nearest"}
 
 
 def test_build_discriminator_follows_the_config():
-    plain = build_discriminator({"size": 32, "discriminator": "patch", "discriminator_width": 4, "spectral": False})
-    normalized = build_discriminator({"size": 32, "discriminator": "unet", "discriminator_width": 8, "spectral": True})
+    plain = build_discriminator(Config(size=32, discriminator="patch", discriminator_width=4, spectral=False))
+    normalized = build_discriminator(Config(size=32, discriminator="unet", discriminator_width=8, spectral=True))
     assert (type(plain), type(normalized)) == (PatchDiscriminator, UNetDiscriminator)
     buffers = [len(list(net.named_tensors())) - len(net.parameters()) for net in (plain, normalized)]
     assert buffers[0] == 0 < buffers[1]

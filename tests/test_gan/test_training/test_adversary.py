@@ -9,14 +9,14 @@ from gan.networks.multi_person import MultiPersonAutoencoder
 from gan.people.many import MultiPersonBatch
 from gan.training import adversary
 from gan.training.adversary import Adversary, composite_batch, mixed_fake_batch
-from gan.training.steps import Hyperparameters
+from tests.helpers.configs import new_config
 
-HPARAMS = Hyperparameters(batch=4, seed=4)
+CONFIG = new_config(batch=4, seed=4)
 
 
-def new_adversary(hparams=HPARAMS, seed=1, kind="patch", spectral=False):
+def new_adversary(config=CONFIG, seed=1, kind="patch", spectral=False):
     nn.manual_seed(seed)
-    return Adversary(DISCRIMINATORS[kind](32, 4, spectral), hparams)
+    return Adversary(DISCRIMINATORS[kind](32, 4, spectral), config)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def model(faces):
 
 @pytest.fixture
 def batches(faces):
-    return faces.batches(HPARAMS, 0, 0.0)
+    return faces.batches(CONFIG, 0, 0.0)
 
 
 def assert_same(state, other):
@@ -44,9 +44,9 @@ def batches_shown(monkeypatch):
     """Each (real, fake) batch that a discriminator is trained on."""
     pairs, step = [], adversary.train_discriminator
 
-    def watched(network, optimizer, hparams, real, fake, k, *reader):
+    def watched(network, optimizer, config, real, fake, k):
         pairs.append((real, fake))
-        return step(network, optimizer, hparams, real, fake, k, *reader)
+        return step(network, optimizer, config, real, fake, k)
 
     monkeypatch.setattr(adversary, "train_discriminator", watched)
     return pairs
@@ -96,10 +96,10 @@ def test_load_pretrained_needs_equal_shapes():
 
 
 def test_a_batch_of_one(model, faces):
-    batches = faces.batches(Hyperparameters(batch=1, seed=4), 0, 0.0)
+    batches = faces.batches(new_config(batch=1, seed=4), 0, 0.0)
     fakes, _ = mixed_fake_batch(model, *batches)
     assert fakes.faces.shape == (2, 32, 32, 3) and fakes.person.tolist() == [-1, 1]
-    assert new_adversary().train_on_frozen_model(model, batches, 1e-3, 0, 0).accuracy in (0, 0.25, 0.5, 0.75, 1)
+    assert new_adversary().train_on_frozen_model(model, batches, 1e-3, 0, 0)["accuracy"] in (0, 0.25, 0.5, 0.75, 1)
 
 
 class BlurringModel:

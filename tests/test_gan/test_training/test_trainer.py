@@ -9,38 +9,33 @@ import pytest
 import nn
 from gan.networks.autoencoder import FaceAutoencoder
 from gan.networks.discriminator import DISCRIMINATORS
-from gan.training import losses, metrics, schedule, steps, trainer
+from gan.evaluation import metrics
+from gan.run import schedule
+from gan.run.schedule import StagePosition, adversarial_weight, learning_rate
+from gan.training import losses, steps, trainer
 from gan.training.adversary import Adversary
 from gan.training.prefetch import BatchPrefetcher
-from gan.training.schedule import StagePosition
-from gan.training.steps import Hyperparameters, Losses, learning_rate, warp_strength
-from gan.training.trainer import HeldOut, Trainer, adversarial_weight
+from gan.training.trainer import DivergenceError, HeldOut, Trainer, read_metrics
 from nn.serialize import subset
+from tests.helpers.configs import new_config
 
 PLAN = [["autoencoder", 4], ["discriminator", 4], ["adversarial", 4]]
 TOTAL = 12
-HPARAMS = Hyperparameters(batch=2, learning_rate=2e-3, seed=4, adversarial_warmup=0, adversarial_weight=0.1)
+CONFIG = new_config(batch=2, learning_rate=2e-3, seed=4, adversarial_warmup=0, adversarial_weight=0.1, plan=PLAN)
 
 
-def new_trainer(hparams=HPARAMS, seed=0, kind="patch", spectral=False):
+def new_trainer(config=CONFIG, seed=0, kind="patch", spectral=False):
     def adversary():
         nn.manual_seed(1)
-        return Adversary(DISCRIMINATORS[kind](32, 4, spectral), hparams)
+        return Adversary(DISCRIMINATORS[kind](32, 4, spectral), config)
 
     nn.manual_seed(seed)
-    return Trainer(FaceAutoencoder(32, 4, True, person_embedding=True), hparams, adversary)
-
-
-def warp_of(hparams, plan):
-    def warp(step):
-        position = schedule.position_at(plan, step)
-        return warp_strength(hparams, position) if position else 0.0
-    return warp
+    return Trainer(FaceAutoencoder(32, 4, True, person_embedding=True), config, adversary)
 
 
 @contextlib.contextmanager
-def batches(faces, hparams=HPARAMS, plan=PLAN):
-    maker = BatchPrefetcher(faces, hparams, warp_of(hparams, plan), "cpu")
+def batches(faces, config=CONFIG, plan=PLAN):
+    maker = BatchPrefetcher(faces, dataclasses.replace(config, plan=plan), "cpu")
     try:
         yield maker
     finally:
@@ -48,20 +43,24 @@ def batches(faces, hparams=HPARAMS, plan=PLAN):
 
 
 def take_steps(one, prefetcher, steps, plan=PLAN):
-    """Take steps as a session does; return the last gan.training.trainer.Step."""
+    """Take steps as gan.training.fit does; return the last one's row of metrics."""
     for _ in range(steps):
         position = schedule.position_at(plan, one.step)
         one.enter_stage(position)
-        step = one.train_step(position, prefetcher)
-    return step
+        row = one.train_step(position, prefetcher(one.step))
+    return row
 
 
 def held_out(loss, sharpness=1.0):
-    return HeldOut(Losses(loss, {"mae": loss, "dssim": 0.0, "mask": 0.0}), sharpness, 1.0)
+    return HeldOut(loss, sharpness, 1.0)
 
 
-def arrays(pair):
-    return [array for batch in pair for array in batch]
+def lr_at(peak, step):
+    return learning_rate(peak, StagePosition(0, "autoencoder", step, 4))
+
+
+def arrays(step_batches):
+    return [array for pair in step_batches for batch in pair for array in batch]
 
 
 def assert_same(state, other):
@@ -96,18 +95,41 @@ def test_each_stage_trains_its_own_networks(faces):
 
 
 def test_metrics_of_a_step(faces):
-    one = new_trainer(Hyperparameters(batch=2, seed=4, adversarial_warmup=0, adversarial_weight=0.1,
-                                      discriminator_learning_rate=5e-4, adversarial_learning_rate=3e-4))
-    with batches(faces, one.hparams) as prefetcher:
+    one = new_trainer(dataclasses.replace(CONFIG, discriminator_learning_rate=5e-4, adversarial_learning_rate=3e-4))
+    with batches(faces, one.config) as prefetcher:
         alone, discriminator, both = (take_steps(one, prefetcher, 4) for _ in range(3))
-    assert alone.losses and not (alone.discriminator_metrics or alone.fake_grad_norm or alone.adversarial_weight)
-    assert discriminator.discriminator_metrics and discriminator.losses is None
-    assert discriminator.fake_grad_norm is None and discriminator.adversarial_weight is None
-    assert both.losses.adversarial_loss > 0 and both.discriminator_metrics and both.fake_grad_norm > 0
-    assert [step.learning_rate for step in (alone, discriminator, both)] == \
-        [learning_rate(peak, 3, 3 / 4) for peak in (2e-3, 5e-4, 3e-4)]
-    assert both.adversarial_weight == adversarial_weight(one.hparams, StagePosition(2, "adversarial", 3, 4))
-    assert one.adversary.optimizer.lr == learning_rate(5e-4, 3, 3 / 4)
+    common, reconstruction = {"step", "stage", "learning_rate"}, {"loss", "mae", "dssim", "mask", "grad_norm"}
+    against = {"discriminator_loss", "discriminator_grad_norm", "score_real", "score_fake", "accuracy"}
+    assert alone.keys() == common | reconstruction and discriminator.keys() == common | against
+    assert both.keys() == common | reconstruction | against | {"adversarial_loss", "adversarial_weight",
+                                                               "fake_grad_norm"}
+    assert [(row["step"], row["stage"]) for row in (alone, discriminator, both)] == \
+        [(4, "autoencoder"), (8, "discriminator"), (12, "adversarial")]
+    assert both["adversarial_loss"] > 0 and both["fake_grad_norm"] > 0
+    assert [row["learning_rate"] for row in (alone, discriminator, both)] == \
+        [lr_at(peak, 3) for peak in (2e-3, 5e-4, 3e-4)]
+    assert both["adversarial_weight"] == adversarial_weight(one.config, StagePosition(2, "adversarial", 3, 4))
+    assert one.adversary.optimizer.lr == lr_at(5e-4, 3)
+
+
+def test_read_metrics_makes_plain_numbers():
+    rows = [{"step": 1, "stage": "autoencoder", "learning_rate": 0.5, "loss": np.float32(0.25)},
+            {"step": 2, "stage": "adversarial", "loss": np.array(0.75, np.float32), "adversarial_loss": np.float32(2)}]
+    expected = [{"step": 1, "stage": "autoencoder", "learning_rate": 0.5, "loss": 0.25},
+                {"step": 2, "stage": "adversarial", "loss": 0.75, "adversarial_loss": 2.0}]
+    found = read_metrics(rows)
+    assert found == expected and [list(row) for row in found] == [list(row) for row in expected]
+    assert {type(value) for row in found for value in row.values()} == {int, float, str}
+    assert read_metrics([]) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_first_metric_that_is_not_finite_is_named_with_its_step(value):
+    rows = [{"step": 4, "loss": np.float32(1), "grad_norm": np.float32(2)},
+            {"step": 5, "loss": np.float32(1), "grad_norm": np.float32(value)},
+            {"step": 6, "loss": np.float32(math.nan), "grad_norm": np.float32(math.nan)}]
+    with pytest.raises(DivergenceError, match=f"^grad_norm is {value} at step 5$"):
+        read_metrics(rows)
 
 
 def test_learning_rate_follows_schedule_and_lr_scale(faces):
@@ -115,12 +137,12 @@ def test_learning_rate_follows_schedule_and_lr_scale(faces):
     with batches(faces) as prefetcher:
         for step in range(3):
             take_steps(one, prefetcher, 1)
-            assert one.optimizer.lr == learning_rate(2e-3, step, step / 4)
+            assert one.optimizer.lr == lr_at(2e-3, step)
         one.lr_scale = 0.25
         take_steps(one, prefetcher, 1)
-        assert one.optimizer.lr == 0.25 * learning_rate(2e-3, 3, 3 / 4)
-        step = take_steps(one, prefetcher, 1)
-    assert one.adversary.optimizer.lr == step.learning_rate == 0.25 * learning_rate(1e-3, 0, 0)
+        assert one.optimizer.lr == 0.25 * lr_at(2e-3, 3)
+        row = take_steps(one, prefetcher, 1)
+    assert one.adversary.optimizer.lr == row["learning_rate"] == 0.25 * lr_at(1e-3, 0)
 
 
 def test_betas_and_ema_decay_are_the_hyperparameters(faces):
@@ -128,9 +150,9 @@ def test_betas_and_ema_decay_are_the_hyperparameters(faces):
 
     The average keeps `decay` of its old value.
     """
-    one = new_trainer(dataclasses.replace(HPARAMS, betas=(0.3, 0.8), discriminator_betas=(0.1, 0.6), decay=0.1))
+    one = new_trainer(dataclasses.replace(CONFIG, betas=(0.3, 0.8), discriminator_betas=(0.1, 0.6), decay=0.1))
     start, plan = one.state_dict(), [["autoencoder", 1], ["discriminator", 1]]
-    with batches(faces, one.hparams, plan) as prefetcher:
+    with batches(faces, one.config, plan) as prefetcher:
         take_steps(one, prefetcher, 2, plan)
     state = one.state_dict()
     for name, array in subset(state, "average").items():
@@ -177,10 +199,10 @@ def test_discriminator_is_a_judge_only_if_no_stage_follows(faces, monkeypatch, p
 @pytest.mark.parametrize("freeze_encoder, moved",
                          [(0.0, 8 * [True]), (0.5, [False, False, *6 * [True]]), (1.0, 8 * [False])])
 def test_encoder_is_frozen_for_its_fraction_of_the_first_stage(faces, freeze_encoder, moved):
-    hparams = dataclasses.replace(HPARAMS, freeze_encoder=freeze_encoder)
-    one, found, plan = new_trainer(hparams), [], [PLAN[0], PLAN[2]]
+    config = dataclasses.replace(CONFIG, freeze_encoder=freeze_encoder)
+    one, found, plan = new_trainer(config), [], [PLAN[0], PLAN[2]]
     others = ("encoder.expand", "encoder.up", "decoder_a", "decoder_b", "person_embedding")
-    with batches(faces, hparams, plan) as prefetcher:
+    with batches(faces, config, plan) as prefetcher:
         for step in range(8):
             if step == 4:
                 one.keep_if_best(held_out(0.1), "autoencoder")  # so that the next stage starts from here
@@ -217,9 +239,9 @@ def test_generator_step_uses_the_updated_discriminator(faces, monkeypatch):
     one, seen = new_trainer(), []
     step = steps.train_generator
 
-    def watched(model, optimizer, hparams, reconstructions, network, weight, reader):
+    def watched(model, optimizer, config, reconstructions, network, weight):
         seen.append((network.state_dict(), weight))
-        return step(model, optimizer, hparams, reconstructions, network, weight, reader)
+        return step(model, optimizer, config, reconstructions, network, weight)
 
     with batches(faces) as prefetcher:
         take_steps(one, prefetcher, 8)
@@ -233,16 +255,16 @@ def test_generator_step_uses_the_updated_discriminator(faces, monkeypatch):
 
 
 def test_each_discriminator_step_has_its_own_batch(faces, monkeypatch):
-    hparams, shown = dataclasses.replace(HPARAMS, discriminator_steps=3), []
-    one = new_trainer(hparams)
+    config, shown = dataclasses.replace(CONFIG, discriminator_steps=3), []
+    one = new_trainer(config)
     step = steps.train_discriminator
 
-    def watched(network, optimizer, hparams, real, fake, k, *reader):
+    def watched(network, optimizer, config, real, fake, k):
         shown.append((real.faces.copy(), fake.faces.copy(), k))
-        return step(network, optimizer, hparams, real, fake, k, *reader)
+        return step(network, optimizer, config, real, fake, k)
 
     monkeypatch.setattr("gan.training.adversary.train_discriminator", watched)
-    with batches(faces, hparams) as prefetcher:
+    with batches(faces, config) as prefetcher:
         take_steps(one, prefetcher, 8)
         shown.clear()
         take_steps(one, prefetcher, 2)
@@ -251,9 +273,9 @@ def test_each_discriminator_step_has_its_own_batch(faces, monkeypatch):
     for k, (real, fake, _) in enumerate(shown):
         for other_real, other_fake, _ in shown[:k]:
             assert not np.array_equal(real, other_real) and not np.array_equal(fake, other_fake)
-    expected = np.concatenate([batch.target for batch in faces.batches(hparams, 9, 0.0)])
+    expected = np.concatenate([batch.target for batch in faces.batches(config, 9, 0.0)])
     np.testing.assert_array_equal(shown[5][0], expected)  # the last step is on the autoencoder's batch
-    assert not np.array_equal(expected, usual[0].target)
+    assert not np.array_equal(expected, usual[0][0].target)
 
 
 @pytest.mark.parametrize("discriminator_steps, numbers",
@@ -263,11 +285,11 @@ def test_each_discriminator_step_has_its_own_number(faces, monkeypatch, discrimi
 
     With one discriminator step it is the number of the run's step.
     """
-    hparams, found = dataclasses.replace(HPARAMS, discriminator_steps=discriminator_steps, noise=0.1), []
+    config, found = dataclasses.replace(CONFIG, discriminator_steps=discriminator_steps, noise=0.1), []
     with_noise = steps.with_noise
     monkeypatch.setattr("gan.training.adversary.with_noise", lambda *key: found.append(key[3:]) or with_noise(*key))
-    with batches(faces, hparams) as prefetcher:
-        one = new_trainer(hparams)
+    with batches(faces, config) as prefetcher:
+        one = new_trainer(config)
         take_steps(one, prefetcher, 8)
         assert found == [(k, part) for k in (4, 5, 6, 7) for part in (0, 1)]  # in its own stage: one per step
         found.clear()
@@ -276,60 +298,43 @@ def test_each_discriminator_step_has_its_own_number(faces, monkeypatch, discrimi
 
 
 def test_r1_is_computed_every_few_discriminator_steps(faces, monkeypatch):
-    hparams, computed = dataclasses.replace(HPARAMS, discriminator_steps=2, r1=1.0, r1_every=4), []
+    config, computed = dataclasses.replace(CONFIG, discriminator_steps=2, r1=1.0, r1_every=4), []
     step = steps.train_discriminator
 
     def watched(*arguments):
         discriminator_metrics = step(*arguments)
-        computed.append(discriminator_metrics.penalty is not None)
+        computed.append("penalty" in discriminator_metrics)
         return discriminator_metrics
 
     monkeypatch.setattr("gan.training.adversary.train_discriminator", watched)
-    with batches(faces, hparams) as prefetcher:
-        one = new_trainer(hparams)
+    with batches(faces, config) as prefetcher:
+        one = new_trainer(config)
         take_steps(one, prefetcher, 8)
         computed.clear()
-        shown = [take_steps(one, prefetcher, 1).discriminator_metrics.penalty is not None for _ in range(4)]
+        shown = ["penalty" in take_steps(one, prefetcher, 1) for _ in range(4)]
     assert len(computed) == 8 and np.diff(np.flatnonzero(computed)).tolist() == [4]
     assert shown == [True, False, True, False]  # what metrics.csv contains
 
 
 def test_instance_noise_fades_over_the_stage(faces, monkeypatch):
-    hparams, strengths = dataclasses.replace(HPARAMS, noise=0.4), []
+    config, strengths = dataclasses.replace(CONFIG, noise=0.4), []
     monkeypatch.setattr("gan.training.adversary.with_noise", lambda shown, strength, *key: strengths.append(strength)
                         or shown)
-    with batches(faces, hparams) as prefetcher:
-        take_steps(new_trainer(hparams), prefetcher, TOTAL)
+    with batches(faces, config) as prefetcher:
+        take_steps(new_trainer(config), prefetcher, TOTAL)
     assert strengths == pytest.approx(2 * [s for k in range(4) for s in 2 * [0.4 * (1 - k / 4)]])
-
-
-def test_adversarial_weight_by_hand():
-    def weights(hparams, total):
-        return [adversarial_weight(hparams, StagePosition(2, "adversarial", step, total))
-                for step in (0, 10, 20, 30, 40, 50, 60, 199)]
-    by_hand = [0, 0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4]  # 0 for 10 steps, then a linear ramp over 40
-    assert weights(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=10), 1000) == pytest.approx(by_hand)
-    assert weights(Hyperparameters(adversarial_weight=0.4),
-                   200) == pytest.approx(by_hand)  # warmup: a twentieth of the stage
-    assert weights(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=10), None) == pytest.approx(by_hand)
-    assert adversarial_weight(Hyperparameters(adversarial_weight=0.4),
-                              StagePosition(2, "adversarial", 50, None)) == 0  # 50 of 1000
-    assert adversarial_weight(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=0),
-                              StagePosition(2, "adversarial", 0, 10)) == 0
-    assert adversarial_weight(Hyperparameters(adversarial_weight=0.4, adversarial_warmup=0),
-                              StagePosition(2, "adversarial", 1, 10)) == 0.4
 
 
 def test_adversary_changes_nothing_during_its_warmup(faces):
     """The autoencoder is trained as without it, bit for bit, while the discriminator learns."""
-    def ended(stage, hparams):
+    def ended(stage, config):
         plan = [["autoencoder", 2], [stage, 8]]
-        one = new_trainer(hparams)
-        with batches(faces, hparams, plan) as prefetcher:
+        one = new_trainer(config)
+        with batches(faces, config, plan) as prefetcher:
             take_steps(one, prefetcher, 6, plan)
         return one.state_dict()
 
-    unwarped = dataclasses.replace(HPARAMS, warp=0.0, learning_rate=1e-3, adversarial_learning_rate=1e-3)
+    unwarped = dataclasses.replace(CONFIG, warp=0.0, learning_rate=1e-3, adversarial_learning_rate=1e-3)
     plain, against = (ended(stage, dataclasses.replace(unwarped, adversarial_warmup=6))
                       for stage in ("autoencoder", "adversarial"))
     assert same(plain, against, "model") and same(plain, against, "average")
@@ -350,23 +355,43 @@ def test_batch_k_does_not_depend_on_the_order(faces):
 
 
 def test_batches_differ_by_number_side_seed_and_substep(faces):
-    with batches(faces) as prefetcher, batches(faces, Hyperparameters(batch=2, seed=5)) as other:
-        first, second, elsewhere = prefetcher(0), prefetcher(1), other(0)
-        extras = [prefetcher.extra(0, substep) for substep in (1, 2)]
-        np.testing.assert_array_equal(extras[0][0].warped, prefetcher.extra(0, 1)[0].warped)
-    for batch in (second[0], first[1], elsewhere[0], *extras[0], *extras[1]):
+    config = dataclasses.replace(CONFIG, discriminator_steps=3)
+    with batches(faces, config) as prefetcher, batches(faces, dataclasses.replace(config, seed=5)) as other:
+        (first,), (second,), (elsewhere,) = prefetcher(0), prefetcher(1), other(0)
+        first_of_stage, *extras = prefetcher(8)  # the adversarial stage begins
+    assert len(extras) == 2
+    for batch in (second[0], first[1], elsewhere[0]):
         assert not np.array_equal(first[0].warped, batch.warped)
+    for batch in (*extras[0], *extras[1]):
+        assert not np.array_equal(first_of_stage[0].warped, batch.warped)
     assert not np.array_equal(extras[0][0].warped, extras[1][0].warped)
     assert [batch.warped.shape for batch in first] == [(2, 32, 32, 3)] * 2
 
 
+def test_only_the_adversarial_stage_has_batches_of_further_discriminator_steps(faces):
+    with batches(faces, dataclasses.replace(CONFIG, discriminator_steps=2)) as prefetcher:
+        assert [len(prefetcher(k)) for k in range(TOTAL + 2)] == 8 * [1] + 4 * [2] + 2 * [1]
+
+
+def test_discarded_batches_are_made_again_for_the_changed_plan(faces):
+    with batches(faces, plan=[["autoencoder", None]]) as prefetcher:
+        prefetcher(0)
+        prefetcher._futures[2].result()  # made in advance, with full warp
+        prefetcher._config.plan[0][1] = 3
+        prefetcher.discard()
+        found = prefetcher(2)
+    with batches(faces, plan=[["autoencoder", 3]]) as prefetcher:
+        for got, expected in zip(arrays(found), arrays(prefetcher(2)), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
 def test_batches_at_the_end_of_the_first_stage_are_not_warped(faces):
-    def displacement(step, hparams=HPARAMS):
-        with batches(faces, hparams, [["autoencoder", 1000]]) as prefetcher:
-            batch = prefetcher(step)[0]
+    def displacement(step, config=CONFIG):
+        with batches(faces, config, [["autoencoder", 1000]]) as prefetcher:
+            batch = prefetcher(step)[0][0]
         return np.abs(batch.warped - batch.target).mean()
     assert displacement(999) < 0.05 * displacement(0)
-    assert displacement(999, dataclasses.replace(HPARAMS, fading_warp=False)) > 0.005
+    assert displacement(999, dataclasses.replace(CONFIG, fading_warp=False)) > 0.005
 
 
 # Saving and resuming
@@ -393,14 +418,14 @@ OPTIONS = {"non-saturating": {}, "wasserstein-gp": {"discriminator_steps": 2, "n
 @pytest.mark.parametrize("name, kind, spectral", [("non-saturating", "patch", False), ("wasserstein-gp", "patch", True),
                                                   ("hinge", "unet", True)])
 def test_resuming_in_any_stage_is_bit_for_bit_like_no_interruption(faces, tmp_path, name, kind, spectral):
-    hparams = dataclasses.replace(HPARAMS, objective=name, **OPTIONS[name])
+    config = dataclasses.replace(CONFIG, objective=name, **OPTIONS[name])
 
     def session(steps, state):
         """Take steps, keep the best averages at every third, and save."""
-        one = new_trainer(hparams, 0 if state is None else 9, kind, spectral)
+        one = new_trainer(config, 0 if state is None else 9, kind, spectral)
         if state is not None:
             one.load_state_dict(nn.load(state))
-        with batches(faces, hparams) as prefetcher:
+        with batches(faces, config) as prefetcher:
             for _ in range(steps):
                 take_steps(one, prefetcher, 1)
                 if one.step % 3 == 0:
@@ -515,9 +540,10 @@ def test_measure_uses_the_averaged_weights(faces):
         for subject, side in ((faces.a, "a"), (faces.b, "b")):
             target, mask = subject.crops(subject.held_out)
             face, generated_mask = one.model.generate(target, side, side)
-            loss = losses.reconstruction(np.concatenate([face, generated_mask], axis=-1), target, mask).total
+            loss, _ = losses.reconstruction(np.concatenate([face, generated_mask], axis=-1), target, mask,
+                                            CONFIG.loss_weights)
             expected.append((float(loss), metrics.sharpness(face, target, mask), metrics.variety(face, target, mask)))
-    assert (found.losses.loss, found.sharpness, found.variety) == pytest.approx(np.mean(expected, axis=0), rel=1e-5)
+    assert (found.loss, found.sharpness, found.variety) == pytest.approx(np.mean(expected, axis=0), rel=1e-5)
 
 
 def test_best_averages_are_kept_and_restored(faces):
@@ -552,16 +578,37 @@ def test_selection_score_includes_sharpness_in_the_adversarial_stage():
     assert (one.best_step, one.best_loss) == (2, 0.10)
 
 
-def test_collapse_needs_high_training_and_held_out_losses():
+def test_validation_keeps_the_best_averages_and_returns_its_metrics(monkeypatch):
     one = new_trainer()
+    for step, (loss, sharpness) in enumerate([(0.5, 1.0), (0.3, 0.5), (0.4, 1.0)], 1):
+        one.step = step
+        monkeypatch.setattr(Trainer, "measure", lambda self, dataset: held_out(loss, sharpness))
+        assert one.validate("faces", "autoencoder") == {"held_out": loss, "sharpness": sharpness, "variety": 1.0}
+    assert (one.best_step, one.best_loss) == (2, 0.3)
+
+
+def test_collapse_needs_high_training_and_held_out_losses(monkeypatch):
+    one, measured = new_trainer(), []
     falling = np.full(30, 0.1)
     collapsed = np.r_[falling, np.full(20, 0.9)]
-    assert not one.has_collapsed(held_out(5.0), collapsed)  # nothing measured yet in this stage
+
+    def has_collapsed(loss, training_losses, stage="autoencoder"):
+        monkeypatch.setattr(Trainer, "measure", lambda self, dataset: measured.append(dataset) or held_out(loss))
+        try:
+            one.check_collapse("faces", stage, training_losses)
+        except DivergenceError as error:
+            assert str(error) == "the reconstruction of held-out faces collapsed"
+            return True
+        return False
+
+    assert not has_collapsed(5.0, collapsed)  # nothing measured yet in this stage
     one.keep_if_best(held_out(0.2), "autoencoder")
-    assert one.has_collapsed(held_out(0.5), collapsed)
-    assert not one.has_collapsed(held_out(0.39), collapsed)  # less than twice the best
-    assert not one.has_collapsed(held_out(0.5), falling)  # only held-out faces are worse: overfitting
-    assert one.has_collapsed(held_out(math.nan), collapsed)
-    assert not one.has_collapsed(held_out(0.5), np.full(30, np.nan)) and not one.has_collapsed(held_out(0.5),
-                                                                                               collapsed[:0])
-    assert trainer.LATEST_STEPS == 20 and one.has_collapsed(held_out(0.5), np.r_[collapsed, np.full(3, np.nan)])
+    assert has_collapsed(0.5, collapsed) and has_collapsed(0.5, collapsed, "adversarial")
+    assert not has_collapsed(0.39, collapsed)  # less than twice the best
+    assert not has_collapsed(0.5, falling)  # only held-out faces are worse: overfitting
+    assert has_collapsed(math.nan, collapsed)
+    assert not has_collapsed(0.5, np.full(30, np.nan)) and not has_collapsed(0.5, collapsed[:0])
+    assert trainer.LATEST_STEPS == 20 and has_collapsed(0.5, np.r_[collapsed, np.full(3, np.nan)])
+    assert set(measured) == {"faces"}
+    measured.clear()
+    assert not has_collapsed(0.5, collapsed, "discriminator") and not measured  # the autoencoder is frozen

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from gan.training import spectrum
-from gan.training.spectrum import SpectrumMatcher, apply_gain, matching_gain, radial_power, radius_count
+from gan.evaluation import spectrum
+from gan.evaluation.spectrum import SpectrumMatcher, apply_gain, matching_gain, radial_power, radius_count
 
 SIZE = 32
 SIGMA = 0.9

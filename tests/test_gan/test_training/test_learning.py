@@ -1,20 +1,23 @@
 """Preset `tiny` learns rendered people: it beats baselines without learning, and swaps faces."""
+import contextlib
+
 import numpy as np
 import pytest
 
 import nn
-from gan.evaluation import held_out
+from gan.evaluation import held_out, metrics
 from gan.networks.presets import PRESETS
 from gan.people import pair
+from gan.run import schedule
 from gan.run.checkpoint import build_model
-from gan.training import metrics, schedule
 from gan.training.prefetch import BatchPrefetcher
-from gan.training.steps import Hyperparameters, warp_strength
 from gan.training.trainer import Trainer
+from tests.helpers.configs import new_config
 
 pytestmark = pytest.mark.slow
 
 STEPS, FACES, TRUTHS = 160, 48, 16
+CONFIG = new_config(preset="tiny", **PRESETS["tiny"].fields(), batch=8, plan=[["autoencoder", STEPS]])
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +32,8 @@ def ground_truth(people):
 
 
 def new_model(people):
-    preset = PRESETS["tiny"]
     nn.manual_seed(0)
-    model = build_model({"many_people": None, "latent": None, "size": preset.size, "width": preset.width,
-                         "mask": preset.mask, "person_embedding": preset.person_embedding, "residual": preset.residual,
-                         "activation": preset.activation})
+    model = build_model(CONFIG)
     for side, faces in (("a", people.a), ("b", people.b)):
         model.fit_colors(*faces.crops(faces.train), side)
     return model
@@ -42,18 +42,10 @@ def new_model(people):
 @pytest.fixture(scope="module")
 def learned(people, ground_truth):
     """Held-out metrics after STEPS steps."""
-    hparams, plan = Hyperparameters(batch=8), [["autoencoder", STEPS]]
-
-    def position(step):
-        return schedule.position_at(plan, min(step, STEPS - 1))  # batches are prefetched beyond the last step
-
-    trainer = Trainer(new_model(people), hparams)
-    batches = BatchPrefetcher(people, hparams, lambda step: warp_strength(hparams, position(step)), "cpu")
-    try:
+    trainer, batches = Trainer(new_model(people), CONFIG), BatchPrefetcher(people, CONFIG, "cpu")
+    with contextlib.closing(batches):
         for step in range(STEPS):
-            trainer.train_step(position(step), batches)
-    finally:
-        batches.close()
+            trainer.train_step(schedule.position_at(CONFIG.plan, step), batches(step))
     with trainer.average_weights():
         return held_out.measure(trainer.model, people, ground_truth)
 

@@ -1,4 +1,5 @@
 """The memory of a run is estimated before it begins, and a run that does not fit is refused."""
+import dataclasses
 import gc
 import tracemalloc
 
@@ -6,42 +7,24 @@ import pytest
 
 import nn
 from gan.people.pair import rendered_pair
-from gan.run import memory
-from gan.run.checkpoint import RunFolder, build_model
-from gan.run.config import RunOptions, configure, hyperparameters_of
-from gan.session.setup import _new_adversary
-from gan.training import schedule
+from gan.run import schedule
+from gan.run.checkpoint import RunError, RunFolder, build_model
+from gan.run.config import Config
+from gan.run.configure import RunOptions, configure
+from gan.training import memory
 from gan.training.prefetch import BatchPrefetcher
+from gan.training.setup import _new_adversary
 from gan.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
+MEASURE = memory.measure  # before conftest.py replaces it
 
 
-def config_of(**asked):
-    return configure(RunOptions("nowhere", pretrained="none", steps=9, **asked), RunFolder("nowhere"), 0)
-
-
-@pytest.mark.parametrize("asked", [
-    {"preset": "tiny"}, {"preset": "small", "width": 8, "latent": 20}, {"preset": "classic", "width": 8, "size": 48},
-    {"preset": "fine", "width": 8, "size": 32}, {"preset": "tiny", "many_people": 6},
-    {"preset": "fine", "width": 4, "size": 32, "many_people": 6}])
-def test_weights_are_counted_without_a_network(asked):
-    config = config_of(**asked) | {"people_count": 6}
-    assert memory.count_autoencoder_weights(config) == sum(p.size for p in build_model(config).parameters())
-
-
-def test_discriminator_is_built_only_once_to_be_counted(monkeypatch):
-    built, build = [], memory.build_discriminator
-    monkeypatch.setattr(memory, "build_discriminator", lambda config: built.append(config) or build(config))
-    memory._count_discriminator_weights.cache_clear()
-    config = config_of(preset="tiny")
-    weights = memory.expected_bytes(config, 0)
-    assert memory.largest_batch(config | {"batch": 64}, 0, weights) > 0 and memory.expected_bytes(config, 0) == weights
-    assert len(built) == 1
-    assert memory.expected_bytes(config | {"discriminator_width": 2 * config["discriminator_width"]}, 0) > weights
-    assert len(built) == 2
+def config_of(stage=None, **given):
+    run_options = RunOptions("nowhere", {"pretrained": "none", **given}, steps=9, stage=stage)
+    return configure(run_options, RunFolder("nowhere"), 0)
 
 
 def traced_peak(config, source):
@@ -50,14 +33,14 @@ def traced_peak(config, source):
     gc.collect()
     tracemalloc.start()
     nn.manual_seed(0)
-    hparams = hyperparameters_of(config)
-    trainer = Trainer(build_model(config), hparams, lambda: _new_adversary(config, hparams, "cpu"))
-    make = BatchPrefetcher(source, hparams, lambda step: 1.0, "cpu")
-    plan = [[stage, 2 if stage == "autoencoder" else 1] for stage, _ in config["plan"]]
+    config = dataclasses.replace(config, plan=[[stage, 2 if stage == "autoencoder" else 1]
+                                               for stage, _ in config.plan])
+    trainer = Trainer(build_model(config), config, lambda: _new_adversary(config, "cpu"))
+    make = BatchPrefetcher(source, config, "cpu")
     try:
-        while place := schedule.position_at(plan, trainer.step):
-            trainer.enter_stage(place)
-            trainer.train_step(place, make)
+        while position := schedule.position_at(config.plan, trainer.step):
+            trainer.enter_stage(position)
+            trainer.train_step(position, make(trainer.step))
         trainer.state_dict()
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -70,11 +53,38 @@ def traced_peak(config, source):
     {"preset": "tiny", "width": 64, "batch": 2},
     {"preset": "small", "width": 16, "batch": 4}, {"preset": "fine", "size": 64, "width": 8, "batch": 4, "r1": 1.0},
     {"preset": "tiny", "objective": "wasserstein-gp"}])
-def test_estimate_is_close_to_the_measured_peak(asked):
+def test_estimate_is_close_to_the_measured_peak(asked, measure):
     config = config_of(**asked)
-    expected = memory.expected_bytes(config, 0) - memory.PROGRAM_BYTES
-    measured = traced_peak(config, rendered_pair((0, 1), 4, config["size"], 0))
+    expected = measure(config).expected_bytes(config.batch, 0) - memory.PROGRAM_BYTES
+    measured = traced_peak(config, rendered_pair((0, 1), 4, config.size, 0))
     assert expected == pytest.approx(measured, rel=0.25), f"{expected / MIB:.0f} of {measured / MIB:.0f} MiB"
+
+
+def test_measuring_leaves_no_trace(measure):
+    nn.manual_seed(5)
+    expected = nn.backend.generator().random(3)
+    nn.manual_seed(5)
+    measure(config_of(preset="tiny", width=4, many_people=5))
+    assert nn.backend.generator().random(3).tolist() == expected.tolist()
+    assert not tracemalloc.is_tracing() and nn.init._draw_weights
+
+
+def test_a_network_that_fills_the_memory_is_not_built(measure, monkeypatch):
+    """Neither its weights nor the images of a step: both would be killed without a message."""
+    monkeypatch.setattr(memory, "_peaks", lambda *arguments: pytest.fail("it was built"))
+    config = config_of(preset="small", width=1024)
+    memory_of(monkeypatch, 2 << 30)
+    weights = sum(p.size for p in build_model(config_of(preset="tiny", width=4)).parameters())
+    assert measure(config).expected_bytes(1, 0) > 2 << 30 > 1000 * weights
+    with pytest.raises(RunError, match="no --batch would fit"):
+        memory.check(measure(config), config, 0, 0)
+
+
+@pytest.fixture
+def measure(monkeypatch):
+    """The real memory.measure, which conftest.py replaces."""
+    monkeypatch.setattr(memory, "measure", MEASURE)
+    return MEASURE
 
 
 def memory_of(monkeypatch, room):
@@ -83,18 +93,20 @@ def memory_of(monkeypatch, room):
     monkeypatch.setattr(memory, "_process_bytes", lambda: 0)
 
 
-def test_run_that_does_not_fit_is_refused_with_the_largest_batch_that_does(train_small, tmp_path, monkeypatch):
+def test_run_that_does_not_fit_is_refused_with_the_largest_batch_that_does(train_small, tmp_path, monkeypatch,
+                                                                           measure):
     memory_of(monkeypatch, 200 * MIB)
     options = "--stage", "autoencoder", "--steps", 1, "--batch"
     outcome = train_small(tmp_path / "run", *options, 4096)
     assert (outcome.code, outcome.out, len(outcome.err)) == (1, [], 1) and "200 MiB are available" in outcome.err[0]
     assert not (tmp_path / "run").exists()
     batch = int(outcome.err[0].split("--batch ")[1].split()[0])
-    fits, fails = (train_small(tmp_path / str(size), *options, size) for size in (batch, batch + 1))
-    assert fits.code == 0 and fails.code == 1 and f"--batch {batch} would fit" in fails.err[0]
+    fits, fails = (train_small(tmp_path / str(size), *options, size) for size in (batch, batch + batch // 4))
+    assert fits.code == 0 and fails.code == 1
+    assert int(fails.err[0].split("--batch ")[1].split()[0]) == pytest.approx(batch, rel=0.05)  # measured a second time
 
 
-def test_message_if_no_batch_fits(train_small, tmp_path, monkeypatch):
+def test_message_if_no_batch_fits(train_small, tmp_path, monkeypatch, measure):
     memory_of(monkeypatch, 10 * MIB)
     outcome = train_small(tmp_path / "run", "--steps", 1)
     assert outcome.code == 1 and "no --batch would fit: choose a smaller --size" in outcome.err[0]
@@ -102,7 +114,7 @@ def test_message_if_no_batch_fits(train_small, tmp_path, monkeypatch):
 
 def test_dataset_counts_once_it_is_loaded(run_copy, train_small, monkeypatch):
     """Their number is not known before. A resumed run keeps its batch size: start a new run."""
-    before = memory.expected_bytes(RunFolder(run_copy).read_config(), 0)
+    before = memory.measure(None).expected_bytes(2, 0)
     memory_of(monkeypatch, before + 1000)
     outcome = train_small(run_copy, "--steps", 13)
     # after the faces were rendered
@@ -113,7 +125,7 @@ def test_dataset_counts_once_it_is_loaded(run_copy, train_small, monkeypatch):
 
 def test_unknown_available_memory_refuses_nothing(monkeypatch):
     memory_of(monkeypatch, None)
-    memory.check(config_of(preset="classic", batch=4096), 0, 0)
+    memory.check(memory.Estimate(1 << 60, 0, 0, 0), Config(batch=1), 0, 0)
 
 
 def write(root, files):

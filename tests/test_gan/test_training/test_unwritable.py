@@ -11,10 +11,13 @@ import sys
 import numpy as np
 import pytest
 
+import nn
 import train
+from data.media import image_io
 from gan.monitor import metrics_log, preview, progress_line
+from gan.monitor.diagnosis import Diagnosis
 from gan.run.checkpoint import RunFolder
-from gan.session import session
+from gan.training import fit
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +37,13 @@ def from_step(at_step):
 @pytest.fixture
 def full_for(monkeypatch):
     """full_for(word): make the disk full for files with this word in their name; opening works."""
+    def named(path):  # a temporary name that tells which file it is for
+        return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.part")
+
     def arrange(word):
         really = builtins.open
+        for module in (nn.serialize, image_io):
+            monkeypatch.setattr(module, "temporary_path", named)
 
         def opened(file, mode="r", *arguments, **options):
             if isinstance(file, int) or word not in os.fspath(file) or not set(mode) & set("wxa"):
@@ -64,8 +72,8 @@ def checked_end(outcome, run, *words):
 def quiet(monkeypatch):
     """No progress lines on stderr, an early report, and no slow metrics at the end."""
     monkeypatch.setattr(progress_line.ProgressLine, "show", lambda self, *arguments, **options: None)
-    monkeypatch.setattr(session, "FIRST_REPORT_STEP", 0)
-    monkeypatch.setattr(session.held_out, "measure", lambda *arguments: {})
+    monkeypatch.setattr(fit, "FIRST_REPORT_STEP", 0)
+    monkeypatch.setattr(fit.held_out, "measure", lambda *arguments: {})
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
@@ -75,14 +83,14 @@ def quiet(monkeypatch):
 def test_full_disk_ends_the_run_and_keeps_the_checkpoint(run_copy, train_small, monkeypatch, from_step, full_for,
                                                                      save_each_step, word, kept):
     monkeypatch.setattr(preview, "preview_due", lambda step, total: True)
-    monkeypatch.setattr(session.Diagnosis, "look", lambda self, curves: ["something to say"])
+    monkeypatch.setattr(Diagnosis, "look", lambda self, curves: ["something to say"])
     if word in ("metrics.csv", "timing.csv"):  # these stay open
         full_for(word)
         monkeypatch.setattr(metrics_log, "write_atomically", lambda *arguments: None)
     elif word == "config.json":
-        monkeypatch.setattr(session._Session, "announce_time",
-                            lambda self, position: self.folder.write_config(self.config))
-        monkeypatch.setattr(session, "TIMED_STEPS", 2)
+        monkeypatch.setattr(fit, "announce_time",
+                            lambda session, *arguments: session.folder.write_config(session.config))
+        monkeypatch.setattr(fit, "TIMED_STEPS", 2)
         from_step(14, lambda: full_for(word))
     else:
         from_step(13, lambda: full_for(word))

@@ -109,7 +109,6 @@ class SpectrumMatcher:
     """
 
     def __init__(self, size, device="cpu"):
-        self.size = size
         self.real, self.fake = (nn.backend.to_device(np.zeros(radius_count(size), np.float32), device)
                                 for _ in range(2))
         self.batches = 0

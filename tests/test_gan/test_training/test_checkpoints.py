@@ -12,7 +12,7 @@ import gan.training.trainer
 from data.media.image_io import read_image
 from gan.monitor import metrics_log
 from gan.run.checkpoint import RunFolder, load_autoencoder
-from gan.session import session
+from gan.training import checkpoints
 from gan.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -45,15 +45,17 @@ def back_lines(outcome):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-@pytest.mark.parametrize("step, spoil", [(1, lose_a_weight), (5, lose_a_weight), (8, lose_a_weight_of_the_adversary),
-                                         (9, lose_a_weight), (11, lose_a_weight_of_the_adversary)])
+@pytest.mark.parametrize("step, spoil, name", [
+    (1, lose_a_weight, "loss"), (5, lose_a_weight, "loss"),
+    (8, lose_a_weight_of_the_adversary, "discriminator_loss"), (9, lose_a_weight, "discriminator_loss"),
+    (11, lose_a_weight_of_the_adversary, "discriminator_loss")])
 def test_non_finite_step_is_repeated_at_half_the_learning_rate(small_run, train_small, tmp_path, at_step,
-                                                               save_each_step, step, spoil):
+                                                               save_each_step, step, spoil, name):
     run = tmp_path / "run"
     at_step(step, once(spoil))
     outcome = train_small(run, "--steps", STEPS)
     assert outcome.code == 0 and len(back_lines(outcome)) == 1
-    for words in (f"the loss is nan at step {step}:", f"the checkpoint of step {step - 1},",
+    for words in (f"{name} is nan at step {step}: rolled back", f"the checkpoint of step {step - 1},",
                   "learning rate is now multiplied by 0.5"):
         assert words in back_lines(outcome)[0]
     state = RunFolder(run).load()
@@ -154,7 +156,7 @@ def test_rollbacks_with_a_checkpoint_in_between_are_not_counted(train_small, tmp
 
     monkeypatch.setattr(Trainer, "train_step", failing)
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    assert outcome.code == 0 and len(back_lines(outcome)) == STEPS > session.MAX_ROLLBACKS
+    assert outcome.code == 0 and len(back_lines(outcome)) == STEPS > checkpoints.MAX_ROLLBACKS
 
 
 def generate_white(trainer):
@@ -200,8 +202,7 @@ def test_overfitting_does_not_roll_back(faces, train_small, tmp_path, monkeypatc
 
     def worse(self, source):
         measured = measure(self, source)
-        losses = dataclasses.replace(measured.losses, loss=measured.losses.loss * 3 ** self.step)
-        return dataclasses.replace(measured, losses=losses)
+        return dataclasses.replace(measured, loss=measured.loss * 3 ** self.step)
 
     monkeypatch.setattr(Trainer, "measure", worse)
     outcome = train_small(tmp_path / "run", "--steps", STEPS)

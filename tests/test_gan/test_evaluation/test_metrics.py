@@ -4,7 +4,7 @@ import pytest
 
 from data.geometry.alignment import MEAN_FACE
 from data.synthetic import Person, Pose, render
-from gan.training import metrics
+from gan.evaluation import metrics
 
 
 def gray(values):

@@ -12,18 +12,20 @@ import nn
 import train
 from data.media.image_io import IMAGE_SUFFIXES, read_image, read_label
 from data.media.provenance import DigitalSource
-from gan.monitor import metrics_log
+from gan.monitor.metrics_log import columns
 from gan.networks.discriminator import UNetDiscriminator
 from gan.people import preview_sheet
 from gan.people.pair import FacePair
+from gan.register import OBJECTIVES
 from gan.run.checkpoint import RunFolder, load_discriminator
-from gan.session import session, setup
-from gan.training.losses import OBJECTIVES
+from gan.training import checkpoints, fit, setup
+from gan.training.checkpoints import Checkpoints
 from gan.training.prefetch import BatchPrefetcher
 
 pytestmark = pytest.mark.slow
 
 STEPS = 12  # steps of the small run
+COLUMNS = columns(["mae", "dssim", "mask"])
 PLAN = [["autoencoder", 7], ["discriminator", 1], ["adversarial", 4]]  # 12 steps in the shares 0.6, 0.08 and 0.32
 
 
@@ -88,12 +90,12 @@ def test_unusable_pretrained_model_is_refused_before_faces_are_loaded(train_smal
 
 def test_metrics_have_a_row_a_step_and_no_times(small_run):
     metrics, timing = rows(small_run[0] / "metrics.csv"), rows(small_run[0] / "timing.csv")
-    assert list(metrics[0]) == metrics_log.COLUMNS
+    assert list(metrics[0]) == COLUMNS
     assert list(timing[0]) == ["step", "seconds"]
     assert [int(row["step"]) for row in metrics] == list(range(1, STEPS + 1)) == [int(row["step"]) for row in timing]
     assert [row["stage"] for row in metrics] == [stage for stage, steps in PLAN for _ in range(steps)]
     for row in metrics:
-        assert bool(row["loss"]) == (row["stage"] != "discriminator")
+        assert bool(row["loss"]) == bool(row["grad_norm"]) == (row["stage"] != "discriminator")
         assert bool(row["discriminator_loss"]) == bool(row["accuracy"]) == (row["stage"] != "autoencoder")
         assert bool(row["adversarial_loss"]) == bool(row["adversarial_weight"]) == (row["stage"] == "adversarial")
         if row["loss"]:
@@ -125,39 +127,6 @@ def test_printed_output(small_run):
     for name in ("A reconstructed", "B reconstructed", "A swapped to B, against ground truth",
                  "B swapped to A, against ground truth", "baseline: A unchanged", "baseline: B unchanged"):
         assert any(line.lstrip().startswith(name) for line in lines), name
-
-
-@pytest.fixture
-def rendered_after(monkeypatch):
-    """rendered_after(k): all faces are rendered after step k; None: only when they are waited
-    for."""
-    def arrange(k):
-        asked = iter([False] * (3 + k - 1) if k else [])  # three calls before the first step
-        monkeypatch.setattr(setup, "is_complete", lambda source: next(asked, k is not None))
-    return arrange
-
-
-def test_rendering_during_training_changes_only_messages(small_run, train_small, tmp_path, rendered_after, monkeypatch):
-    monkeypatch.setattr(session, "TIMED_STEPS", 2)
-    rendered_after(3)
-    outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    first, announced, timed = (next(k for k, line in enumerate(outcome.out) if part in line)
-                               for part in ("rendering 12", "all faces are rendered, after 3 steps",
-                                            "7 steps of stage autoencoder, expected"))
-    assert first < announced < timed and not any("done in" in line for line in outcome.out)
-    assert outcome.err[0].startswith(f"step 1/{STEPS}  rendering faces  loss")
-    assert config_of(tmp_path / "run")["learned_from"] == config_of(small_run[0])["learned_from"]
-    assert_same_end(tmp_path / "run", small_run[0])
-
-
-def test_dataset_is_recorded_once_all_faces_are_rendered(small_run, train_small, tmp_path, rendered_after, at_step):
-    rendered_after(None)
-    at_step(2, lambda trainer: signal.raise_signal(signal.SIGINT))
-    assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
-    assert "learned_from" not in config_of(tmp_path / "run")
-    assert train_small(tmp_path / "run", "--steps", STEPS).code == 0
-    assert config_of(tmp_path / "run")["learned_from"] == config_of(small_run[0])["learned_from"]
-    assert_same_end(tmp_path / "run", small_run[0])
 
 
 def test_colors_are_measured_once_for_all_sessions(run_copy, train_small, monkeypatch):
@@ -211,7 +180,7 @@ def batches_seen(monkeypatch):
 
     def watched(self, k):
         batches = make(self, k)
-        content = b"".join(array.tobytes() for batch in batches for array in batch)
+        content = b"".join(array.tobytes() for item in batches for batch in item for array in batch)
         seen.append((k, hashlib.sha256(content).hexdigest()))
         return batches
 
@@ -223,8 +192,8 @@ def batches_seen(monkeypatch):
 def test_run_interrupted_in_each_stage_equals_an_uninterrupted_one(train_small, tmp_path, at_step, batches_seen,
                                                                    monkeypatch, objective):
     """The whole checkpoint, metrics.csv and every batch are the same."""
-    monkeypatch.setattr(session._Session, "save_preview", lambda self: None)  # images and metrics take long
-    monkeypatch.setattr(session._Session, "finish", lambda self: None)
+    monkeypatch.setattr(fit, "save_preview", lambda session: None)  # images and metrics take long
+    monkeypatch.setattr(fit, "finish", lambda session: None)
     options = ("--size", 16, "--objective", objective, *MORE_OPTIONS.get(objective, ()), "--steps", STEPS)
     assert train_small(tmp_path / "uninterrupted", *options).code == 0
     for cut in (3, 8, 10):  # within a stage, where one begins, and within another
@@ -251,7 +220,7 @@ def test_second_signal_quits_immediately(train_small, tmp_path, at_step):
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_first_signal_quits_immediately_when_all_is_saved(train_small, tmp_path, monkeypatch, number, code):
     """The metrics at the end take a while, and nothing is lost without them."""
-    monkeypatch.setattr(session.held_out, "measure",
+    monkeypatch.setattr(fit.held_out, "measure",
                         lambda *arguments: signal.raise_signal(number) or pytest.fail("training continued"))
     outcome = train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 2)
     assert outcome.code == code and "interrupted" in outcome.err[-1]
@@ -259,7 +228,7 @@ def test_first_signal_quits_immediately_when_all_is_saved(train_small, tmp_path,
 
 
 def test_signal_in_the_last_step_saves_and_skips_the_metrics(train_small, tmp_path, at_step, monkeypatch):
-    monkeypatch.setattr(session.held_out, "measure", lambda *arguments: pytest.fail("training continued"))
+    monkeypatch.setattr(fit.held_out, "measure", lambda *arguments: pytest.fail("training continued"))
     at_step(2, lambda trainer: signal.raise_signal(signal.SIGTERM))
     assert train_small(tmp_path / "run", "--stage", "autoencoder", "--steps", 2).code == 143
     assert int(RunFolder(tmp_path / "run").load()["step"]) == 2
@@ -268,14 +237,23 @@ def test_signal_in_the_last_step_saves_and_skips_the_metrics(train_small, tmp_pa
 @pytest.mark.parametrize("since, took, due", [(59, 0.1, False), (61, 0.1, True), (61, 0.7, False), (149, 1.5, False),
                                               (151, 1.5, True)])
 def test_saving_takes_at_most_one_percent_of_the_time(monkeypatch, since, took, due):
-    monkeypatch.setattr(session, "time", types.SimpleNamespace(monotonic=lambda: 1000.0 + since))
-    running = session._Session.__new__(session._Session)
-    running.saved_at, running.save_seconds = 1000.0, took
-    assert running.save_due() == due
+    clock = [1000.0 - took]
+
+    class Folder:
+        def save(self, state):
+            clock[0] += took
+
+    monkeypatch.setattr(checkpoints, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    nothing = types.SimpleNamespace(flush=lambda: None, state_dict=lambda: {})
+    kept = Checkpoints(Folder(), nothing, types.SimpleNamespace(metrics=nothing))
+    kept.write()
+    assert clock == [1000.0]
+    clock[0] += since
+    assert kept.due() == due
 
 
 def test_signal_during_a_save_does_not_save_twice(train_small, tmp_path, save_each_step, monkeypatch):
-    """The signal is acknowledged immediately."""
+    """The signal is acknowledged immediately, and the run stops after the next step."""
     save, saved = RunFolder.save, []
 
     def interrupted(self, state):
@@ -286,7 +264,7 @@ def test_signal_during_a_save_does_not_save_twice(train_small, tmp_path, save_ea
 
     monkeypatch.setattr(RunFolder, "save", interrupted)
     outcome = train_small(tmp_path / "run", "--steps", STEPS)
-    assert outcome.code == 130 and saved == [0, 1, 2, 3]
+    assert outcome.code == 130 and saved == [0, 1, 2, 3, 4]
     assert any("again to quit immediately" in line for line in outcome.err)
 
 
@@ -306,7 +284,7 @@ def test_metrics_are_written_before_the_checkpoint(train_small, tmp_path, save_e
 @pytest.mark.parametrize("moment", ["write", "replace"])
 def test_second_signal_during_a_save_leaves_a_whole_checkpoint(train_small, tmp_path, at_step, monkeypatch, moment):
     """An unfinished file is discarded; a rename is finished first."""
-    owner = {"write": np.lib.format, "replace": session.RunFolder}[moment]
+    owner = {"write": np.lib.format, "replace": RunFolder}[moment]
     name = {"write": "write_array", "replace": "_rotate_previous"}[moment]
     really = getattr(owner, name)
 
@@ -387,8 +365,8 @@ def test_another_stage_cuts_the_plan(train_small, tmp_path, at_step):
 
 
 def test_minutes_for_one_more_stage(run_copy, train_small, monkeypatch):
-    monkeypatch.setattr(session, "TIMED_STEPS", 3)
-    monkeypatch.setattr(session._Session, "steps_per_second", lambda self: 4e-4)
+    monkeypatch.setattr(fit, "TIMED_STEPS", 3)
+    monkeypatch.setattr(fit.Clock, "steps_per_second", lambda self: 4e-4)
     assert train_small(run_copy, "--stage", "discriminator", "--minutes", "1000").code == 0
     assert config_of(run_copy)["plan"] == [*PLAN, ["discriminator", 3 + 22]]  # 0.94 * 60,000 s * 0.0004 steps a second
 
@@ -400,7 +378,7 @@ def test_rows_after_the_checkpoint_are_cut_off(small_run, train_small, tmp_path,
     train_small(run, "--steps", STEPS)
     at_step(-1, None)
     with open(run / "metrics.csv", "a") as file:
-        file.write("".join(f"{step},autoencoder{',9' * (len(metrics_log.COLUMNS) - 2)}\n" for step in (7, 8)) + "9,9")
+        file.write("".join(f"{step},autoencoder{',9' * (len(COLUMNS) - 2)}\n" for step in (7, 8)) + "9,9")
     with open(run / "timing.csv", "a") as file:
         file.write("7,99999\n8")
     assert train_small(run).code == 0
@@ -442,8 +420,8 @@ def test_checkpoint_that_does_not_fit_its_config(run_copy, train_small):
 
 def test_minutes_fix_and_record_the_number_of_steps(train_small, tmp_path, monkeypatch):
     """1000 minutes at a speed so low that the seconds of this test do not count."""
-    monkeypatch.setattr(session, "TIMED_STEPS", 3)
-    monkeypatch.setattr(session._Session, "steps_per_second", lambda self: 6e-4)  # steps a second
+    monkeypatch.setattr(fit, "TIMED_STEPS", 3)
+    monkeypatch.setattr(fit.Clock, "steps_per_second", lambda self: 6e-4)  # steps a second
     outcome = train_small(tmp_path / "run", "--minutes", "1000")
     # 0.94 of the minutes are for steps, in shares of 0.6, 0.08 and 0.32. Three steps of each stage
     # were timed before. A stage has at least 6, so that those three are in its first half.
@@ -458,8 +436,8 @@ def test_minutes_fix_and_record_the_number_of_steps(train_small, tmp_path, monke
 
 
 def test_run_of_minutes_interrupted_before_its_length_was_known(train_small, tmp_path, at_step, monkeypatch):
-    monkeypatch.setattr(session, "TIMED_STEPS", 4)
-    monkeypatch.setattr(session._Session, "steps_per_second", lambda self: 0.001)
+    monkeypatch.setattr(fit, "TIMED_STEPS", 4)
+    monkeypatch.setattr(fit.Clock, "steps_per_second", lambda self: 0.001)
     at_step(2, lambda trainer: signal.raise_signal(signal.SIGINT))
     assert train_small(tmp_path / "run", "--minutes", "0.2").code == 130
     assert config_of(tmp_path / "run")["plan"] == [[stage, None] for stage, _ in PLAN]
@@ -470,8 +448,8 @@ def test_run_of_minutes_interrupted_before_its_length_was_known(train_small, tmp
 def test_run_of_minutes_equals_the_run_of_its_steps(train_small, tmp_path, monkeypatch):
     """Batches prefetched before the length was known are discarded: bit for bit the same."""
     assert train_small(tmp_path / "steps", "--stage", "autoencoder", "--steps", 8).code == 0
-    monkeypatch.setattr(session, "TIMED_STEPS", 4)
-    monkeypatch.setattr(session._Session, "steps_per_second", lambda self: 1e-9)
+    monkeypatch.setattr(fit, "TIMED_STEPS", 4)
+    monkeypatch.setattr(fit.Clock, "steps_per_second", lambda self: 1e-9)
     assert train_small(tmp_path / "minutes", "--stage", "autoencoder", "--minutes", 1).code == 0
     assert config_of(tmp_path / "minutes")["plan"] == [["autoencoder", 8]]
     assert_same_end(tmp_path / "minutes", tmp_path / "steps")
@@ -488,8 +466,8 @@ def test_minutes_for_an_interrupted_run_are_shared_by_its_remaining_stages(train
     at_step(cut, lambda trainer: signal.raise_signal(signal.SIGINT))
     assert train_small(tmp_path / "run", "--steps", STEPS).code == 130
     at_step(-1, None)
-    monkeypatch.setattr(session, "TIMED_STEPS", 3)
-    monkeypatch.setattr(session._Session, "steps_per_second", lambda self: 6e-4)
+    monkeypatch.setattr(fit, "TIMED_STEPS", 3)
+    monkeypatch.setattr(fit.Clock, "steps_per_second", lambda self: 6e-4)
     assert train_small(tmp_path / "run", "--minutes", "1000").code == 0
     assert config_of(tmp_path / "run")["plan"] == plan
     assert int(RunFolder(tmp_path / "run").load()["step"]) == sum(steps for _, steps in plan)

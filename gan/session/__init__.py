@@ -1,2 +1,0 @@
-"""One session of a run:
-set up, train, save."""
