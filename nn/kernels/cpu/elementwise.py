@@ -10,8 +10,8 @@ import numpy
 
 from nn.kernels import plain
 from nn.kernels.cpu import parallel
+from nn.kernels.cpu.tiling import BLOCK
 
-BLOCK = 1 << 14  # elements of a block
 MIN_COLUMNS = 128  # columns of a block along an axis that is not the last: shorter runs of memory are slow
 
 # Phi(x) = 1/2 + x * p(x * x) / q(x * x) for |x| <= BOUND, fitted to math.erf in the weighted maximum
@@ -72,18 +72,17 @@ def leaky_relu(x, negative_slope):
 def leaky_relu_backward(gy, y, negative_slope):
     """As plain.leaky_relu_backward, without branches, which would be mispredicted half of the
     time."""
-    negative_slope = gy.dtype.type(negative_slope)
+    gx, negative_slope = numpy.empty(gy.shape, gy.dtype), gy.dtype.type(negative_slope)
+    gradient, source, out = gy.reshape(-1), y.reshape(-1), gx.reshape(-1)
 
-    def formula(gy, y):
-        passed = ~(y <= 0)
-        if not negative_slope:
-            return gy * passed
-        gx = numpy.multiply(passed, 1 - negative_slope)
+    def work(block):
+        gx, passed = out[block], ~(source[block] <= 0)
+        numpy.multiply(passed, 1 - negative_slope, out=gx)
         gx += negative_slope
-        gx *= gy
-        return gx
+        gx *= gradient[block]
 
-    return blockwise(formula, gy, y)
+    parallel.run_grouped(work, _slices(gy.size, BLOCK))
+    return gx
 
 
 def normal_cdf(x):

@@ -4,7 +4,9 @@ import numpy
 from nn.kernels.cpu import parallel
 
 CHUNK_BYTES = 1 << 22  # size of a chunk's im2col matrix: fits the cache of a core, and is worth a call
-BLOCK = 1 << 16  # elements of a flat array that are processed at a time
+# Elements of a flat array that are processed at a time. In smaller blocks, threads wait for one
+# another at Python's lock, which each short NumPy call takes.
+BLOCK = 1 << 16
 SINGLE_THREAD_SUM = 1 << 19  # bytes of an array up to which splitting a sum over threads does not pay
 forced_chunks = None  # number of chunks given to use_kernels, or None
 
