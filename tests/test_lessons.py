@@ -107,6 +107,8 @@ def test_2_adaptive_optimizers_and_momentum_converge_faster_than_sgd(found):
     assert found(2)["fits"]["Adam"][0][-1] < found(2)["fits"]["SGD"][0][-1] / 3
     count = {name: sum(step is not None for step in steps) for name, steps in found(2)["by_lr"].items()}
     assert count["SGD"] <= count["momentum"] < count["Adam"] <= count["AdaBelief"]
+    quick = {name: sum(step is not None and step < 100 for step in steps) for name, steps in found(2)["by_lr"].items()}
+    assert quick["SGD"] == 0 and max(quick["momentum"], quick["RMSprop"]) < min(quick["Adam"], quick["AdaBelief"])
 
 
 @pytest.mark.slow

@@ -50,9 +50,9 @@ class Number:
 
 def in_order(number, order):
     """Append to `order` all Numbers that `number` depends on, sources first; return it."""
-    for source, _ in number.sources:
-        in_order(source, order)
     if number not in order:
+        for source, _ in number.sources:
+            in_order(source, order)
         order.append(number)
     return order
 

@@ -19,6 +19,7 @@ START, MINIMUM = np.array([-1.5, 1.2]), np.array([1.0, 0.0])
 STEEP = 100.0  # curvature across the valley relative to that along it
 STEPS = 400  # for each optimizer
 NEAR = 0.05  # distance from the minimum at which an optimizer has converged
+QUICK = 100  # steps: fewer are a good result
 LEARNING_RATES = np.geomspace(1e-3, 3, 22)
 # The learning rates of the picture of the paths; experiment() compares many.
 OPTIMIZERS = {"SGD": lambda p, lr=0.018: nn.optim.SGD(p, lr=lr),
@@ -142,11 +143,13 @@ def claim(found):
     for name, steps in found["by_lr"].items():
         arrived = {step: lr for step, lr in zip(steps, found["lrs"]) if step is not None}
         best = f"{min(arrived)} at {arrived[min(arrived)]:.2g} " if arrived else ""
-        race.append(f"{name} {best}({sum(step is not None for step in steps)} of {len(steps)})")
+        quick = sum(step is not None and step < QUICK for step in steps)
+        race.append(f"{name} {best}({sum(step is not None for step in steps)}, {quick})")
     last = ", ".join(f"{name} {losses[-1]:.1g} (least {losses.min():.1g})"
                      for name, (losses, _) in found["fits"].items())
     return (f"Steps to the bottom of a valley {STEEP:g} times as steep across as along: {arrivals}.\n"
-            f"At the best learning rate of each (in brackets: at how many it gets there): {', '.join(race)}.\n"
+            f"At the best learning rate of each (in brackets: at how many of {len(found['lrs'])} it gets there, and at "
+            f"how many in fewer than {QUICK} steps): {', '.join(race)}.\n"
             f"The network's final loss: {last}.")
 
 

@@ -166,7 +166,7 @@ def experiment(fast=False):
 
 
 def images(found):
-    """Show the photo times each kernel, plot the times, show the learned filters."""
+    """Show the photo times each kernel, and the learned filters; draw a U-Net."""
     photo = looks.figure(8, 3.3)
     panels = photo.subplots(2, 5, height_ratios=(1, 2.4))
     for (above, below), (name, result) in zip(panels.T, [("the photo", found["photo"]), *found["filtered"].items()]):
@@ -174,7 +174,9 @@ def images(found):
         if name in KERNELS:
             kernel = KERNELS[name]
             above.imshow(kernel, cmap="gray", vmin=-1.2 * abs(kernel).max(), vmax=1.2 * abs(kernel).max())
-            if kernel.shape == (3, 3):
+            if kernel.min() == kernel.max():
+                above.text(2, 2, "all 1/25", ha="center", va="center", fontsize=7, color="black")
+            else:
                 for i, j in np.ndindex(kernel.shape):
                     above.text(j, i, f"{kernel[i, j]:g}", ha="center", va="center", fontsize=7,
                                color="white" if kernel[i, j] < 0 else "black")
@@ -182,14 +184,6 @@ def images(found):
         below.imshow(result, cmap="gray", vmin=-1.5 if edges else 0, vmax=1.5 if edges else 1)
         below.set_title(name)
         below.axis("off")
-    times = looks.figure(8, 1.9)
-    axes = times.subplots()
-    names, values = list(found["cost"]), list(found["cost"].values())
-    bars = axes.barh(names, values, color=looks.DISCRIMINATOR)
-    axes.bar_label(bars, [f"{value:,.0f} ns" if value > 100 else f"{value:.2g} ns" for value in values], padding=4)
-    axes.set(xscale="log", xlabel="nanoseconds per multiplication and addition", title="one convolution, four ways")
-    axes.invert_yaxis()
-    axes.margins(x=0.2)
     learned = looks.figure(8, 2.3)
     panels = learned.subplots(2, 8)
     x, label = found["stripes"]
@@ -201,14 +195,15 @@ def images(found):
         axes.set(xticks=[], yticks=[])
     panels[0, 0].set_ylabel("stripes")
     panels[1, 0].set_ylabel("8 of the\n16 filters")
-    return {"photo": photo, "times": times, "filters": learned, "u_net": drawings.u_net()}
+    return {"photo": photo, "filters": learned, "u_net": drawings.u_net()}
 
 
 def claim(found):
     cost, correct = found["cost"], found["accuracy"]
     sums = ", ".join(f"{name} = {value:.3f}" for name, value in found["sums"].items())
-    return (f"The fast kernel needs {cost['fast kernel']:.3f} ns per multiplication, the definition in Python "
-            f"{cost['definition, in Python'] / cost['fast kernel']:,.0f} times as much; they differ by "
+    shown = ", ".join(f"{name} {value:,.0f}" if value > 100 else f"{name} {value:.2g}" for name, value in cost.items())
+    return (f"Nanoseconds per multiplication: {shown}. The first needs "
+            f"{cost['definition, in Python'] / cost['fast kernel']:,.0f} times as much as the last; they differ by "
             f"{found['error']:.1e} at most.\n"
             f"One sum, three ways: {sums}.\n"
             f"Maxout passes the gradient check and classifies {correct['maxout']:.0%} of the stripes correctly; "
