@@ -32,13 +32,13 @@ def slider(name, label, low, high, step, value, live=""):
 def body():
     """Return the page's elements."""
     return f"""<h1>Play with gradients, optimizers and adversarial networks</h1>
-<p>Everything on this page is computed in your browser by two hundred lines of automatic differentiation, which the
-tests compare with the project's own library. The <a href="lessons/README.md">lessons</a> explain what you see.</p>
+<p>Your browser computes everything on this page, with a small library for automatic differentiation that the
+tests compare with the project's own. The <a href="lessons/README.md">lessons</a> explain what you see.</p>
 
 <section id="graph-part">
 <h2>1 A graph of numbers</h2>
 <p>Drag the orange boxes to the left and right, or select one and use the arrow keys. Black: values, computed forward.
-<span class="discriminator">Blue: the gradient of y</span>, computed backward. What must x be, for its gradient to be
+<span class="discriminator">Blue: the gradient of y</span>, computed backward. For which x is its gradient
 zero? (<a href="lessons/01_gradients.md">Lesson 1</a>)</p>
 <svg id="graph" viewBox="0 0 600 280" role="group" aria-label="the graph of tanh(x*w + b) * x">
 <defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">
@@ -48,9 +48,9 @@ zero? (<a href="lessons/01_gradients.md">Lesson 1</a>)</p>
 
 <section id="valley-part">
 <h2>2 A valley, and five ways down</h2>
-<p>All five start at the same point; the square is the minimum. The learning rate multiplies those of
-<a href="lessons/02_optimizers.md">lesson 2</a>. Turn the valley: who notices? Raise the learning rate: who
-leaves first?</p>
+<p>All five start at the same point; the square is the minimum. The first slider multiplies the learning rates of
+<a href="lessons/02_optimizers.md">lesson 2</a>. Turn the valley: which optimizers become slower? Raise the learning
+rates: which one leaves the valley first?</p>
 <div class="part"><canvas id="valley" role="img" aria-label="paths of five optimizers in a valley"></canvas><div>
 {slider("v-lr", "learning rate", -1.5, 1, 0.02, 0)}
 {slider("v-momentum", "momentum", 0, 0.98, 0.01, 0.8)}

@@ -3,7 +3,7 @@
 Narrow: 64 pixels through 5 numbers. For a linear network the optimum is known: principal component
 analysis (PCA). Gradient descent finds the same subspace. Sparse: with as many hidden units as
 pixels the network could copy its input, unless each unit may be active for few images only. Then
-the units become detectors: of edges in patches of a photograph, of lids and brows in patches of
+the units become detectors: of edges in patches of a photograph, of eyes and outlines in patches of
 faces. After the UFLDL tutorial, "Autoencoders" (Ng, 2013).
 """
 import lesson  # first: it puts the project on the path

@@ -129,7 +129,7 @@ def claim(found):
     when = [int(game["distances"][game["distances"][:, 1].argmin(), 0]) for game in games]
     after = [game["distances"][game["distances"][:, 1].argmin():, 1] for game in games]
     return (f"Each step leaves the frozen network unchanged bit for bit: {frozen}.\n"
-            f"Three seeds: the discriminator's best accuracy is "
+            f"{len(games)} seeds: the discriminator's best accuracy is "
             f"{span([game['accuracy'].max() for game in games], '{:.0%}')}; it is at chance (below {CHANCE:.0%}) from "
             f"step {span([step for step, _ in guesses], '{:d}')} on, when the distance is "
             f"{span([each for _, each in guesses], '{:.2f}')}.\n"

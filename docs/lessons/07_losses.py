@@ -9,7 +9,6 @@ learns all eight modes of the ring?
 """
 import lesson  # first: it puts the project on the path
 
-
 import numpy as np
 
 import looks
@@ -81,7 +80,7 @@ def experiment(fast=False):
         steps = updates // (1 + options.get("discriminator_steps", 1))
         games[name] = [Game(ring, name, seed=seed, **options).play(steps).generate(2000).data.reshape(-1, 2)
                        for seed in seeds]
-    return {"gradients": vanishing_gradients(160 if fast else 400), "games": games,
+    return {"gradients": vanishing_gradients(160 if fast else 400), "games": games, "updates": updates,
             "modes": {name: [modes_found(points) for points in each] for name, each in games.items()},
             "shifts": shifts, "values": {name: critic_values(name, shifts, critic_steps)
                                          for name in ("wasserstein-gp", "wasserstein-clip")}}
@@ -97,12 +96,13 @@ def images(found):
     for name, loss in OBJECTIVES.items():
         if name == "wasserstein-gp":
             continue  # the same formulas
-        label = name.removesuffix("-clip")
-        left.plot(score, [loss.generator(np.array([s])) for s in score], styles[name], label=label,
+        look = {"label": name.removesuffix("-clip"), "linewidth": 3 if name == "hinge" else 1.5}
+        left.plot(score, [loss.generator(np.array([s])) for s in score], styles[name], **look,
                   color=looks.NEUTRAL if name == "minimax" else looks.GENERATED)
         if name != "non-saturating":
             right.plot(score, [loss.discriminator(zeros, np.array([s])) - loss.discriminator(zeros, zeros)
-                               for s in score], styles[name], label=label, color=looks.DISCRIMINATOR)
+                               for s in score], styles[name], **look,
+                       color=looks.NEUTRAL if name == "minimax" else looks.DISCRIMINATOR)
     left.set(xlabel="D(g), score of a fake point", ylabel="loss", title="of the generator", ylim=(-4, 6))
     right.set(xlabel="D(g), score of a fake point", title="of the discriminator (its part for fake points)",
               ylim=(-4, 6))
@@ -143,7 +143,8 @@ def claim(found):
             f"gradient norm of minimax is {minimax:.0e}, that of the non-saturating loss {modified:.1f}.\n"
             f"Estimated distance of two sets {found['shifts'][-1]:g} apart: {values['wasserstein-gp'][-1]:.2f} with a "
             f"gradient penalty, {values['wasserstein-clip'][-1]:.2g} with clipped weights.\n"
-            f"Modes found, and points near one, after {UPDATES} updates, {len(SEEDS)} seeds:\n{modes}")
+            f"Modes found, and points near one, after {found['updates']} updates; seeds: "
+            f"{len(found['modes']['minimax'])}\n{modes}")
 
 
 # %% What would happen if ...

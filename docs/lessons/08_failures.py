@@ -145,7 +145,8 @@ def claim(found):
     return (f"One parameter each, distance from the equilibrium after 500 steps (at first 1.41): {ends}.\n"
             f"Against a perfect discriminator, the same steps move minimax's points by "
             f"{found['moved']['minimax']:.3f}, the non-saturating loss's by {found['moved']['non-saturating']:.3f}.\n"
-            f"Modes found, and points near one, after {STEPS} steps of the generator, {len(SEEDS)} seeds:\n{modes}")
+            f"Modes found, and points near one, after {found['steps']} steps of the generator; seeds: "
+            f"{len(found['modes']['none'])}\n{modes}")
 
 
 # %% What would happen if ...

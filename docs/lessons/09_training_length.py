@@ -150,8 +150,9 @@ def images(found):
     plot.axes[0].set_ylabel("reconstruction loss")
     plot.axes[0].legend()
     shown = {"new faces": found["faces"], **found["rows"], f"nearest of the {FEW}": found["nearest"]}
-    looks.show_rows(sheet, {name + (f"\n{found['errors'][name]:.1f} % error" if name in found["errors"] else ""):
-                            faces[:SHOWN] for name, faces in shown.items()})
+    errors = {name: f"\n{error:.1f} % error" for name, error in found["errors"].items()}
+    looks.show_rows(sheet, {name.replace(", ", ",\n") + errors.get(name, ""): faces[:SHOWN]
+                            for name, faces in shown.items()})
     return {"curves": plot, "faces": sheet}
 
 
