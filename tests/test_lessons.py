@@ -189,7 +189,7 @@ def test_5_questions(found):
     small = found(5, "small-latent")
     assert small["psnr"][1] > small["psnr"][0] - 1.5
     colors = found(5, "same-colors")
-    assert colors["shared"] < colors["own"] - 0.01
+    assert colors["shared"] < colors["own"] - 0.05 and colors["psnr"][1] < colors["psnr"][0] - 1.5
     own = found(5, "own-decoder")
     assert own["a"] > own["b"] + 3
 

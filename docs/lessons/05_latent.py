@@ -207,17 +207,20 @@ def if_small_latent(fast=False):
 def if_same_colors(fast=False):
     """... both people's images were normalized by the colors of A?"""
     faces, training = scale(fast)
-    brightness = []
+    dark, light = sorted("ab", key=lambda side: faces.colors[side][0].mean())
+    scores, brightness = [], []
     for same in (False, True):
         if same:
             faces.colors["b"] = faces.colors["a"]
-        generated = swaps(train(faces, *training), faces)[0]["b"]
-        inside = faces.masks["b"]
-        brightness.append(float(((generated - faces.new["b"]) * inside).sum() / (3 * inside.sum())))
+        generated, score = swaps(train(faces, *training), faces)
+        scores.append(score)
+        brightness.append({side: float(((generated[side] - faces.new[side]) * faces.masks[side]).sum()
+                                       / (3 * faces.masks[side].sum())) for side in "ab"})
     own, shared = brightness
-    return {"own": own, "shared": shared, "answer": (
-        f"A's skin is darker, so the latent encodes \"dark\", and B is generated darker: off by {shared:+.3f} of the "
-        f"full brightness, with B's own colors {own:+.3f}.")}
+    return {"psnr": scores, "own": own[light], "shared": shared[light], "answer": (
+        f"Swaps reach {scores[1]:.1f} dB instead of {scores[0]:.1f} dB. {dark.upper()}'s skin is darker, so its latent "
+        f"codes say \"dark\", and {light.upper()} is generated too dark: off by {shared[light]:+.2f} of the full "
+        f"brightness (before: {own[light]:+.2f}), {dark.upper()} by {shared[dark]:+.2f} ({own[dark]:+.2f}).")}
 
 
 def if_own_decoder(fast=False):

@@ -161,8 +161,8 @@ def if_wide_clip(fast=False):
     narrow, wide = (critic_values("wasserstein-clip", (2.0,), 100 if fast else 200, clip=clip)[0]
                     for clip in (0.01, 0.1))
     return {"ratio": wide / narrow, "answer": (
-        f"The critic's values grow {wide / narrow:.0f}-fold: three layers, ten times each. The scale of a clipped "
-        "critic is the clip's, not the distance's.")}
+        f"The critic's values grow {wide / narrow:.0f}-fold: three layers, up to ten times each. Their scale is that "
+        "of the clip, not of the distance.")}
 
 
 def if_no_penalty(fast=False):
