@@ -87,6 +87,14 @@ def test_1_the_best_eps_is_where_rounding_and_bend_are_equal(found, load):
                                                          np.log(found(1)["steps"]), correct) < 2.5
 
 
+def test_1_each_number_is_visited_once(load):
+    y = x = load(1)["Number"](1.0)
+    for _ in range(60):  # 2^60 paths lead from y to x
+        y = y + y
+    y.backward()
+    assert x.gradient == 2 ** 60
+
+
 def test_1_questions(found):
     assert found(1, "tiny-eps")["value"] == 0
     errors = found(1, "line")["errors"]
