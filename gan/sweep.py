@@ -308,7 +308,7 @@ def main(arguments=None):
         print("sweep: interrupted, all progress is saved; run the same command again to resume", file=sys.stderr)
         return exit_code(interruption)
     if rows:
-        print("\n".join(sweep_results.results_table(rows)))
+        print("\n".join(sweep_results.markdown(rows)))
         print(f"plot saved as {options.folder / 'results.png'}")
     return 0
 
