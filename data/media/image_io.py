@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from data.media.provenance import GIF_EXTENSION, DigitalSource, find_source, gif_with_packet, label_packet, sidecar_path
+from data.support.errors import UserError
 from nn.serialize import temporary_path
 
 IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif",
@@ -58,7 +59,7 @@ DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, IndexE
                  OverflowError, struct.error, *BOMB_ERRORS)
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """An image that cannot be read or written. The message is one line: what, where, what to do."""
 
 

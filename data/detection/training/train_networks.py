@@ -28,7 +28,7 @@ import numpy as np
 import nn
 import nn.functional as F
 from data.detection import detector, embedding, landmarker
-from data.detection.face_analyzer import MIN_SIZE, WEIGHTS, DetectionError, FaceAnalyzer, load_weights
+from data.detection.face_analyzer import MIN_SIZE, WEIGHTS, FaceAnalyzer, load_weights
 from data.detection.training.batches import (detector_batch, embedding_batch, labeled, landmark_batch, load_bank,
     make_backgrounds, negative_crops, rendered_bank)
 from data.detection.training.degrade import degrade
@@ -36,8 +36,8 @@ from data.detection.training.measure import make_scenes, measure_networks, with_
 from data.geometry.alignment import warp
 from data.geometry.boxes import box_of, iou
 from data.extract.contact_sheet import draw_contact_sheet
-from data.media.image_io import ImageError, save_image, write_atomically
-from data.support.cli import Parser, number
+from data.media.image_io import save_image, write_atomically
+from data.support.cli import Parser, number, run_command
 
 # Wrong labels, found by eye among the 28 faces with the largest errors of a first network.
 WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "person_211/10.jpg", "person_182/10.jpg",
@@ -284,18 +284,18 @@ def main(arguments=None):
                         help="number of threads (default: %(default)s)")
     options = parser.parse_args(arguments)
     nn.set_threads(options.threads)
-    try:
-        if options.evaluate:
-            metrics, boxes = measure_networks(options.folder, WRONG_LABELS, say=lambda text: print(text, flush=True))
-            if options.sheet and boxes:
-                save_image(options.sheet, draw_contact_sheet(boxes), None)
-            write_atomically(WEIGHTS / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-            return 0
-        for name in [options.only] if options.only else STAGES:
-            train(options.folder, name, options.threads)
-    except (OSError, ImageError, DetectionError) as error:
-        print(f"train_networks: {error}", file=sys.stderr)
-        return 1
+    return run_command("train_networks", lambda: _main(options))
+
+
+def _main(options):
+    if options.evaluate:
+        metrics, boxes = measure_networks(options.folder, WRONG_LABELS, say=lambda text: print(text, flush=True))
+        if options.sheet and boxes:
+            save_image(options.sheet, draw_contact_sheet(boxes), None)
+        write_atomically(WEIGHTS / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+        return 0
+    for name in [options.only] if options.only else STAGES:
+        train(options.folder, name, options.threads)
     return 0
 
 
