@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from data.media.provenance import GIF_EXTENSION, DigitalSource, find_source, gif_with_packet, label_packet, sidecar_path
 from data.support.errors import UserError
-from nn.serialize import temporary_path
+from nn.serialize import written_whole
 
 IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif",
                   ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
@@ -119,19 +119,13 @@ def decode_image(path, image):
 
 def open_image(path):
     """Open an image lazily with Pillow, after checks that need only the header. Raises ImageError."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
+    check_source(pathlib.Path(path))
     try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes); remove it or fetch it again")
         image = Image.open(path, formats=_READ_FORMATS)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not an image that can be read; use PNG, JPEG, WebP, TIFF, BMP or GIF") from error
     except BOMB_ERRORS as error:
         raise _too_large(path) from error
-    except ImageError:
-        raise
     except DECODE_ERRORS as error:
         raise ImageError(f"{path} cannot be read ({one_line(error)}); check the file and its permissions") from error
     limit = HEAVY_FORMAT_LIMIT if image.format in _HEAVY_FORMATS else PIXEL_LIMIT
@@ -139,6 +133,14 @@ def open_image(path):
         image.close()
         raise _too_large(path, limit)
     return image
+
+
+def check_source(path, error=ImageError):
+    """Raise `error` if a path is not that of a file with content."""
+    if not path.is_file():
+        raise error(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
+    if path.stat().st_size == 0:
+        raise error(f"{path} is empty (0 bytes); remove it or fetch it again")
 
 
 def _too_large(path, limit=PIXEL_LIMIT):
@@ -336,24 +338,26 @@ def write_atomically(path, content):
 
     Raises ImageError, one line, if the folder is missing or not writable, or the disk is full.
     """
-    target = pathlib.Path(os.path.realpath(path))  # replaces the target of a link, not the link
-    if not target.parent.is_dir():
-        raise ImageError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
-    if target.is_dir() or (target.exists() and not os.access(target, os.W_OK)):
-        reason = "a folder" if target.is_dir() else "write-protected"
-        raise ImageError(f"cannot write {path}: it is {reason}; choose another name")
-    temporary = pathlib.Path(temporary_path(target))
     try:
-        with open(temporary, "wb") as file:
+        with written_whole(checked_target(path)) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
     except OSError as error:
         reason = error.strerror or error
         raise ImageError(f"cannot write {path}: {reason}; free disk space or choose another folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def checked_target(path, error=ImageError):
+    """Return the file that writing to `path` replaces: the target of a link, not the link.
+
+    Raises `error` if its folder is missing or it is write-protected.
+    """
+    target = pathlib.Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise error(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+    if target.is_dir() or (target.exists() and not os.access(target, os.W_OK)):
+        reason = "a folder" if target.is_dir() else "write-protected"
+        raise error(f"cannot write {path}: it is {reason}; choose another name")
+    return target
 
 
 def one_line(error):
