@@ -7,6 +7,7 @@ PNG: W3C Portable Network Graphics, third edition, sections 5 and 11.3.3. JPEG: 
 The kind of a part is the type of a chunk (4 bytes), or the second byte of a segment's marker.
 """
 
+import itertools
 import mmap
 import struct
 import zlib
@@ -16,6 +17,8 @@ from data.media.image_io import ImageError
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
 APP15 = b"\xef"
+
+_MAX_PARTS = 100_000  # parts that are searched; only a malicious file has more
 
 
 def read_png_text(path, keyword, limit):
@@ -64,7 +67,7 @@ def read_part(path, kind, start=b"", limit=1 << 20):
 
 def _find(content, kind, start):
     """Return (offset, length) of the data of the first part of a kind that begins with `start`, or None."""
-    for found, offset, length in _parts(content):
+    for found, offset, length in itertools.islice(_parts(content), _MAX_PARTS):
         if found == kind and len(start) <= length and content[offset : offset + len(start)] == start:
             return offset, length
     return None
@@ -82,10 +85,8 @@ def _parts(content):
     if content[:2] == JPEG_START:
         while len(header := content[place : place + 4]) == 4 and header[0] == 0xFF and header[1] not in (0xD9, 0xDA):
             length = int.from_bytes(header[2:]) - 2
-            is_filled = header[1] == 0xFF  # a fill byte before the marker
-            if not is_filled:
-                yield header[1:2], place + 4, length
-            place += 1 if is_filled else 4 + length
+            yield header[1:2], place + 4, length
+            place += 1 if header[1] == 0xFF else 4 + length  # 0xFF: a fill byte before the marker
 
 
 def _content(path):

@@ -16,6 +16,7 @@ from data.interchange.dfl_faceswap import (DflFace, FaceswapFace, FormatError, d
     read_faceswap, read_fsa, to_dfl_face, to_faceswap_face, write_dfl_jpeg, write_fsa)  # fmt: skip
 from data.interchange.face_png import FaceRecord, write_face
 from data.interchange.restricted_unpickler import read_plain
+from data.media import chunks
 from data.media.image_io import ImageError, encode_image, read_image, read_label
 from data.media.provenance import DigitalSource
 
@@ -345,6 +346,14 @@ def test_detect_format(tmp_path, pixels, record):
     (tmp_path / "empty.png").touch()
     for name in ("plain.png", "plain.jpg", "plain.bmp", "broken.jpg", "empty.png", "missing.png", "."):
         assert detect_format(tmp_path / name) is None
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8" + b"\xff" * 8_000_000, b"\x89PNG\r\n\x1a\n" + bytes(24_000_000)])
+def test_a_file_of_millions_of_parts_is_not_searched_to_its_end(tmp_path, content, monkeypatch):
+    taken, parts = [], chunks._parts
+    monkeypatch.setattr(chunks, "_parts", lambda content: (taken.append(None) or part for part in parts(content)))
+    (tmp_path / "a").write_bytes(content)
+    assert detect_format(tmp_path / "a") is None and len(taken) <= 4 * 100_000
 
 
 @pytest.mark.parametrize("name", ["plain.jpg", "plain.png", "plain.bmp"])
