@@ -16,24 +16,21 @@ import time
 
 import nn
 from data.blending.paste import Blending
-from data.detection.face_analyzer import DetectionError
 from data.geometry.color import TRANSFERS
 from data.media.animation import ANIMATION_SUFFIXES, Animation
-from data.media.ffmpeg import VideoError
-from data.media.frame_source import SourceError, failure, list_source_files, open_media, passed_over
+from data.media.frame_source import failure, list_source_files, open_media, passed_over
 from data.media.image_io import IMAGE_SUFFIXES, DecodedImage, ImageError
 from data.media.video import VIDEO_SUFFIXES
-from data.support.cli import Parser, exit_code, interruptible, number
-from data.support.errors import FaceSetError
+from data.support.cli import Parser, number, run_command
+from data.support.errors import UserError
 from data.support.progress import duration
 from gan.plugins import load_plugins
-from gan.run.checkpoint import CHECKPOINT_KINDS, RunError
+from gan.run.checkpoint import CHECKPOINT_KINDS
 from gan.swapper import SwapError, Swapper
 from gan.swapping.recognition import direction_hint
 from gan.swapping.files import SwapSettings, copy_unchanged, swap_file, writable_name
 
 FACES_COMPARED = 16  # faces of a folder that are compared with those that the run learned from
-ERRORS = (RunError, FaceSetError, ImageError, SourceError, VideoError, DetectionError, OSError)
 
 
 def parse(arguments=None):
@@ -151,7 +148,7 @@ def swap_folder(settings, folder, target, shown):
             result = swap_file(settings, media, output)
             if not result.faces:
                 copy_unchanged(source, target / source.name)
-        except (SwapError, *ERRORS, MemoryError) as error:
+        except (UserError, OSError, MemoryError) as error:
             print(f"swap: {source}: {failure(source, error)}", file=sys.stderr)
             failed += 1
             continue
@@ -180,32 +177,30 @@ def main(arguments=None):
     logging.basicConfig(format="swap: %(message)s", level=logging.WARNING)
     if options.threads:
         nn.set_threads(options.threads)
+    return run_command("swap", lambda: _swap(options), "interrupted; no incomplete file was left behind")
+
+
+def _swap(options):
+    """Swap the input and print a hint on the direction. Returns the exit code."""
+    shown = []
     try:
-        with interruptible():
-            media = open_input(options.input, options.output)
-            blending = Blending(options.color, options.seamless, options.sharpen, options.erode, options.feather,
-                                options.grain)
-            swapper = Swapper.load(options.run, blending, options.checkpoint)
-            settings = SwapSettings(swapper, options.direction, options.faces, options.landmarks, options.preview,
-                                    options.watermark)
-            shown = []
-            if media is None:
-                code = swap_folder(settings, options.input, options.output, shown)
-            else:
-                code = swap_single(settings, media, options.output, shown)
-            hint = direction_hint(options.run, options.direction, [face for face in shown if face is not None])
-            if hint:
-                print(f"swap: {hint}", file=sys.stderr)
-            return code
+        media = open_input(options.input, options.output)
+        blending = Blending(options.color, options.seamless, options.sharpen, options.erode, options.feather,
+                            options.grain)
+        swapper = Swapper.load(options.run, blending, options.checkpoint)
+        settings = SwapSettings(swapper, options.direction, options.faces, options.landmarks, options.preview,
+                                options.watermark)
+        if media is None:
+            code = swap_folder(settings, options.input, options.output, shown)
+        else:
+            code = swap_single(settings, media, options.output, shown)
     except (SwapError, MemoryError) as error:
         print(f"swap: {options.input}: {failure(options.input, error)}", file=sys.stderr)
         return 1
-    except ERRORS as error:
-        print(f"swap: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interruption:
-        print("swap: interrupted; no incomplete file was left behind", file=sys.stderr)
-        return exit_code(interruption)
+    hint = direction_hint(options.run, options.direction, [face for face in shown if face is not None])
+    if hint:
+        print(f"swap: {hint}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -15,18 +15,14 @@ import signal
 import sys
 
 import nn
-from data.detection.face_analyzer import DetectionError
-from data.media.image_io import ImageError
 from data.support.cli import Interruption, Parser, number
-from data.support.errors import FaceSetError
+from data.support.errors import UserError
 from data.support.process_pool import use_workers
 from gan import register
 from gan.people.many import MIN_PEOPLE
 from gan.plugins import load_plugins
 from gan.run import config, configure, schedule
-from gan.run.checkpoint import RunError
 from gan.training import fit
-from gan.training.trainer import DivergenceError
 
 
 def parse(arguments=None):
@@ -140,7 +136,7 @@ def main(arguments=None):
         with interruption.installed(), use_workers():
             finished = fit.train(run_options, say=_say, stopped=interruption.requested,
                                  interrupt_immediately=interruption.interrupt_immediately)
-    except (RunError, FaceSetError, DetectionError, ImageError, DivergenceError, nn.DeviceError) as error:
+    except (UserError, nn.DeviceError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:

@@ -9,17 +9,15 @@ import json
 import pathlib
 import sys
 
-from data.detection.face_analyzer import DetectionError
 from data.media.image_io import IMAGE_SUFFIXES, ImageError, save_image
 from data.media.provenance import DigitalSource
-from data.support.cli import Parser, exit_code, interruptible
-from data.support.errors import FaceSetError
+from data.support.cli import Parser, run_command
 from data.support.process_pool import use_workers
 from gan.evaluation import comparison, held_out
 from gan.evaluation.table import metrics_table
 from gan.people.pair import load_pair
 from gan.plugins import load_plugins
-from gan.run.checkpoint import CHECKPOINT_KINDS, RunError, RunFolder, load_autoencoder
+from gan.run.checkpoint import CHECKPOINT_KINDS, RunFolder, load_autoencoder
 
 
 def parse(arguments=None):
@@ -73,30 +71,28 @@ def _check_sheet(file):
 
 
 def main(arguments=None):
-    """Run the command line. Returns the exit code: 0 done, 1 failed."""
+    """Run the command line. Returns the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
     options = parse(arguments)
-    try:
-        loaded = [load_autoencoder(run, options.checkpoint) for run in options.runs]
-        comparison.check_same_people(options.runs, [config for _, config in loaded])
-        if options.sheet:
-            _check_sheet(options.sheet)
-        with interruptible(), use_workers():
-            metrics, generated = _measure_runs(options.runs, loaded)
-        if options.sheet:
-            save_image(options.sheet, comparison.contact_sheet(options.runs, generated), DigitalSource.TRAINED)
-    except (RunError, FaceSetError, DetectionError, ImageError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interruption:
-        print("evaluate: interrupted", file=sys.stderr)
-        return exit_code(interruption)
+    return run_command("evaluate", lambda: _evaluate(options))
+
+
+def _evaluate(options):
+    """Measure the runs and print the metrics. Returns the exit code."""
+    loaded = [load_autoencoder(folder, options.checkpoint) for folder in options.runs]
+    comparison.check_same_people(options.runs, [config for _, config in loaded])
+    if options.sheet:
+        _check_sheet(options.sheet)
+    with use_workers():
+        metrics, generated = _measure_runs(options.runs, loaded)
+    if options.sheet:
+        save_image(options.sheet, comparison.contact_sheet(options.runs, generated), DigitalSource.TRAINED)
     if options.json:
         print(json.dumps(dict(zip(options.runs, metrics)) if options.compare else metrics[0]))
-    else:
-        lines = comparison.comparison_table(options.runs, metrics) if options.compare else metrics_table(metrics[0])
-        print("\n".join(lines))
-        if options.sheet:
-            print(f"contact sheet saved as {options.sheet}")
+        return 0
+    lines = comparison.comparison_table(options.runs, metrics) if options.compare else metrics_table(metrics[0])
+    print("\n".join(lines))
+    if options.sheet:
+        print(f"contact sheet saved as {options.sheet}")
     return 0
 
 

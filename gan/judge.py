@@ -19,14 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from data.datasets.aligned_reader import AlignedReader
-from data.detection.face_analyzer import DetectionError, FaceAnalyzer
+from data.detection.face_analyzer import FaceAnalyzer
 from data.geometry.landmarks import landmark_problem
 from data.interchange.dfl_faceswap import detect_format
 from data.interchange.landmark_lookup import lookup_landmarks
-from data.media.image_io import ImageError, read_image, save_image
+from data.media.image_io import read_image, save_image
 from data.media.provenance import DigitalSource
-from data.support.cli import Parser, exit_code, interruptible
-from data.support.errors import FaceSetError
+from data.support.cli import Parser, run_command
+from data.support.errors import UserError
 from data.support.process_pool import use_workers
 from gan.evaluation import calibration, held_out
 from gan.evaluation.heat_map import heat_map_image
@@ -34,7 +34,7 @@ from gan.evaluation.scoring import FAKE, accuracy, crop_and_mask, probabilities,
 from gan.networks.autoencoder import mean_colors, normalize_colors
 from gan.people import pair
 from gan.plugins import load_plugins
-from gan.run.checkpoint import CHECKPOINT_KINDS, RunError, RunFolder, load_autoencoder, load_discriminator
+from gan.run.checkpoint import CHECKPOINT_KINDS, RunFolder, load_autoencoder, load_discriminator
 
 USAGE = """Detect deep fakes: classify faces as real or synthesized by the discriminator of a run.
 
@@ -47,8 +47,8 @@ The largest face of an image is judged. An extracted face is judged as it is."""
 FEW_FACES = 20  # with fewer real faces, warn that the probabilities are rough
 
 
-class JudgeError(ValueError):
-    """An image that cannot be judged. The message is one line: what is wrong and what to do."""
+class JudgeError(UserError, ValueError):
+    """An image that cannot be judged."""
 
 
 class Verdict(NamedTuple):
@@ -144,36 +144,29 @@ def main(arguments=None):
     """Run the command line. Returns the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
     options = parse(arguments)
     logging.basicConfig(format="judge: %(message)s", level=logging.WARNING)
-    try:
-        with interruptible():
-            return _judge_all(options)
-    except KeyboardInterrupt as interruption:
-        _report("interrupted")
-        return exit_code(interruption)
+    return run_command("judge", lambda: _judge_all(options))
 
 
 def _judge_all(options):
     """Judge the images, or measure the discriminator without images. Returns the exit code."""
+    model, config = load_autoencoder(options.run, options.checkpoint)
+    network = load_discriminator(options.run)
+    lookup = lookup_landmarks(options.landmarks, options.images) if options.landmarks else None
+    with use_workers():
+        face_pair = pair.load_pair(config, RunFolder(options.run))
+        ground_truth = face_pair.ground_truth(held_out.GROUND_TRUTH_FACES)
+    scored_faces = score_held_out(network, model, face_pair, ground_truth)
+    count = int((scored_faces.kind == "real").sum())
+    if count < FEW_FACES:
+        _report(f"the calibration has only {count} real held-out faces; take the probabilities as rough estimates")
+    if not options.images:
+        return _report_accuracy(scored_faces, pathlib.Path(options.run), options.json)
+    judge, folder = Judge(network, model, scored_faces), options.heat or pathlib.Path("judged")
     try:
-        model, config = load_autoencoder(options.run, options.checkpoint)
-        network = load_discriminator(options.run)
-        lookup = lookup_landmarks(options.landmarks, options.images) if options.landmarks else None
-        with use_workers():
-            face_pair = pair.load_pair(config, RunFolder(options.run))
-            ground_truth = face_pair.ground_truth(held_out.GROUND_TRUTH_FACES)
-        scored_faces = score_held_out(network, model, face_pair, ground_truth)
-        count = int((scored_faces.kind == "real").sum())
-        if count < FEW_FACES:
-            _report(f"the calibration has only {count} real held-out faces; take the probabilities as rough "
-                    "estimates")
-        if not options.images:
-            return _report_accuracy(scored_faces, pathlib.Path(options.run), options.json)
-        judge, folder = Judge(network, model, scored_faces), options.heat or pathlib.Path("judged")
         folder.mkdir(parents=True, exist_ok=True)
-    except (RunError, FaceSetError, DetectionError, ImageError) as error:
-        return _report(error)
     except OSError as error:
-        return _report(f"{error.filename} cannot be created ({error.strerror}); choose another folder for --heat")
+        raise JudgeError(f"{error.filename} cannot be created ({error.strerror}); choose another folder for "
+                         "--heat") from error
     return max([_judge_file(judge, source, lookup, target, options)
                 for source, target in _heat_map_paths(options.images, folder)])
 
@@ -229,7 +222,7 @@ def _judge_file(judge, source, lookup, target, options):
         verdict = judge.judge(image, landmarks, options.person)
         title = f"{source.name}: {verdict.word}, {verdict.confidence} (as {verdict.person.upper()})"
         save_image(target, heat_map_image(image, landmarks, verdict.regions, title), DigitalSource.COMPOSITE)
-    except (ImageError, JudgeError, DetectionError) as error:
+    except UserError as error:
         return _report(error if str(source) in str(error) else f"{source}: {error}")
     if options.json:
         print(json.dumps({"image": str(source), "verdict": verdict.word, "synthesized": round(verdict.probability, 4),

@@ -13,6 +13,7 @@ from data.blending.paste import Blending, paste
 from data.geometry.alignment import apply, invert, scale_of
 from data.geometry.color import match_colors, match_tint
 from data.geometry.face import Face
+from data.support.errors import UserError
 from gan.run.checkpoint import load_autoencoder
 
 BLUR_WARNING = 2.0  # warn if a face is enlarged by more than this factor: it will look blurry
@@ -22,7 +23,7 @@ _MAX_COORDINATE = 1e6  # pixels; landmarks beyond it belong to no image
 log = logging.getLogger(__name__)
 
 
-class SwapError(ValueError):
+class SwapError(UserError, ValueError):
     """An image that cannot be swapped. The message is one line: what is wrong and what to do."""
 
 

@@ -20,11 +20,9 @@ import sys
 from dataclasses import dataclass
 
 import nn
-from data.detection.face_analyzer import DetectionError
-from data.media.image_io import ImageError, save_image
+from data.media.image_io import save_image
 from data.media.provenance import DigitalSource
-from data.support.cli import Interruption, Parser, exit_code, interruptible, number
-from data.support.errors import FaceSetError
+from data.support.cli import Interruption, Parser, number, run_command
 from data.support.process_pool import WorkerDied, compute, use_workers
 from gan import register, sources
 from gan.evaluation import held_out, sweep_results
@@ -287,28 +285,27 @@ def _print_experiments():
 def main(arguments=None):
     """Run the command line. Returns the exit code: 0 done, 1 failed, 130 or 143 interrupted."""
     options = parse(arguments)
+    return run_command("sweep", lambda: _main(options),
+                       "interrupted, all progress is saved; run the same command again to resume")
+
+
+def _main(options):
     if options.list:
         _print_experiments()
         return 0
+    if options.table:
+        print("\n".join(sweep_results.markdown(sweep_results.read(options.folder / "results.csv"))))
+        return 0
+    options.folder.mkdir(parents=True, exist_ok=True)
     try:
-        if options.table:
-            print("\n".join(sweep_results.markdown(sweep_results.read(options.folder / "results.csv"))))
-            return 0
-        options.folder.mkdir(parents=True, exist_ok=True)
-        with interruptible(), use_workers():
+        with use_workers():
             rows = _sweep(options)
-    except (RunError, FaceSetError, DetectionError, ImageError, nn.DeviceError, OSError) as error:
-        print(f"sweep: {error}", file=sys.stderr)
-        return 1
     except (MemoryError, WorkerDied) as error:
         print(f"sweep: out of memory, or a worker process was killed ({error}); finished runs are saved: "
               "run the same command again with fewer --workers", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as interruption:
-        print("sweep: interrupted, all progress is saved; run the same command again to resume", file=sys.stderr)
-        return exit_code(interruption)
     if rows:
-        print("\n".join(sweep_results.results_table(rows)))
+        print("\n".join(sweep_results.markdown(rows)))
         print(f"plot saved as {options.folder / 'results.png'}")
     return 0
 

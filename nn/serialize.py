@@ -3,6 +3,7 @@
 A file is written under a temporary name, flushed to disk, and renamed over the old one. After a
 crash there is either the old file or the new one, never half a file. Nothing is ever unpickled.
 """
+import contextlib
 import math
 import os
 import re
@@ -28,25 +29,33 @@ def temporary_path(path):
     return os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.part")
 
 
-def save(path, arrays):
-    """Write {name: array or Tensor} to `path`; an old file is replaced once all is written."""
-    path = os.fspath(path)
+@contextlib.contextmanager
+def written_whole(path):
+    """Context manager: yield a new file that replaces `path` once all is written and on the disk.
+
+    After an error the old file is unchanged.
+    """
     partial = temporary_path(path)
     file = open(partial, "xb")
     try:
         with file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.comment = _names_checksum(arrays)
-                for name, value in arrays.items():
-                    array = to_numpy(value.data if isinstance(value, Tensor) else as_array(value))
-                    with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
-                        numpy.lib.format.write_array(member, array, allow_pickle=False)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         os.unlink(partial)
         raise
+
+
+def save(path, arrays):
+    """Write {name: array or Tensor} to `path`; an old file is replaced once all is written."""
+    with written_whole(os.fspath(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = _names_checksum(arrays)
+        for name, value in arrays.items():
+            array = to_numpy(value.data if isinstance(value, Tensor) else as_array(value))
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                numpy.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def load(path):

@@ -18,6 +18,7 @@ from data.detection.landmarker import CROP, Landmarker, box_transform, landmarks
 from data.geometry.alignment import apply, invert, warp
 from data.geometry.boxes import box_of, containment, nms
 from data.geometry.face import Face
+from data.support.errors import UserError
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
 MIN_SIZE = 24.0  # pixels, longer side of the smallest face to detect
@@ -30,7 +31,7 @@ _MAX_PROPOSALS = 60
 _BATCH = 16  # crops per forward pass of the landmark network: more would need memory and be no faster
 
 
-class DetectionError(ValueError):
+class DetectionError(UserError, ValueError):
     """The face networks cannot be used. The message is one line: what, where, what to do."""
 
 

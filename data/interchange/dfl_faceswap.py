@@ -3,8 +3,8 @@
 DeepFaceLab stores an aligned face as a JPEG with a pickled dictionary in an APP15 segment (before
 2020: a PNG with a chunk fcWp). faceswap stores one as a PNG with the text of a Python dictionary,
 and the faces of all frames in an .fsa file, a compressed pickle. Pickles are read as plain data
-(data/interchange/restricted_unpickler.py) and written without importing any name. The text is
-checked before it is parsed.
+(data/interchange/restricted_unpickler.py) and written without importing any name. The text is parsed
+as literals only.
 
 Legend: landmarks are (68, 2) x, y in pixels, centers at integers, iBUG order. The frame is the
 photo, or the frame of a video, that a face was cut from. Sizes are (width, height).
@@ -13,7 +13,6 @@ photo, or the frame of a video, that a face was cut from. Sizes are (width, heig
 import ast
 import itertools
 import pathlib
-import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -22,15 +21,9 @@ import numpy as np
 
 from data.interchange.face_png import KEYWORD
 from data.interchange.restricted_unpickler import MAX_BYTES, UnpicklerError, read_plain
-from data.media.chunks import (APP15, has_png_chunk, insert_jpeg_segment, read_jpeg_segment, read_png_chunk,
-    read_png_text)
+from data.media.chunks import APP15, has_part, insert_jpeg_segment, read_part, read_png_text
 from data.media.image_io import ImageError, encode_image, write_atomically
 from data.support import validate
-
-# DeepFaceLab's face types, from the tightest crop on.
-FACE_TYPES = (
-    "half_face", "midfull_face", "full_face", "full_face_no_align", "whole_face", "head", "head_no_align", "mark_only",
-)  # fmt: skip
 
 _MAX_METADATA = 4 << 20  # bytes of metadata of a face
 _MAX_FSA_VALUES = 40_000_000  # enough for 10,000 faces with their thumbnails as lists
@@ -44,15 +37,14 @@ class FormatError(ImageError):
 
 @dataclass(frozen=True)
 class DflFace:
-    """An aligned face of DeepFaceLab. The field names are its own."""
+    """An aligned face of DeepFaceLab. The field names are its own; the last three are only written."""
 
     landmarks: np.ndarray  # (68, 2) float64, pixels of the aligned image
     source_filename: str = ""  # file name of the frame
     source_landmarks: np.ndarray | None = None  # (68, 2) float64, pixels of the frame
     source_rect: tuple | None = None  # left, top, right, bottom in the frame, whole pixels
     image_to_face_mat: np.ndarray | None = None  # (2, 3) float64, frame -> aligned image
-    face_type: str = "full_face"  # one of FACE_TYPES
-    polygons: tuple = ()  # hand-drawn masks: (include: bool, points (n, 2) float64 in the aligned image)
+    face_type: str = "full_face"  # how tight the crop is
 
 
 @dataclass(frozen=True)
@@ -67,12 +59,11 @@ class FaceswapFace:
 
 def detect_format(path):
     """Return the format of an aligned face: "ours", "dfl", "faceswap" or None. Reads no pixels."""
-    chunks = ("ours", b"iTXt", KEYWORD.encode() + b"\0"), ("faceswap", b"iTXt", b"faceswap\0"), ("dfl", b"fcWp", _PROTO)
+    parts = (("ours", b"iTXt", KEYWORD.encode() + b"\0"), ("faceswap", b"iTXt", b"faceswap\0"),
+             ("dfl", b"fcWp", _PROTO), ("dfl", APP15, _PROTO))
     try:
-        if read_jpeg_segment(path, APP15, _PROTO):
-            return "dfl"
-        return next((name for name, kind, start in chunks if has_png_chunk(path, kind, start)), None)
-    except (OSError, ImageError):
+        return next((name for name, kind, start in parts if has_part(path, kind, start)), None)
+    except ImageError:
         return None
 
 
@@ -82,7 +73,7 @@ def detect_format(path):
 def read_dfl(path):
     """Return the DflFace of an aligned JPEG, or of a PNG from before 2020. Raises ImageError,
     mostly FormatError."""
-    payload = read_jpeg_segment(path, APP15) or read_png_chunk(path, b"fcWp", b"", _MAX_METADATA)
+    payload = read_part(path, APP15) or read_part(path, b"fcWp", limit=_MAX_METADATA)
     if payload is None:
         raise FormatError(f"{path} is not an aligned face of DeepFaceLab; extract the face again from its source")
     try:
@@ -94,27 +85,10 @@ def read_dfl(path):
 def _parse_dfl_face(stored):
     if not isinstance(stored, dict):
         raise ValueError("it is not a dictionary")
-    stored = {"face_type": "full_face"} | {name: value for name, value in stored.items() if value is not None}
-    if validate.text(stored, "face_type") not in FACE_TYPES:
-        raise ValueError(f"face_type must be one of {', '.join(FACE_TYPES)}")
-    shapes = {"source_landmarks": (68, 2), "source_rect": (4,), "image_to_face_mat": (2, 3)}
-    optional = {name: validate.numbers(stored, name, shape) for name, shape in shapes.items() if name in stored}
-    if "source_rect" in optional:
-        optional["source_rect"] = tuple(int(side) for side in optional["source_rect"])
-    if "source_filename" in stored:
-        optional["source_filename"] = validate.file_name(stored, "source_filename")
-    polygons = _parse_polygons(stored["seg_ie_polys"]) if "seg_ie_polys" in stored else ()
-    landmarks = validate.numbers(stored, "landmarks", (68, 2))
-    return DflFace(landmarks, face_type=stored["face_type"], polygons=polygons, **optional)
-
-
-def _parse_polygons(stored):
-    """Read {'polys': [{'type', 'pts'}]} or the older [(type, pts)]. Type 0 excludes, 1 includes."""
-    listed = stored.get("polys") if isinstance(stored, dict) else stored
-    if not isinstance(listed, (list, tuple)) or not all(isinstance(item, (dict, list, tuple)) for item in listed):
-        raise ValueError("seg_ie_polys must be a list of polygons")
-    named = [item if isinstance(item, dict) else dict(zip(("type", "pts"), item)) for item in listed]
-    return tuple((validate.natural(item, "type") == 1, validate.numbers(item, "pts", (None, 2))) for item in named)
+    stored = {name: value for name, value in stored.items() if value is not None}
+    name = validate.file_name(stored, "source_filename") if "source_filename" in stored else ""
+    in_frame = validate.numbers(stored, "source_landmarks", (68, 2)) if "source_landmarks" in stored else None
+    return DflFace(validate.numbers(stored, "landmarks", (68, 2)), name, in_frame)
 
 
 def write_dfl_jpeg(path, pixels, face, source=None):
@@ -128,20 +102,13 @@ def write_dfl_jpeg(path, pixels, face, source=None):
     """
     if pathlib.Path(path).suffix != ".jpg":
         raise FormatError(f"cannot write {path}: DeepFaceLab only reads names that end in .jpg; choose such a name")
-    if face.face_type not in FACE_TYPES:
-        raise ValueError(f"write_dfl_jpeg: expected a face_type in {FACE_TYPES}, got {face.face_type!r}")
-    polygons = [{"type": int(include), "pts": _to_list(points)} for include, points in face.polygons]
     stored = {
         "face_type": face.face_type, "landmarks": _to_list(face.landmarks),
         "source_filename": face.source_filename or None, "source_landmarks": _to_list(face.source_landmarks),
         "source_rect": face.source_rect and [int(side) for side in face.source_rect],
         "image_to_face_mat": _to_list(face.image_to_face_mat),
-        "seg_ie_polys": {"polys": polygons} if polygons else None,
     }  # fmt: skip
     payload = dump_plain({name: value for name, value in stored.items() if value is not None})
-    if len(payload) > 65533:
-        raise FormatError(f"cannot write {path}: its metadata has {len(payload):,} bytes, a JPEG holds 65,533; "
-                          "draw simpler polygons")
     content, _ = encode_image(path, pixels, source)
     write_atomically(path, insert_jpeg_segment(content, APP15, payload))
 
@@ -185,32 +152,12 @@ def _section(stored, name):
     return section
 
 
-# str or bytes as repr writes them, a number or a constant. The ++ and *+ never backtrack.
-_ESCAPE = r"\\(?:[\\'\"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|U0010[0-9a-fA-F]{4})"
-_STRING = rf"b?'(?:[^'\\\n]++|{_ESCAPE})*+'|b?\"(?:[^\"\\\n]++|{_ESCAPE})*+\""
-_VALUE = rf"{_STRING}|-?\d++(?:\.\d*+)?(?:[eE][-+]?\d+)?|True|False|None"
-_ITEM = rf" *+(?:[\[({{] *+)*+(?:{_VALUE})?+ *+(?:[\])}}] *+)*+"
-_LITERAL = re.compile(rf"(?:{_ITEM}[,:])*+{_ITEM}")
-_MAX_LITERAL_DEPTH = 16
-
-
 def _parse_literal(text):
-    """Return the value of a Python literal, parsed by ast after a check that its nesting is shallow
-    and by brackets alone.
-
-    Between two separators there may be only opening brackets, a value and closing brackets. This
-    excludes operators, calls and indices: a long chain of them would make the parser recurse too
-    deep.
-    """
-    if not _LITERAL.fullmatch(text):
-        raise ValueError("not a literal")
-    brackets = re.findall(r"[\[({\])}]", re.sub(_STRING, "", text))
-    depths = itertools.accumulate(1 if bracket in "[({" else -1 for bracket in brackets)
-    if max(depths, default=0) > _MAX_LITERAL_DEPTH:
-        raise ValueError(f"brackets nested deeper than {_MAX_LITERAL_DEPTH}")
+    """Return the value of a Python literal. Raises ValueError for anything else."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError) as error:  # TypeError: a list as a key
+    # The last two: nested too deep. TypeError: a list as a key.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError("not a literal") from error
 
 

@@ -180,11 +180,20 @@ def write_animation(path, frames, durations, loop, source, alpha=None):
     if len(images) != len(durations):
         counts = f"{len(images)} and {len(durations)}"
         raise ValueError(f"write_animation: expected as many frames as durations, got {counts}")
-    make_options = {"WEBP": _webp_options, "PNG": _png_options, "GIF": _gif_options}[kind]
-    options, notes = make_options(durations, loop, packet), []
-    if kind == "GIF":
-        images = _quantize(images)
-        options["disposal"] = 1 if alpha is None else 2  # 1: keep the frame below the next one, 2: clear it
+    options, notes = {"loop": loop}, []
+    if kind == "WEBP":
+        options |= {"duration": list(durations), "quality": 90, "method": 4, "xmp": packet}
+    elif kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", packet.decode())
+        options |= {"duration": _round_durations(durations, 1), "pnginfo": info}
+    else:
+        palette = _palette(images)  # shared by all frames
+        images = [_dither(image, palette) for image in images]
+        # disposal 1: keep the frame below the next one, 2: clear it
+        options = {"duration": _round_durations(durations, 10), "disposal": 1 if alpha is None else 2}
+        if loop != 1:
+            options["loop"] = max(0, loop - 1)  # repetitions
         notes.append("colors reduced to the 256 of a GIF")
         notes += ["partial transparency rounded: GIF does not support it"] if alpha is not None else []
     encoded = io.BytesIO()
@@ -220,21 +229,6 @@ def _images(path, frames, alpha):
     return images
 
 
-def _webp_options(durations, loop, packet):
-    return {"duration": list(durations), "loop": loop, "quality": 90, "method": 4, "xmp": packet}
-
-
-def _png_options(durations, loop, packet):
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", packet.decode())
-    return {"duration": _round_durations(durations, 1), "loop": loop, "pnginfo": info}
-
-
-def _gif_options(durations, loop, packet):
-    repeated = {} if loop == 1 else {"loop": max(0, loop - 1)}
-    return {"duration": _round_durations(durations, 10), **repeated}
-
-
 def _round_durations(durations, step):
     """Round durations to ints, multiples of the format's step. Each frame's start time is rounded,
     so there is no drift."""
@@ -242,15 +236,9 @@ def _round_durations(durations, step):
     return np.diff(ends, prepend=0).tolist()
 
 
-def _quantize(images):
-    """Convert RGB or RGBA images to palette images that share one palette, with an extra entry for
-    transparent pixels."""
-    palette = _palette(images)
-    return [_dither(image, palette) for image in images]
-
-
 def _palette(images):
-    """Return a palette image of 255 colors, fitted to pixels from the whole animation."""
+    """Return a palette image of 255 colors, fitted to pixels from the whole animation. The 256th is for
+    transparent pixels."""
     width, height = images[0].size
     step = max(1, int(np.ceil(np.sqrt(width * height * len(images) / _PALETTE_SAMPLE))))
     sample = np.concatenate([np.array(image.convert("RGB"))[::step, ::step].reshape(-1, 3) for image in images])

@@ -13,6 +13,7 @@ import sys
 import threading
 
 from data.support.cli import defer_signals
+from data.support.errors import UserError
 
 # A list of allowed formats, not of forbidden ones: new versions bring new formats.
 _DEMUXERS = (
@@ -23,7 +24,7 @@ GUARD = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS.repl
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "repeat+error")
 
 
-class VideoError(ValueError):
+class VideoError(UserError, ValueError):
     """A video that cannot be read or written. The message is one line: what, where, what to do."""
 
 

@@ -18,6 +18,7 @@ from data.media.animation import Animation, decode_animation, is_animation
 from data.media.image_io import IMAGE_SUFFIXES, DecodedImage, ImageError, decode_image, one_line, open_image
 from data.media.provenance import DigitalSource
 from data.media.video import VIDEO_SUFFIXES, FrameReader, VideoError, probe
+from data.support.errors import UserError
 
 SOURCE_ERRORS = (ImageError, VideoError)  # raised for a file that cannot be read
 FILE_ERRORS = (*SOURCE_ERRORS, OSError, MemoryError)  # what one file of a folder may raise without ending the rest
@@ -26,7 +27,7 @@ FILE_ERRORS = (*SOURCE_ERRORS, OSError, MemoryError)  # what one file of a folde
 FRAMES_SEARCHED = 1200  # frames of a video that are searched for faces unless told otherwise, about
 
 
-class SourceError(ValueError):
+class SourceError(UserError, ValueError):
     """The input cannot be used. The message is one line: what, where, what to do."""
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from data.media.codecs import find_label
 from data.media.ffmpeg import GUARD, VideoError, clean_message, file_url, run_program
-from data.media.image_io import PIXEL_LIMIT
+from data.media.image_io import PIXEL_LIMIT, check_source
 from data.media.provenance import DigitalSource
 
 RATE_LIMIT = 1000  # frames per second; a header that claims more is broken
@@ -157,11 +157,7 @@ def _run_ffprobe(path):
 
     Raises VideoError if the file cannot be read.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise VideoError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; check the path")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes); remove it or fetch it again")
+    check_source(pathlib.Path(path), VideoError)
     arguments = ["-loglevel", "error", *GUARD, "-show_streams", "-show_format", "-of", "json", file_url(path)]
     code, text, messages = run_program("ffprobe", arguments)
     if code:

@@ -23,7 +23,7 @@ from data.media.codecs import (CONTAINERS, ENCODERS, MATRICES, ODD_SIZES, TEXT_S
                                label_comment, xmp_box)
 from data.media.ffmpeg import GUARD, QUIET, VideoError, file_url, run_program, start_ffmpeg, stop_process
 from data.media.hdr import tone_map
-from data.media.image_io import PIXEL_LIMIT
+from data.media.image_io import PIXEL_LIMIT, checked_target
 from data.media.probe import VideoInfo, probe, read_video_label
 from data.media.provenance import DigitalSource
 from data.support.cli import defer_signals
@@ -135,7 +135,7 @@ class VideoWriter:
             known = " ".join(CONTAINERS)
             raise VideoError(f"cannot write {path}: unknown video format '{self.path.suffix}'; use one of {known}")
         self._label = label
-        self._target = _checked_target(self.path)
+        self._target = _checked_target(path)
         self._part = pathlib.Path(temporary_path(self._target))
         self._arguments = [*QUIET, "-y", *self._frame_input(), *self._source_streams(), *self._video_output()]
         comment = "" if find_label(info.comment) or not info.comment else f"; {info.comment}"
@@ -274,16 +274,10 @@ class VideoWriter:
 
 
 def _checked_target(path):
-    """Return the file that will be replaced, with links resolved. Raises VideoError at once if it
-    cannot be written."""
-    target = pathlib.Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise VideoError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+    """Return the file that will be replaced. Raises VideoError at once if it cannot be written."""
+    target = checked_target(path, VideoError)
     if not os.access(target.parent, os.W_OK):
         raise VideoError(f"cannot write {path}: the folder {target.parent} is write-protected; choose another folder")
-    if target.is_dir() or (target.exists() and not os.access(target, os.W_OK)):
-        reason = "a folder" if target.is_dir() else "write-protected"
-        raise VideoError(f"cannot write {path}: it is {reason}; choose another name")
     return target
 
 

@@ -6,6 +6,9 @@ import signal
 import sys
 import threading
 
+import nn
+from data.support.errors import UserError
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -108,6 +111,23 @@ class Interruption:
 def exit_code(interruption):
     """Return the exit code for a KeyboardInterrupt: 143 if SIGTERM raised it, else 130."""
     return 128 + (signal.SIGTERM if signal.SIGTERM in interruption.args else signal.SIGINT)
+
+
+def run_command(program, work, interrupted="interrupted"):
+    """Return the exit code of a command line: that of work(), 1 after an error, 130 or 143 after an
+    interruption.
+
+    program, interrupted: for the line that is printed then
+    """
+    try:
+        with interruptible():
+            return work()
+    except (UserError, nn.DeviceError, OSError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interruption:
+        print(f"{program}: {interrupted}", file=sys.stderr)
+        return exit_code(interruption)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ class Progress:
 
     def __init__(self, unit, stream=None):
         self._unit, self._stream = unit, stream or sys.stderr
-        self._tty = self._stream.isatty()
+        self.is_terminal = self._stream.isatty()
         self._began = self._shown = time.monotonic()
 
     def show(self, done, expected=None, more=""):
@@ -19,19 +19,26 @@ class Progress:
         done: units finished, out of `expected` (None: unknown)
         more: text added at the end of the line
         """
-        now = time.monotonic()
-        if now - self._shown < (0.2 if self._tty else 10):
+        if not self.due():
             return
-        self._shown, rate = now, done / (now - self._began)
+        rate = done / (time.monotonic() - self._began)
         left = f", {duration((expected - done) / rate)} left" if rate and expected and expected >= done else ""
-        line = f"{done}/{expected or '?'} {self._unit}, {rate:.1f} a second{left}{'; ' if more else ''}{more}"
+        self.write(f"{done}/{expected or '?'} {self._unit}, {rate:.1f} a second{left}{'; ' if more else ''}{more}")
+
+    def due(self):
+        """Return whether the last line is old enough for another one."""
+        return time.monotonic() - self._shown >= (0.2 if self.is_terminal else 10)
+
+    def write(self, line):
+        """Print a line: on a terminal in place of the last one."""
+        self._shown = time.monotonic()
         with contextlib.suppress(OSError):  # the task goes on without a readable stream
-            self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
+            self._stream.write(f"\r\x1b[K{line}" if self.is_terminal else line + "\n")
             self._stream.flush()
 
     def end(self):
         """Clear the line, so that the next output takes its place."""
-        if self._tty:
+        if self.is_terminal:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 

@@ -12,20 +12,13 @@ from data.support.cli import defer_signals
 SIGNAL_DELAY = 0.1  # longest time in seconds that a signal is deferred
 
 
-def as_completed(futures):
-    """Yield each future once it is done, like concurrent.futures.as_completed, but can be
-    interrupted in between."""
-    pending = set(futures)
-    while pending:
-        with defer_signals():
-            done, pending = concurrent.futures.wait(pending, SIGNAL_DELAY, concurrent.futures.FIRST_COMPLETED)
-        yield from done
-
-
 def result(future):
     """Return future.result(), waiting for it in a way that can be interrupted."""
-    for each in as_completed([future]):
-        return each.result()
+    is_done = False
+    while not is_done:
+        with defer_signals():
+            is_done = bool(concurrent.futures.wait([future], SIGNAL_DELAY).done)
+    return future.result()
 
 
 def map_threads(function, items, threads=None):

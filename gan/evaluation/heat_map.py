@@ -7,6 +7,7 @@ import numpy as np
 from data.geometry.alignment import apply, crop_transform, warp
 from data.geometry.masks import face_mask
 from data.support.validate import printable
+from gan.evaluation.held_out import resize_crops
 from gan.monitor import chart
 
 SIDE = 384  # T
@@ -24,7 +25,8 @@ def heat_map_image(image, landmarks, regions, title):
     """
     transform = crop_transform(landmarks, SIDE)
     face = warp(image, transform, SIDE)  # the crop that was judged, at the image's own sharpness
-    heat, mask = upsample_map(regions, SIDE), face_mask(apply(transform, landmarks), (SIDE, SIDE))
+    heat = resize_crops(np.float32(regions)[None, ..., None], SIDE)[0, ..., 0]
+    mask = face_mask(apply(transform, landmarks), (SIDE, SIDE))
     figure = chart.figure(9.2, 4.45)
     left, right = figure.subplots(1, 2)
     left.imshow(face)
@@ -38,10 +40,3 @@ def heat_map_image(image, landmarks, regions, title):
     for axes in (left, right):
         axes.set_axis_off()
     return chart.pixels(figure)
-
-
-def upsample_map(regions, side):
-    """Interpolate a map (h, h) smoothly to (side, side) float32; its border is repeated."""
-    scale = side / len(regions)
-    offset = scale / 2 - 0.5  # pixel centers are integers: the first region's center is half a region from the edge
-    return warp(np.asarray(regions, np.float32), np.array([[scale, 0, offset], [0, scale, offset]]), side)

@@ -112,18 +112,6 @@ def ranking_key(row):
     return DB_PER_OCTAVE * abs(math.log2(row["sharpness"] / nearest)) - psnr
 
 
-def results_table(rows):
-    """Format the experiments as lines of text, the best first."""
-    chosen = sorted(average_over_pairs(rows), key=ranking_key)
-    width = max([len("experiment"), *(len(row["experiment"]) for row in chosen)])
-    widths = {name: max(9, len(heading) + 2) for name, (heading, _) in SHOWN.items()}
-    lines = [f"{'experiment':{width}}" + "".join(f"{SHOWN[name][0]:>{widths[name]}}" for name in SHOWN)]
-    for row in chosen:
-        cells = [f"{_cell(row, name):>{widths[name]}}" for name in SHOWN if not (row["failed"] and name in METRICS)]
-        lines.append(f"{row['experiment']:{width}}{''.join(cells)}  {row['failed']}".rstrip())
-    return lines
-
-
 def summary_line(row):
     """Summarize a row of results.csv in one line."""
     if row["failed"]:

@@ -1,11 +1,8 @@
 """The progress line of training."""
 import collections
-import contextlib
 import math
-import sys
-import time
 
-from data.support.progress import duration
+from data.support.progress import Progress, duration
 
 # The metrics of the progress line in each stage.
 SHOWN = {
@@ -16,22 +13,16 @@ SHOWN = {
                    "D accuracy {accuracy:.0%})"}
 
 
-class ProgressLine:
+class ProgressLine(Progress):
     """One line that is rewritten on a terminal; elsewhere a new line every ten seconds.
 
     terms: names of the terms of the reconstruction loss
     """
 
     def __init__(self, terms, stream=None):
-        self._terms = terms
-        self._stream = stream or sys.stderr
-        self._tty = self._stream.isatty()
-        self._shown = 0.0
+        super().__init__("steps", stream)
+        self._terms, self._shown = terms, 0.0
         self._smoothed = collections.defaultdict(lambda: math.nan)  # metric -> average over about twenty steps
-
-    def due(self):
-        """Return whether show() would print now."""
-        return time.monotonic() - self._shown >= (0.2 if self._tty else 10)
 
     def show(self, total, speed, *rows, force=False):
         """Update the line.
@@ -47,18 +38,15 @@ class ProgressLine:
                 self._smoothed[name] = 0.95 * before + 0.05 * value
         if not force and not self.due():
             return
-        self._shown, row = time.monotonic(), rows[-1]
+        row = rows[-1]
         step = row["step"]
         left = f"  {duration((total - step) / speed)} left" if total and speed else ""
         terms = ", ".join(f"{term} {self._smoothed[term]:.4f}" for term in self._terms if term in self._smoothed)
         shown = SHOWN[row["stage"]].format_map(self._smoothed | {"terms": terms})
-        line = f"step {step}/{total or '?'}  {speed:.1f} steps/s{left}  {shown}"
-        with contextlib.suppress(OSError):  # training continues without a readable stream
-            self._stream.write(f"\r\x1b[K{line}" if self._tty else line + "\n")
-            self._stream.flush()
+        self.write(f"step {step}/{total or '?'}  {speed:.1f} steps/s{left}  {shown}")
 
     def end(self):
         """End the line, so that the next output begins below it."""
-        if self._tty and self._shown:
+        if self.is_terminal and self._shown:
             self._stream.write("\n")
         self._shown = 0.0

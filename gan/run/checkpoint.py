@@ -36,6 +36,7 @@ import nn
 from data.geometry.alignment import ALIGNMENT_VERSION
 from data.media.image_io import write_atomically
 from data.support.cli import defer_signals
+from data.support.errors import UserError
 from gan import register
 from gan.networks import multi_person, pretrained
 from gan.networks.autoencoder import FaceAutoencoder
@@ -48,7 +49,7 @@ FORMAT_VERSION = 4
 log = logging.getLogger(__name__)
 
 
-class RunError(Exception):
+class RunError(UserError):
     """A run folder cannot be used. The message is one line: what, where, what to do."""
 
 

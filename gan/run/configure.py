@@ -106,36 +106,25 @@ def _resumed(run_options, config, folder, step, has_adversary):
     """Return the Config of a resumed run, updated by the options. Raises RunError if they contradict it."""
     given = dict(run_options.given)
     if given.get("pretrained") == "none":
-        del given["pretrained"]
-        if config.pretrained is not None:
-            raise RunError(f"{folder.path} was trained from pretrained weights, not with --pretrained none; leave the "
-                           "option out, or choose another --run")
+        given["pretrained"] = None
     tunable = fields_that(TUNABLE) + (() if has_adversary else fields_that(FIXED_WITH_ADVERSARY))
     for name, value in given.items():
         current = getattr(config, name)
         may_be_moved = name in PATHS and isinstance(current, str) and isinstance(value, str)
         if name not in tunable and value != current and not may_be_moved:
-            difference = _describe_difference(name, current, value, config)
+            difference = _describe_difference(name, current, run_options.given[name], config)
             raise RunError(f"{folder.path} was trained {difference}; leave the option out, or choose another --run")
     return dataclasses.replace(config, **given | _resumed_plan(run_options, config, folder, step))
 
 
 def _describe_difference(name, current, given, config):
     """Say in words how an option differs from the run's: "with --batch 2, not 3"."""
-    is_photos, is_many = config.a is not None, config.many_people is not None
-    if current is None and name == "landmarks" and is_photos:
-        return f"without --landmarks, not with {given}"
-    if name == "many_people" and current is None or is_many and name in ("a", "b", "people", "pretrained"):
-        return "on many people, not on two" if is_many else "on two people, not on many"
-    if current is None and name == "pretrained":
-        return "from random weights, not from a pretrained model"
-    if current is None and name != "latent":
-        return ("on photos, not on rendered people" if name in ("people", "faces") else
-                "on rendered people, not on photos")
-    option = "--people" if name == "many_people" else f"--{name.replace('_', '-')}"
+    if name in ("people", "many_people"):
+        name, current = "people", config.people or config.many_people
+    option = f"--{name.replace('_', '-')}"
     values = [" ".join(map(str, value)) if isinstance(value, tuple) else value for value in (current, given)]
     if current is None:
-        return f"with the default {option}, not {values[1]}"
+        return f"without {option}, not with {option} {values[1]}"
     return f"with {option} {values[0]}, not {values[1]}"
 
 

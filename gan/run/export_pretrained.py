@@ -8,9 +8,9 @@ import sys
 import numpy as np
 
 import nn
-from data.support.cli import Parser
+from data.support.cli import Parser, run_command
 from gan.networks.pretrained import ACTIVATION
-from gan.run.checkpoint import RunError, load_pretrained
+from gan.run.checkpoint import load_pretrained
 
 
 def main(arguments=None):
@@ -20,12 +20,12 @@ def main(arguments=None):
     parser.add_argument("run", metavar="RUN", help="run folder of train.py --people N or --people FOLDER")
     parser.add_argument("file", metavar="FILE", help="output file (.npz, float16)")
     options = parser.parse_args(arguments)
-    try:
-        nn.save(options.file, {name: array if name == ACTIVATION else array.astype(np.float16)
-                               for name, array in load_pretrained(options.run).items()})
-    except (RunError, OSError) as error:
-        print(f"export_pretrained: {error}", file=sys.stderr)
-        return 1
+    return run_command("export_pretrained", lambda: _export(options))
+
+
+def _export(options):
+    nn.save(options.file, {name: array if name == ACTIVATION else array.astype(np.float16)
+                           for name, array in load_pretrained(options.run).items()})
     return 0
 
 

@@ -5,6 +5,7 @@ refused before it begins, in one line that says which batch size would fit. The 
 a copy of the run takes its first steps with two small batch sizes, and the peak memory of its
 arrays, which tracemalloc sees, grows along a straight line.
 """
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -45,16 +46,12 @@ class Estimate(NamedTuple):
         peak = max(self.checkpoint, self.step + self.step_growth * batch) + self.prefetched * batch
         return PROGRAM_BYTES + dataset_bytes + round(peak)
 
-    def largest_batch(self, limit, dataset_bytes, room):
-        """Return the largest batch size below `limit` that surely fits into `room` bytes, or 0."""
-        fits, fails, room = 0, limit, CERTAIN_SHARE * room
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self.expected_bytes(middle, dataset_bytes) <= room:
-                fits = middle
-            else:
-                fails = middle
-        return fits
+    def largest_batch(self, dataset_bytes, room):
+        """Return the largest batch size that surely fits into `room` bytes, or 0."""
+        left = CERTAIN_SHARE * room - PROGRAM_BYTES - dataset_bytes
+        fitting = min((left - self.step) / max(1, self.step_growth + self.prefetched),
+                      (left - self.checkpoint) / max(1, self.prefetched))
+        return max(0, int(fitting))
 
 
 def measure(config):
@@ -121,7 +118,7 @@ def check(estimate, config, dataset_bytes, step):
     expected = estimate.expected_bytes(config.batch, dataset_bytes)
     if room is None or expected <= room:
         return
-    fitting = estimate.largest_batch(config.batch, dataset_bytes, room)
+    fitting = estimate.largest_batch(dataset_bytes, room)
     advice = (f"--batch {fitting} would fit" if fitting else
               "no --batch would fit: choose a smaller --size, --width or --preset")
     advice = f"free some memory, or start another --run; {advice}" if step else advice
@@ -138,7 +135,8 @@ def _room():
 def available_bytes(root=pathlib.Path("/")):
     """Return the memory available to this process in bytes, or None if the system does not say.
 
-    This is the machine's available memory, or what the limits of its control groups leave if less.
+    This is the machine's available memory, or what the limits of its control groups (version 2)
+    leave if less.
     root: root of the file system
     """
     return min([*_machine(root), *_control_groups(root)], default=None)
@@ -158,38 +156,20 @@ def _machine(root):
 
 
 def _control_groups(root):
-    """Yield the bytes that each control group (version 2 or 1) of this process leaves of its limit.
+    """Yield the bytes that each control group of this process leaves of its limit.
 
     Cached files count as used there, but the system frees them on demand.
     """
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        group = (root / "proc/self/cgroup").read_text().partition("0::/")[2].strip()
     except OSError:
         return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            top = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        elif controllers == "":
-            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        else:
-            continue
-        group = top / path.strip("/")
-        for folder in (group, *group.parents):
-            yield from _available_in_group(folder, *names)
-            if folder == top:
-                break
-
-
-def _available_in_group(folder, limit, usage, cache):
-    """Return [bytes that a control group leaves of its limit], or [] if it has no limit."""
-    try:
-        limit, used = (int((folder / name).read_text()) for name in (limit, usage))
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return [max(0, limit - used + int(stat.get(cache, 0)))]
-    except (OSError, ValueError):  # missing, or "max"
-        return []
+    innermost = root / "sys/fs/cgroup" / group
+    for folder in (innermost, *innermost.parents):
+        with contextlib.suppress(OSError, ValueError):  # missing, or "max"
+            limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            yield max(0, limit - used + int(stat.get("inactive_file", 0)))
 
 
 def _process_bytes():

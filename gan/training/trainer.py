@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import nn
+from data.support.errors import UserError
 from gan import register
 from gan.evaluation import metrics
 from gan.run import schedule
@@ -28,7 +29,7 @@ COLLAPSE_FACTOR = 2.0  # losses above this many times the best held-out loss of 
 LATEST_STEPS = 20  # number of training losses that are averaged for the detection of a collapse
 
 
-class DivergenceError(ArithmeticError):
+class DivergenceError(UserError, ArithmeticError):
     """Training went wrong: a metric is infinite or NaN, or the held-out faces collapsed."""
 
 

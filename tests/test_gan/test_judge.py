@@ -100,13 +100,6 @@ class TestJudge:
 
 
 class TestHeatMap:
-    def test_upsampled_region_keeps_its_position(self):
-        regions = np.zeros((8, 8), np.float32)
-        regions[1, 6] = 1
-        y, x = np.unravel_index(np.argmax(heat_map.upsample_map(regions, 64)), (64, 64))
-        assert 8 <= y < 16 and 48 <= x < 56  # the pixels of region (1, 6), of 8 each
-        np.testing.assert_allclose(heat_map.upsample_map(np.full((8, 8), 0.3), 64), 0.3, atol=1e-6)
-
     @pytest.mark.parametrize("row, column", [(1, 5), (1, 2), (5, 3)])
     def test_fake_region_is_red(self, faces, row, column):
         """Only the fake region of a gray face is red, at its position in the heat map."""

@@ -53,11 +53,6 @@ class FaceBank:
     def __len__(self):
         return len(self.padded_crops)
 
-    def subset(self, chosen):
-        """Return the faces at these indices, as a FaceBank."""
-        return FaceBank(self.padded_crops[chosen], self.landmarks[chosen], self.people[chosen],
-                        [self.files[i] for i in chosen])
-
     def joined(self, other):
         """Return a FaceBank of this one's faces and another's."""
         return FaceBank(np.concatenate([self.padded_crops, other.padded_crops]),

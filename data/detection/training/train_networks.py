@@ -28,7 +28,7 @@ import numpy as np
 import nn
 import nn.functional as F
 from data.detection import detector, embedding, landmarker
-from data.detection.face_analyzer import MIN_SIZE, WEIGHTS, DetectionError, FaceAnalyzer, load_weights
+from data.detection.face_analyzer import MIN_SIZE, WEIGHTS, FaceAnalyzer, load_weights
 from data.detection.training.batches import (detector_batch, embedding_batch, labeled, landmark_batch, load_bank,
     make_backgrounds, negative_crops, rendered_bank)
 from data.detection.training.degrade import degrade
@@ -36,8 +36,8 @@ from data.detection.training.measure import make_scenes, measure_networks, with_
 from data.geometry.alignment import warp
 from data.geometry.boxes import box_of, iou
 from data.extract.contact_sheet import draw_contact_sheet
-from data.media.image_io import ImageError, save_image, write_atomically
-from data.support.cli import Parser, number
+from data.media.image_io import save_image, write_atomically
+from data.support.cli import Parser, number, run_command
 
 # Wrong labels, found by eye among the 28 faces with the largest errors of a first network.
 WRONG_LABELS = ("person_206/06.jpg", "person_115/06.jpg", "person_211/08.jpg", "person_211/10.jpg", "person_182/10.jpg",
@@ -88,36 +88,29 @@ def detector_loss(output, targets):
     return score + BOX_WEIGHT * F.sum(F.abs(output[..., 1:] - targets[..., 1:5]) * shared)
 
 
-class NetworkTrainer:
-    """The training loop of all stages: steps, learning rate schedule, moving average, progress
-    lines."""
+def train_steps(network, settings, name, loss_of_step):
+    """Train a network for all steps of its settings. It ends up with the averaged weights. Returns the
+    seconds taken.
 
-    def __init__(self, network, settings, name):
-        self.network, self.settings, self.name = network, settings, name
-        self.optimizer = nn.optim.Adam(network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
-        self.average = nn.optim.ExponentialMovingAverage(network.parameters(), settings.decay)
-
-    def run(self, loss_of_step):
-        """Train for all steps. The network ends up with the averaged weights. Returns the seconds
-        taken.
-
-        loss_of_step: loss_of_step(k) -> the loss of step k
-        """
-        began, shown = time.monotonic(), 0.0
-        for k in range(self.settings.steps):
-            self.optimizer.lr = learning_rate_at(self.settings.learning_rate, k, self.settings.steps)
-            loss = loss_of_step(k)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            self.average.update()
-            shown += (loss.item() - shown) * max(0.01, 1 / (k + 1))
-            if (k + 1) % 200 == 0:
-                print(f"{self.name}: step {k + 1} of {self.settings.steps}, {time.monotonic() - began:.0f} s, "
-                      f"loss {shown:.4f}", flush=True)
-        for parameter, average in zip(self.network.parameters(), self.average.averages):
-            parameter.data = average
-        return round(time.monotonic() - began)
+    name: begins the progress lines
+    loss_of_step: loss_of_step(k) -> the loss of step k
+    """
+    optimizer = nn.optim.Adam(network.parameters(), settings.learning_rate, betas=(0.9, 0.99))
+    average = nn.optim.ExponentialMovingAverage(network.parameters(), settings.decay)
+    began, shown = time.monotonic(), 0.0
+    for k in range(settings.steps):
+        optimizer.lr = learning_rate_at(settings.learning_rate, k, settings.steps)
+        loss = loss_of_step(k)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update()
+        shown += (loss.item() - shown) * max(0.01, 1 / (k + 1))
+        if (k + 1) % 200 == 0:
+            print(f"{name}: step {k + 1} of {settings.steps}, {time.monotonic() - began:.0f} s, loss {shown:.4f}",
+                  flush=True)
+    average.swap()
+    return round(time.monotonic() - began)
 
 
 def train_detector(bank, settings, _folder=None):
@@ -129,7 +122,7 @@ def train_detector(bank, settings, _folder=None):
         patches, targets = detector_batch(bank, backgrounds, settings.batch, settings.seed, k)
         return detector_loss(network(nn.Tensor(patches)), targets)
 
-    return network, NetworkTrainer(network, settings, "detector").run(loss)
+    return network, train_steps(network, settings, "detector", loss)
 
 
 def train_landmarker(bank, settings, _folder=None):
@@ -153,7 +146,7 @@ def train_landmarker(bank, settings, _folder=None):
         negative = np.concatenate([new, mined[rng.choice(_MINED, negatives - len(new), replace=False)]])
         return landmarker_loss(network, crops, landmarks, negative)
 
-    return network, NetworkTrainer(network, settings, "landmarker").run(loss)
+    return network, train_steps(network, settings, "landmarker", loss)
 
 
 def landmarker_loss(network, crops, landmarks, negative):
@@ -186,7 +179,7 @@ def train_hardening(bank, settings, folder):
         negative = np.where(rng.random((len(negative), 1, 1, 1)) < 0.5, negative, negative[:, :, ::-1])
         return landmarker_loss(network, crops, landmarks, degrade(negative, rng, 0.1))
 
-    return network, NetworkTrainer(network, settings, "hardening").run(loss)
+    return network, train_steps(network, settings, "hardening", loss)
 
 
 def false_detections(folder, network, seed):
@@ -227,7 +220,7 @@ def train_embedding(bank, settings, _folder=None):
         margin[np.arange(len(chosen)), person[chosen]] = MARGIN
         return F.cross_entropy((cosine - margin) * SCALE, person[chosen])
 
-    seconds = NetworkTrainer(network, settings, "embedding").run(loss)
+    seconds = train_steps(network, settings, "embedding", loss)
     del network.people
     return network, seconds
 
@@ -291,18 +284,18 @@ def main(arguments=None):
                         help="number of threads (default: %(default)s)")
     options = parser.parse_args(arguments)
     nn.set_threads(options.threads)
-    try:
-        if options.evaluate:
-            metrics, boxes = measure_networks(options.folder, WRONG_LABELS, say=lambda text: print(text, flush=True))
-            if options.sheet and boxes:
-                save_image(options.sheet, draw_contact_sheet(boxes), None)
-            write_atomically(WEIGHTS / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-            return 0
-        for name in [options.only] if options.only else STAGES:
-            train(options.folder, name, options.threads)
-    except (OSError, ImageError, DetectionError) as error:
-        print(f"train_networks: {error}", file=sys.stderr)
-        return 1
+    return run_command("train_networks", lambda: _main(options))
+
+
+def _main(options):
+    if options.evaluate:
+        metrics, boxes = measure_networks(options.folder, WRONG_LABELS, say=lambda text: print(text, flush=True))
+        if options.sheet and boxes:
+            save_image(options.sheet, draw_contact_sheet(boxes), None)
+        write_atomically(WEIGHTS / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+        return 0
+    for name in [options.only] if options.only else STAGES:
+        train(options.folder, name, options.threads)
     return 0
 
 

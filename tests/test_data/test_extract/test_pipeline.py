@@ -22,7 +22,9 @@ from data.geometry.boxes import box_of, iou
 from data.geometry.padded_crop import PADDED_CROP_EXTENT
 from data.interchange.dfl_faceswap import read_dfl, read_fsa
 from data.interchange.face_png import read_face
+from data.interchange.restricted_unpickler import read_plain
 from data.media.animation import write_animation
+from data.media.chunks import APP15, read_part
 from data.media.image_io import read_image, read_label, save_image
 from data.media.provenance import DigitalSource
 from data.media.video import VideoInfo, VideoWriter
@@ -515,10 +517,12 @@ def test_faces_for_deepfacelab(photos, tmp_path, renders):
     face = read_dfl(folder / "person_1" / "00003_p0 2.jpg")
     pixels, landmarks = renders[0, 2]
     np.testing.assert_allclose(face.source_landmarks, landmarks)
-    np.testing.assert_allclose(apply(face.image_to_face_mat, landmarks), face.landmarks)
+    stored = read_plain(read_part(folder / "person_1" / "00003_p0 2.jpg", APP15))
+    matrix = np.array(stored["image_to_face_mat"])
+    np.testing.assert_allclose(apply(matrix, landmarks), face.landmarks)
     shown = read_image(folder / "person_1" / "00003_p0 2.jpg").pixels / 255
     assert face.source_filename == "p0 2.png"
-    assert np.abs(shown - warp(pixels, face.image_to_face_mat, 256)).mean() < 2 / 255
+    assert np.abs(shown - warp(pixels, matrix, 256)).mean() < 2 / 255
     assert program(photos, folder, "--drop", "3")[0] == 0
     assert not (folder / "person_1" / "00003_p0 2.jpg").exists()
     assert program(photos, folder)[0] == PARTLY  # back to our own

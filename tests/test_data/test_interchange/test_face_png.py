@@ -94,11 +94,11 @@ def test_a_damaged_record_is_detected(tmp_path, face):
     content = face.read_bytes()
     start = content.index(KEYWORD.encode())
     face.write_bytes(content.replace(b'"frame": 17', b'"frame": 18'))
-    with pytest.raises(ImageError, match="face.png: the checksum of its chunk iTXt is wrong"):
+    with pytest.raises(ImageError, match="face.png: the checksum of its metadata is wrong"):
         read_record(face)
     for length in (start + 40, content.index(b"IDAT") - 6):
         face.write_bytes(content[:length])
-        with pytest.raises(ImageError, match="face.png is cut short within its chunk iTXt"):
+        with pytest.raises(ImageError, match="face.png is cut short within its metadata"):
             read_record(face)
 
 
@@ -178,9 +178,9 @@ def test_a_chunk_of_100_megabytes_is_rejected_unread(tmp_path):
         file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(13)))
         file.write(struct.pack(">I", 100 << 20) + b"iTXt" + KEYWORD.encode() + bytes(5))
         file.truncate(101 << 20)
-    with pytest.raises(ImageError, match="huge.png: its chunk iTXt has 104,857,600 bytes"):
+    with pytest.raises(ImageError, match="huge.png: its metadata has 104,857,600 bytes"):
         read_record(path)
-    with pytest.raises(ImageError, match="huge.png: its chunk iTXt has 104,857,600 bytes"):
+    with pytest.raises(ImageError, match="huge.png: its metadata has 104,857,600 bytes"):
         read_face(path)
 
 

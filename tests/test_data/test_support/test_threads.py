@@ -41,12 +41,6 @@ def test_after_an_error_no_further_item_is_started(monkeypatch):
     assert started in ([0], [0, 1])
 
 
-def test_as_completed_yields_each_future_once():
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(pow, 2, k) for k in range(20)]
-        assert sorted(future.result() for future in threads.as_completed(futures)) == [2 ** k for k in range(20)]
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_deferred_while_a_lock_may_be_held(monkeypatch, number):
     wait, unharmed = concurrent.futures.wait, []

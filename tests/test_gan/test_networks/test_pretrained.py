@@ -244,7 +244,7 @@ def test_a_pair_resumes_without_the_pretrained_run(multi_person_run, pair_run, p
     for name, array in subset(state, "adversary.network").items():  # Adam's first step of a warmup is small
         np.testing.assert_allclose(array, pretrained_discriminator[name], atol=1e-4, err_msg=name)
     one_error(program(train.main, "--run", run, "--steps", 3, "--pretrained", "none"), 1,
-              "was trained from pretrained weights")
+              "was trained with --pretrained")
 
 
 def test_unusable_pretrained_weights(multi_person_run, small_run, program, tmp_path):

@@ -287,17 +287,19 @@ def test_discriminator_can_be_chosen_until_one_exists(begun, name, value):
 
 
 @pytest.mark.parametrize("run, asked, words", [({"many_people": 6}, {"many_people": 8}, "with --people 6, not 8"),
-                                               ({"many_people": 6}, {"people": (0, 1)}, "on many people, not on two"),
+                                               ({"many_people": 6}, {"people": (0, 1)}, "with --people 6, not 0 1"),
                                                ({"many_people": 6}, {"a": "anna", "b": "ben"},
-                                                "on many people, not on two"),
-                                               ({}, {"many_people": 6}, "on two people, not on many"),
-                                               ({"a": "x", "b": "y"}, {"people": (0, 1)}, "on photos"),
-                                               ({}, {"a": "x", "b": "y"}, "on rendered people"),
+                                                "without --a, not with --a anna"),
+                                               ({}, {"many_people": 6}, "with --people 0 1, not 6"),
+                                               ({"a": "x", "b": "y"}, {"people": (0, 1)},
+                                                "without --people, not with --people 0 1"),
+                                               ({}, {"a": "x", "b": "y"}, "without --a, not with --a x"),
                                                ({"a": "x", "b": "y"}, {"landmarks": "z"}, "without --landmarks"),
-                                               ({}, {"pretrained": "z"}, "from random weights"),
-                                               ({}, {"latent": 9}, "with the default --latent, not 9"),
+                                               ({}, {"pretrained": "z"},
+                                                "without --pretrained, not with --pretrained z"),
+                                               ({}, {"latent": 9}, "without --latent, not with --latent 9"),
                                                ({"pretrained": "z"}, {"pretrained": "none"},
-                                                "from pretrained weights"),
+                                                "with --pretrained z, not none"),
                                                ({"pretrained": "z"}, {"pretrained": "y"}, "with --pretrained z, not y"),
                                                ])
 def test_message_names_the_difference(begun, run, asked, words):

@@ -136,18 +136,12 @@ def write(root, files):
 
 MEMINFO = {"proc/meminfo": "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 5000 kB\n"}
 GROUP = "sys/fs/cgroup/"
-OLD = {"proc/self/cgroup": "3:cpu:/x\n2:memory:/a\n", f"{GROUP}memory/a/memory.limit_in_bytes": "3000000\n",
-       f"{GROUP}memory/a/memory.usage_in_bytes": "1000000\n",
-       f"{GROUP}memory/a/memory.stat": "cache 5\ntotal_inactive_file 200000\n",
-       f"{GROUP}memory/memory.limit_in_bytes": "9223372036854771712\n", f"{GROUP}memory/memory.usage_in_bytes": "1\n",
-       f"{GROUP}memory/memory.stat": "cache 5\n"}
 NEW = {"proc/self/cgroup": "0::/user/job\n", f"{GROUP}user/job/memory.max": "max\n",
        f"{GROUP}user/memory.max": "2000000\n", f"{GROUP}user/memory.current": "1500000\n",
        f"{GROUP}user/memory.stat": "anon 7\ninactive_file 100000\n"}
 
 
-@pytest.mark.parametrize("files, expected", [(MEMINFO, 5000 << 10), (MEMINFO | OLD, 2_200_000),
-                                             (MEMINFO | NEW, 600_000),
+@pytest.mark.parametrize("files, expected", [(MEMINFO, 5000 << 10), (MEMINFO | NEW, 600_000),
                                              (NEW | {f"{GROUP}user/memory.current": "9000000\n"}, 0)])
 def test_available_memory_on_linux_with_control_groups(tmp_path, files, expected):
     write(tmp_path, files)
