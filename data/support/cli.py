@@ -5,8 +5,10 @@ import io
 import signal
 import sys
 import threading
+import unicodedata
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that print_line escapes
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +24,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def print_line(text, file=None):
+    """Print a text as one line to `file` (default: stdout).
+
+    Control characters, which a file name may hold, are escaped: they would break the line or clear the screen.
+    """
+    print("".join(c if unicodedata.category(c) not in _CONTROL else ascii(c)[1:-1] for c in text), file=file)
 
 
 def number(kind, low, high=float("inf")):
