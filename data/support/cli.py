@@ -8,7 +8,7 @@ import threading
 import unicodedata
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that print_line escapes
+_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that printable escapes
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,12 +26,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def print_line(text, file=None):
-    """Print a text as one line to `file` (default: stdout).
+def printable(text):
+    """Escape the control characters of a text. File names may hold them; they break a line or clear the screen."""
+    return "".join(c if unicodedata.category(c) not in _CONTROL else ascii(c)[1:-1] for c in text)
 
-    Control characters, which a file name may hold, are escaped: they would break the line or clear the screen.
-    """
-    print("".join(c if unicodedata.category(c) not in _CONTROL else ascii(c)[1:-1] for c in text), file=file)
+
+def print_line(text, file=None):
+    """Print a text as one line to `file` (default: stdout)."""
+    print(printable(text), file=file)
 
 
 def number(kind, low, high=float("inf")):
