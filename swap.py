@@ -21,7 +21,7 @@ from data.media.animation import ANIMATION_SUFFIXES, Animation
 from data.media.frame_source import failure, list_source_files, open_media, passed_over
 from data.media.image_io import IMAGE_SUFFIXES, DecodedImage, ImageError
 from data.media.video import VIDEO_SUFFIXES
-from data.support.cli import Parser, number, run_command
+from data.support.cli import Parser, number, print_line, run_command
 from data.support.errors import UserError
 from data.support.progress import duration
 from gan.plugins import load_plugins
@@ -119,16 +119,16 @@ def swap_single(settings, media, target, shown):
     seconds = time.monotonic() - started
     shown.append(result.first)
     for note in result.notes:
-        print(f"{target}: {note}")
+        print_line(f"{target}: {note}")
     if result.frames > 1:
-        print(f"{target}: {result.with_faces} of {result.frames} frames swapped, "
-              f"{result.frames - result.with_faces} without a face copied unchanged; {duration(seconds)}, "
-              f"{result.frames / seconds:.1f} frames per second")
+        print_line(f"{target}: {result.with_faces} of {result.frames} frames swapped, "
+                   f"{result.frames - result.with_faces} without a face copied unchanged; {duration(seconds)}, "
+                   f"{result.frames / seconds:.1f} frames per second")
     elif result.faces:
-        print(f"{target}: {result.faces} face{'s' if result.faces > 1 else ''} swapped")
+        print_line(f"{target}: {result.faces} face{'s' if result.faces > 1 else ''} swapped")
     if not result.faces:
         copy_unchanged(media.path, target)
-        print(f"{target}: no face found; {media.path} was copied unchanged")
+        print_line(f"{target}: no face found; {media.path} was copied unchanged")
     return 0
 
 
@@ -149,20 +149,20 @@ def swap_folder(settings, folder, target, shown):
             if not result.faces:
                 copy_unchanged(source, target / source.name)
         except (UserError, OSError, MemoryError) as error:
-            print(f"swap: {source}: {failure(source, error)}", file=sys.stderr)
+            print_line(f"swap: {source}: {failure(source, error)}", file=sys.stderr)
             failed += 1
             continue
         if result.faces and output.name != source.name:
             result.notes.append(f"written as {output.suffix}, because {source.suffix} files can only be read")
         for note in result.notes:
-            print(f"{output}: {note}")
+            print_line(f"{output}: {note}")
         if len(shown) < FACES_COMPARED:
             shown.append(result.first)
         swapped += bool(result.faces)
         unchanged += not result.faces
     if line := passed_over(folder):
-        print(f"{folder}: {line}")
-    print(f"{target}: {swapped} swapped, {unchanged} without a face copied unchanged, {failed} failed")
+        print_line(f"{folder}: {line}")
+    print_line(f"{target}: {swapped} swapped, {unchanged} without a face copied unchanged, {failed} failed")
     if failed:
         return 3 if swapped or unchanged else 1
     return 1 if settings.landmarks and not swapped else 0
@@ -195,11 +195,11 @@ def _swap(options):
         else:
             code = swap_single(settings, media, options.output, shown)
     except (SwapError, MemoryError) as error:
-        print(f"swap: {options.input}: {failure(options.input, error)}", file=sys.stderr)
+        print_line(f"swap: {options.input}: {failure(options.input, error)}", file=sys.stderr)
         return 1
     hint = direction_hint(options.run, options.direction, [face for face in shown if face is not None])
     if hint:
-        print(f"swap: {hint}", file=sys.stderr)
+        print_line(f"swap: {hint}", file=sys.stderr)
     return code
 
 

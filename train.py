@@ -15,7 +15,7 @@ import signal
 import sys
 
 import nn
-from data.support.cli import Interruption, Parser, number
+from data.support.cli import Interruption, Parser, number, print_line
 from data.support.errors import UserError
 from data.support.process_pool import use_workers
 from gan import register
@@ -137,16 +137,16 @@ def main(arguments=None):
             finished = fit.train(run_options, say=_say, stopped=interruption.requested,
                                  interrupt_immediately=interruption.interrupt_immediately)
     except (UserError, nn.DeviceError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        print_line(f"train: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:
-        print(f"train: out of memory ({error}); choose a smaller --batch, --size or --width", file=sys.stderr)
+        print_line(f"train: out of memory ({error}); choose a smaller --batch, --size or --width", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("train: interrupted; the last checkpoint, if there is one, is unchanged", file=sys.stderr)
+        print_line("train: interrupted; the last checkpoint, if there is one, is unchanged", file=sys.stderr)
         return 128 + (interruption.signal or signal.SIGINT)
     if not finished:
-        print("train: interrupted, checkpoint saved; run the same command again to resume", file=sys.stderr)
+        print_line("train: interrupted, checkpoint saved; run the same command again to resume", file=sys.stderr)
         return 128 + interruption.signal
     return 0
 

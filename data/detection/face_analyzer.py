@@ -74,14 +74,13 @@ class FaceAnalyzer:
         min_size: longer side, in pixels, of the smallest face to detect; a larger value is faster
 
         The networks were trained on upright, whole faces. If none is found, the image is searched with a
-        gray margin, which helps with a face that the image's edge cuts off, and then in quarter turns.
+        margin, which helps with a face that the image's edge cuts off, and then in quarter turns.
         """
         pixels = _checked(pixels)
         faces = self._detect_upright(pixels, min_size)
         if not faces:
             margin = min(pixels.shape[:2]) // 4
-            padded = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
-            cut = self._detect_upright(padded, min_size)
+            cut = self._detect_upright(_with_margin(pixels, margin), min_size)
             faces = [Face(pixels, face.landmarks - margin, face.score) for face in cut]
         for turns in (1, 3, 2):
             if faces:
@@ -137,6 +136,15 @@ class FaceAnalyzer:
             landmarks[start:start + len(batch)] = [apply(invert(to_crop), p) for to_crop, p in zip(batch, in_crops)]
             logits[start:start + len(batch)] = logit.numpy()
         return landmarks, logits
+
+
+def _with_margin(pixels, margin):
+    """Return an image with `margin` pixels added on each side: mirrored above and below, gray at the sides.
+
+    Mirrored brows and hair stand in for a missing forehead; a face mirrored sideways would look like another face.
+    """
+    tall = np.pad(pixels, ((margin, margin), (0, 0), (0, 0)), mode="symmetric")
+    return np.pad(tall, ((0, 0), (margin, margin), (0, 0)), constant_values=128)
 
 
 def _turn_back(points, turns, shape):

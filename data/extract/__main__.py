@@ -22,7 +22,7 @@ from data.extract.face_folder import CONTACT_SHEET, ExtractError, FaceFolder
 from data.extract.pipeline import FORMATS, MAX_FACES, SIZE, ExtractionSettings, count_noun, extract
 from data.extract.quality_filter import MIN_SIZE
 from data.media.frame_source import SOURCE_ERRORS, SourceError
-from data.support.cli import Parser, exit_code, interruptible, number
+from data.support.cli import Parser, exit_code, interruptible, number, print_line
 from data.support.progress import Progress
 
 
@@ -74,13 +74,13 @@ def main(arguments=None):
                 return 0
             summary = run(options)
     except (ExtractError, SourceError, CorrectionError, DetectionError, *SOURCE_ERRORS, OSError) as error:
-        print(f"extract: {error}", file=sys.stderr)
+        print_line(f"extract: {error}", file=sys.stderr)
         return 1
     except MemoryError:
-        print(f"extract: {options.input} needs more memory than is free; scale it down first", file=sys.stderr)
+        print_line(f"extract: {options.input} needs more memory than is free; scale it down first", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
-        print(f"extract: interrupted; the faces found so far are in {options.folder}", file=sys.stderr)
+        print_line(f"extract: interrupted; the faces found so far are in {options.folder}", file=sys.stderr)
         return exit_code(interruption)
     return 3 if summary.failed else 0
 
@@ -93,7 +93,7 @@ def drop(options):
         raise ExtractError(f"{options.folder} holds no faces yet; extract first, then drop faces by their numbers on "
                            f"{CONTACT_SHEET}")
     faces.drop(options.drop)
-    print(f"{options.folder}: {count_noun(len(options.drop), 'face')} dropped")
+    print_line(f"{options.folder}: {count_noun(len(options.drop), 'face')} dropped")
     return options.corrections is not None
 
 
@@ -109,14 +109,14 @@ def run(options):
             options.folder,
             settings,
             lambda done, expected, kept: line.show(done, expected, count_noun(kept, "face")),
-            lambda text: (line.end(), print(f"extract: {text}", file=sys.stderr, flush=True)),
+            lambda text: (line.end(), print_line(f"extract: {text}", file=sys.stderr)),
         )
     finally:
         line.end()
     for text in summary.lines(faces.path):
-        print(text)
-    print(f"{count_noun(sum(summary.people), 'face')} in {faces.path}; check them on the contact sheet "
-          f"{faces.path / CONTACT_SHEET}, and drop wrong ones with --drop NUMBERS")
+        print_line(text)
+    print_line(f"{count_noun(sum(summary.people), 'face')} in {faces.path}; check them on the contact sheet "
+               f"{faces.path / CONTACT_SHEET}, and drop wrong ones with --drop NUMBERS")
     return summary
 
 

@@ -24,6 +24,7 @@ from data.geometry.face import Face
 from data.geometry.padded_crop import padded_crop_transform
 from data.interchange.face_png import FaceRecord
 from data.media.frame_source import FRAMES_SEARCHED, FrameSource, passed_over
+from data.support.cli import printable
 
 SIZE = 256  # pixels, side of a face image
 MAX_FACES = 600  # faces taken from videos, at most: those that differ most
@@ -76,7 +77,7 @@ class Summary:
             lines.append(f"rejected {self.reasons()}; see {folder / SORTED_OUT}")
         if self.duplicates:
             lines.append(f"skipped {count_noun(self.duplicates, 'near duplicate')}")
-        return lines
+        return [printable(line) for line in lines]
 
     def reasons(self):
         """Return the rejected faces by reason, as text: '3 blurred, 1 tiny'."""

@@ -57,7 +57,7 @@ def failure(file, error):
     """Return why a file failed, as one line without its path."""
     if isinstance(error, MemoryError):
         return "it needs more memory than is free; scale it down first"
-    return one_line(error).removeprefix(f"{file}").removeprefix(":").strip()
+    return one_line(str(error).removeprefix(f"{file}").removeprefix(":").strip() or error)
 
 
 def open_media(path):

@@ -5,11 +5,13 @@ import io
 import signal
 import sys
 import threading
+import unicodedata
 
 import nn
 from data.support.errors import UserError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that printable escapes
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +27,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def printable(text):
+    """Escape the control characters of a text. File names may hold them; they break a line or clear the screen."""
+    return "".join(c if unicodedata.category(c) not in _CONTROL else ascii(c)[1:-1] for c in text)
+
+
+def print_line(text, file=None):
+    """Print a text as one line to `file` (default: stdout)."""
+    print(printable(text), file=file)
 
 
 def number(kind, low, high=float("inf")):
@@ -123,7 +135,7 @@ def run_command(program, work, interrupted="interrupted"):
         with interruptible():
             return work()
     except (UserError, nn.DeviceError, OSError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print_line(f"{program}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
         print(f"{program}: {interrupted}", file=sys.stderr)

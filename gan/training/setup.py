@@ -5,11 +5,13 @@
 Cheap checks come first, because loading the faces may take long.
 """
 import hashlib
+import os
 import time
 
 import nn
 from data.datasets.dataset_report import report
 from data.datasets.person import has_same_files
+from data.support.errors import FaceSetError
 from data.support.progress import duration
 from gan import register, sources
 from gan.networks import pretrained
@@ -45,7 +47,10 @@ def prepare(run_options, folder, say):
         memory.check(needs, config, 0, step)  # loading the faces may take long, so check before
     moved = _moved(before, config, folder)
     weights = _load_pretrained(config, folder) if state is None and config.pretrained is not None else None
-    dataset = _load_dataset(config, folder, say)
+    try:
+        dataset = _load_dataset(config, folder, say)
+    except FaceSetError as error:
+        raise _without_moved_path(error, before, config)
     if run_options.command is not None and config.commands[-1:] != [run_options.command]:
         config.commands.append(run_options.command)
     for name in changed_plugins(config):
@@ -105,7 +110,22 @@ def _moved(before, config, folder):
         path = getattr(config, name)
         if name in ("a", "b") and not has_same_files(path, folder.faces / name):
             raise _other_images(folder, f"--{name} {path}")
-    return " ".join(f"--{'people' if name == 'many_people' else name} {getattr(config, name)}" for name in moved)
+    return " ".join(f"{_option(name)} {getattr(config, name)}" for name in moved)
+
+
+def _without_moved_path(error, before, config):
+    """Return the error for images that cannot be loaded: another one if a resumed run names a path that is gone."""
+    paths = {_option(name): getattr(config, name) for name in PATHS if before is not None}
+    gone = [(option, path) for option, path in paths.items() if isinstance(path, str) and not os.path.exists(path)]
+    if not any(path in str(error) for _, path in gone):
+        return error
+    return FaceSetError(f"{gone[0][1]} does not exist; if it was moved, give its new path with "
+                        f"{' and '.join(option for option, _ in gone)}")
+
+
+def _option(name):
+    """Return the option of train.py that sets one of PATHS."""
+    return "--people" if name == "many_people" else f"--{name}"
 
 
 def _other_images(folder, options):

@@ -422,6 +422,9 @@ def test_moved_aligned_faces_are_found_by_their_hash(program, photographs, tmp_p
     moved = folder.rename(tmp_path / "moved")
     paths = ("--a", moved / "person_000", "--b", moved / "person_001", "--landmarks", moved / "landmarks.csv")
     exchanged = ("--a", paths[3], "--b", paths[1], *paths[4:])
+    gone = program(train.main, "--run", run, "--stage", "autoencoder", "--steps", 3)
+    one_error(gone, 1, f"{folder / 'person_000'} does not exist; if it was moved, give its new path with --a and --b "
+              "and --landmarks")
     refused = program(train.main, "--run", run, "--stage", "autoencoder", "--steps", 3, *exchanged)
     assert refused.code == 1 and "was trained on other images than those of --a" in refused.err[-1]
     assert program(train.main, "--run", run, "--stage", "autoencoder", "--steps", 3, *paths).code == 0

@@ -59,6 +59,18 @@ def test_a_face_cut_by_the_edge_is_found(analyzer, layers):
     assert found >= 0.6 * len(layers) and found > without_margin
 
 
+def test_a_face_without_a_forehead_is_found(analyzer, layers):
+    """The image ends below the brows. What is mirrored above it stands in for the forehead."""
+    found = without_margin = 0
+    for layer in layers:
+        top = int(layer.landmarks[:, 1].min() + 0.2 * np.ptp(layer.landmarks[:, 1]))
+        image = np.ascontiguousarray(layer.image[top:])
+        faces = analyzer.detect(image)
+        found += len(faces) == 1 and landmark_error(faces[0].landmarks, layer.landmarks - (0, top)) < 15
+        without_margin += len(analyzer._detect_upright(image, 24.0))
+    assert found >= 0.8 * len(layers) and found > without_margin
+
+
 def test_several_people_on_a_background(analyzer, layers):
     """Ten scenes, up to three people of 32 to 160 pixels: recall of 95 %, at most one false box."""
     hits, false_boxes = [], 0

@@ -474,8 +474,10 @@ def test_what_a_folder_holds_beside_images_is_named(photos, tmp_path):
     (photos / "more").mkdir()
     (photos / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (photos / ".hidden").write_bytes(b"x")
+    (photos / "a\nb.txt").write_bytes(b"x")
     line = next(line for line in program(photos, tmp_path / "faces")[1] if line.startswith("passed over"))
-    for words in ("1 other file (IMG_1.HEIC)", "1 sub-folder (more)", "1 broken link (gone.jpg)", "convert HEIC"):
+    for words in ("2 other files (IMG_1.HEIC, a\\nb.txt)", "1 sub-folder (more)",
+                  "1 broken link (gone.jpg)", "convert HEIC"):
         assert words in line
     assert ".hidden" not in line and "p0 0.png" not in line
 

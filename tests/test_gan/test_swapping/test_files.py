@@ -281,6 +281,16 @@ def test_one_failure_does_not_end_the_folder(run_swap, face, tmp_path, analyzer,
     assert run_swap(tmp_path / "in", tmp_path / "other").code == 1
 
 
+def test_a_name_with_control_characters_gives_one_line(run_swap, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a\nb\x1b[2J.png", "c\nd.txt"):
+        (tmp_path / "in" / name).write_bytes(b"broken")
+    outcome = run_swap(tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 1 and len(outcome.out) == 2 and "1 other file (c\\nd.txt)" in outcome.out[0]
+    line, = outcome.err
+    assert line.count("a\\nb\\x1b[2J.png: is not an image") == 1 and line.count("b\\x1b") == 1
+
+
 def test_a_format_that_is_only_read_is_written_as_another(run_swap, face, tmp_path):
     (tmp_path / "in").mkdir()
     save_image(tmp_path / "a.ppm", wide_image(face, 1, 1), None)
