@@ -21,6 +21,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 import nn
 from data.extract.face_folder import LIST, _COLUMNS as LISTED
@@ -69,6 +70,10 @@ def seeds(folder):
     for suffix in IMAGES:
         save_image(folder / f"input{suffix}", noise, DigitalSource.TRAINED)
         add("image", folder / f"input{suffix}")
+    for name, image in (("gray.png", Image.fromarray(noise[..., 0])), ("cmyk.jpg", Image.fromarray(noise).convert("CMYK")),
+                        ("deep.png", Image.fromarray(noise[..., 0].astype(np.uint16) * 257))):
+        image.save(folder / name)
+        add("image", folder / name)
     rendered = render(Person(0), random_pose(np.random.default_rng(3)), 48)
     face, points = np.rint(np.clip(rendered.image, 0, 1) * 255).astype(np.uint8), rendered.landmarks.astype(np.float64)
     for suffix in (".gif", ".webp", ".png"):
@@ -174,7 +179,8 @@ def _videos(folder, pixels):
 
 
 def _edited_videos(folder):
-    """Write videos of kinds that VideoWriter does not: a variable rate; subtitles, chapters and a cover."""
+    """Write videos of kinds that VideoWriter does not: a variable rate; a new size within the stream;
+    turned; subtitles, chapters and a cover."""
     _text(folder / "subtitles.srt", "1\n00:00:00,000 --> 00:00:00,200\nHello\n\n")
     _text(folder / "tags.txt", ";FFMETADATA1\ntitle=A title\ncomment=A comment\n"
                                "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=One\n")
@@ -183,7 +189,12 @@ def _edited_videos(folder):
     copied = [*inputs, "-map", "0", "-map", "1", "-map", "2", "-map_metadata", "3", "-c", "copy", "-c:s", "mov_text",
               "-disposition:v:1", "attached_pic"]
     delayed = ["-i", folder / "clip.mkv", "-c", "copy", "-bsf:v", "setts=ts=if(gte(N\\,2)\\,TS+700\\,TS)"]
-    for name, arguments in (("streams.mp4", copied), ("variable.mkv", delayed)):
+    smaller = ["-i", folder / "clip.mkv", "-vf", "scale=32:24"]
+    _text(folder / "sizes.txt", "file 'clip.mkv'\nfile 'smaller.mkv'\n")
+    resized = ["-f", "concat", "-i", folder / "sizes.txt", "-c", "copy"]
+    turned = ["-i", folder / "clip.mp4", "-c", "copy", "-metadata:s:v", "rotate=90"]
+    for name, arguments in (("streams.mp4", copied), ("variable.mkv", delayed), ("smaller.mkv", smaller),
+                            ("sizes.mkv", resized), ("turned.mp4", turned)):
         subprocess.run(["ffmpeg", "-v", "error", "-y", *arguments, folder / name], check=True)
         yield folder / name
 
