@@ -401,13 +401,13 @@ def test_run_is_not_resumed_with_other_options(run_copy, program, options, word)
 
 def test_run_of_rendered_people_is_not_resumed_with_photos(run_copy, program, photographs):
     outcome = program(train.main, "--run", run_copy, "--steps", STEPS + 1, *photographs[1][6:])
-    assert (outcome.code, len(outcome.err)) == (1, 1) and "rendered people" in outcome.err[0]
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "without --a" in outcome.err[0]
 
 
 def test_run_of_photos_is_not_resumed_with_rendered_people(program, photographs, tmp_path):
     assert program(train.main, *photographs[1], "--run", tmp_path / "run", "--steps", 1).code == 0
     outcome = program(train.main, "--run", tmp_path / "run", "--people", 0, 1, "--steps", 2)
-    assert (outcome.code, len(outcome.err)) == (1, 1) and "on photos" in outcome.err[0]
+    assert (outcome.code, len(outcome.err)) == (1, 1) and "without --people" in outcome.err[0]
 
 
 def test_checkpoint_that_does_not_fit_its_config(run_copy, train_small):

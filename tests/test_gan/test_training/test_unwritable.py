@@ -13,7 +13,6 @@ import pytest
 
 import nn
 import train
-from data.media import image_io
 from gan.monitor import metrics_log, preview, progress_line
 from gan.monitor.diagnosis import Diagnosis
 from gan.run.checkpoint import RunFolder
@@ -42,8 +41,7 @@ def full_for(monkeypatch):
 
     def arrange(word):
         really = builtins.open
-        for module in (nn.serialize, image_io):
-            monkeypatch.setattr(module, "temporary_path", named)
+        monkeypatch.setattr(nn.serialize, "temporary_path", named)
 
         def opened(file, mode="r", *arguments, **options):
             if isinstance(file, int) or word not in os.fspath(file) or not set(mode) & set("wxa"):
