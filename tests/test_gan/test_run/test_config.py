@@ -27,7 +27,7 @@ def shipped(tmp_path, monkeypatch):
 def options(path, asked):
     """Return the RunOptions of train.py with these options."""
     session = {name: value for name, value in asked.items() if name in ("steps", "minutes", "stage", "loss_weights")}
-    return RunOptions(str(path), {name: asked[name] for name in asked.keys() - session.keys()}, **session)
+    return RunOptions(str(path), {name: value for name, value in asked.items() if name not in session}, **session)
 
 
 @pytest.fixture
