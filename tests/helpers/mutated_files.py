@@ -70,7 +70,8 @@ def seeds(folder):
     for suffix in IMAGES:
         save_image(folder / f"input{suffix}", noise, DigitalSource.TRAINED)
         add("image", folder / f"input{suffix}")
-    for name, image in (("gray.png", Image.fromarray(noise[..., 0])), ("cmyk.jpg", Image.fromarray(noise).convert("CMYK")),
+    for name, image in (("gray.png", Image.fromarray(noise[..., 0])),
+                        ("cmyk.jpg", Image.fromarray(noise).convert("CMYK")),
                         ("deep.png", Image.fromarray(noise[..., 0].astype(np.uint16) * 257))):
         image.save(folder / name)
         add("image", folder / name)
